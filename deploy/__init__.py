@@ -1,0 +1,1 @@
+"""Programs that set chatchain up: the tools they need, the contracts, a development network."""
