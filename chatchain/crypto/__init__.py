@@ -1,0 +1,1 @@
+"""End-to-end encryption and what a password opens, from published specifications. Synchronous and pure."""

@@ -1,0 +1,283 @@
+"""The words of the domain: ids, envelopes, receipts, contacts. Values only, no behaviour that could fail.
+
+Bytes inside, text at the edges: ids of messages are 16 random bytes here and 32 hex digits on a screen;
+addresses are 20 bytes here and EIP-55 text on a screen.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NewType
+
+import msgspec
+
+Uid = NewType("Uid", int)
+"""A user's 15-digit number, check digit included. It names; it never authenticates."""
+
+DeviceId = NewType("DeviceId", int)
+"""A device of one user, counted from 1. In `resolve` 0 stands for the account itself."""
+
+Address = NewType("Address", bytes)
+"""An Ethereum address: 20 bytes."""
+
+MessageId = NewType("MessageId", bytes)
+"""16 random bytes chosen by the sender's device; the same in every copy of a message."""
+
+ProposalId = NewType("ProposalId", int)
+
+MESSAGE_ID_BYTES = 16
+MAX_TEXT_BYTES = 64 * 1024
+"""UTF-8 bytes of one text message."""
+
+
+class Suite(IntEnum):
+    """How an envelope is encrypted; the number travels in every envelope."""
+
+    SEALED = 1
+
+
+class DeviceState(IntEnum):
+    """A device's life: NONE → ACTIVE → REVOKED; REVOKED is terminal."""
+
+    NONE = 0
+    ACTIVE = 1
+    REVOKED = 2
+
+
+class Kind(IntEnum):
+    """What a proposal would do when it passes."""
+
+    ADMIT = 0
+    EXPEL = 1
+
+
+class ProposalState(IntEnum):
+    """Where a proposal stands, numbered as in the Membership contract."""
+
+    NONE = 0
+    OPEN = 1
+    PASSED = 2
+    REJECTED = 3
+    EXPIRED = 4
+    VOID = 5
+
+
+class Policy(IntEnum):
+    """Who may message in the network: anyone registered, or admitted members only."""
+
+    OPEN = 0
+    VOTE = 1
+
+
+class MessageState(StrEnum):
+    """How far an own message has come; it never moves backwards."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    DROPPED = "dropped"
+
+
+class Direction(StrEnum):
+    """Whether a stored message came in or went out."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Network(msgspec.Struct, frozen=True):
+    """What binds every signature to one deployment: the chain and its contracts."""
+
+    chain_id: int
+    directory: Address
+    registry: Address
+    membership: Address
+
+
+class Copy(msgspec.Struct, frozen=True, array_like=True):
+    """One device's share of an envelope: the sealed header that opens the common body."""
+
+    uid: int
+    device: int
+    header: bytes
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """One logical message on its way out: a body encrypted once and a header for each device.
+
+    `recipient_version` and `sender_version` are the device-list versions (count of device events on chain)
+    that the sender knew of the recipient and of itself; the relay refuses an older view.
+    """
+
+    id: bytes
+    suite: int
+    recipient: int
+    recipient_version: int
+    sender_version: int
+    body: bytes
+    copies: tuple[Copy, ...]
+
+
+class Delivery(msgspec.Struct, frozen=True, array_like=True):
+    """One envelope as it reaches one device; `sequence` is the mailbox's and is what gets acknowledged.
+
+    `sender` and `sender_device` are the relay's word until the signature inside was checked.
+    """
+
+    sequence: int
+    id: bytes
+    suite: int
+    sender: int
+    sender_device: int
+    recipient: int
+    received_ms: int
+    header: bytes
+    body: bytes
+
+
+class KeyBundle(msgspec.Struct, frozen=True, array_like=True):
+    """A device's KEM public key, which is too long for the chain; the chain holds its SHA-256."""
+
+    uid: int
+    device: int
+    version: int
+    kem_public: bytes
+    issued: int
+    expires: int
+    signature: bytes
+
+
+class RelayAddress(msgspec.Struct, frozen=True):
+    """A relay as the Directory names it: where it is and which public keys (SHA-256 of SPKI) it may show."""
+
+    endpoint: str
+    spki: bytes
+    next_spki: bytes
+
+
+class DeviceVersion(msgspec.Struct, frozen=True):
+    """One entry in the public history of a device's keys: the record's bytes and where on the chain they appeared."""
+
+    version: int
+    signer: Address
+    record: bytes
+    block: int
+    time: int
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device as the chain lists it; `history` holds every version, oldest first."""
+
+    uid: Uid
+    device: DeviceId
+    state: DeviceState
+    head: bytes
+    history: tuple[DeviceVersion, ...]
+    revoked_block: int = 0
+    revoked_time: int = 0
+
+    @property
+    def current(self) -> DeviceVersion:
+        """The version in force."""
+        return self.history[-1]
+
+
+class User(msgspec.Struct, frozen=True):
+    """A user as the chain knows it. `device_list_version` counts all device events so far; `block` is the last change."""
+
+    uid: Uid
+    username: str
+    account: Address
+    recovery: Address
+    epoch: int
+    verifier: bytes
+    kdf: bytes
+    devices: tuple[Device, ...]
+    device_list_version: int
+    block: int
+    time: int
+
+    @property
+    def active_devices(self) -> tuple[Device, ...]:
+        """The devices that may sign and read now."""
+        return tuple(device for device in self.devices if device.state is DeviceState.ACTIVE)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A seat in a group: the sequence tells who was there before whom."""
+
+    uid: Uid
+    sequence: int
+    block: int
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group as folded from its events."""
+
+    group: int
+    name: str
+    policy: Policy
+    threshold: int
+    voting_period: int
+    epoch: int
+    roster_hash: bytes
+    members: tuple[Member, ...]
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A proposal with its count; `state` is EXPIRED for an open one whose deadline has passed."""
+
+    id: ProposalId
+    group: int
+    kind: Kind
+    subject: Uid
+    proposer: Uid
+    electorate: int
+    yes: int
+    no: int
+    deadline: int
+    state: ProposalState
+    voters: tuple[Uid, ...]
+    block: int
+
+
+class BlockRef(msgspec.Struct, frozen=True):
+    """One block of the chain by number, hash and parent."""
+
+    number: int
+    hash: bytes
+    parent: bytes
+
+
+class LogRow(msgspec.Struct, frozen=True):
+    """One contract event as stored: raw, with the three columns that look-ups need.
+
+    `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership). `subject` is the uid of an identity event and 0
+    otherwise; `label` the username of `Registered`; `address` the account or signer that the event introduces.
+    """
+
+    block: int
+    block_hash: bytes
+    index: int
+    time: int
+    source: int
+    topics: tuple[bytes, ...]
+    data: bytes
+    subject: int = 0
+    label: str = ""
+    address: bytes = b""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One contract call, ready to be sent by its author or paid for by a sponsor."""
+
+    contract: str
+    data: bytes
+
+
+class Mined(msgspec.Struct, frozen=True):
+    """A transaction that succeeded."""
+
+    tx_hash: bytes
+    block: int

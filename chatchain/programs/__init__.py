@@ -1,0 +1,1 @@
+"""The two programs: each reads its configuration, builds the edges and runs."""

@@ -1,0 +1,1 @@
+"""The databases: the relay's tables and the client's encrypted file."""

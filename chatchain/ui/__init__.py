@@ -1,0 +1,1 @@
+"""What a person sees: the command line. It knows the client core and nothing beneath it."""

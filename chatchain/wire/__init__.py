@@ -1,0 +1,1 @@
+"""What travels between client and relay: frames, messages, and the sans-io connection."""

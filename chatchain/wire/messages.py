@@ -1,0 +1,192 @@
+"""Every message of the client–relay protocol, as tagged msgpack arrays (docs/protocol.md lists the bytes).
+
+A request that wants an answer of its own carries `ref`, a number the client chooses per connection; the answer
+repeats it. A submitted envelope is answered under its message id.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatchain.model import Delivery, Envelope, KeyBundle
+
+PROTOCOL_VERSION = 1
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What every message of the protocol is."""
+
+
+# --- client to relay ------------------------------------------------------------------------------------
+
+
+class Login(Message, tag=1):
+    """Answers the relay's challenge: both signatures are over the EIP-712 `Login` of identity.login."""
+
+    uid: int
+    device: int
+    epoch: int
+    kdf: bytes
+    login_signature: bytes
+    device_signature: bytes
+
+
+class Submit(Message, tag=2):
+    """Hands the relay one envelope; answered by Tick, Refused or StaleDevices with the envelope's id."""
+
+    envelope: Envelope
+
+
+class Receive(Message, tag=3):
+    """Starts delivery of what waits and of what comes, after the last sequence this device has stored."""
+
+    after: int
+
+
+class Acknowledge(Message, tag=4):
+    """Says that these deliveries are stored on this device; the relay deletes them."""
+
+    sequences: tuple[int, ...]
+
+
+class PublishKeys(Message, tag=5):
+    """Gives the relay this device's key bundle; answered by Done."""
+
+    ref: int
+    bundle: KeyBundle
+
+
+class FetchKeys(Message, tag=6):
+    """Asks for the key bundles of all active devices of a few users; answered by Keys."""
+
+    ref: int
+    uids: tuple[int, ...]
+
+
+class Sponsor(Message, tag=7):
+    """Asks the relay to pay for one signed contract call (`contract` is "identity" or "membership").
+
+    `data` is the whole calldata, selector included. Accepted before login for `registerFor` only.
+    """
+
+    ref: int
+    contract: str
+    data: bytes
+
+
+class Ping(Message, tag=8):
+    """Asks the peer to show that it is alive; either side may send it."""
+
+    nonce: int
+
+
+class Pong(Message, tag=9):
+    """Answers a Ping with its nonce."""
+
+    nonce: int
+
+
+# --- relay to client ------------------------------------------------------------------------------------
+
+
+class Challenge(Message, tag=32):
+    """The relay's first message: a single-use nonce (32 bytes) and the deployment it serves."""
+
+    version: int
+    nonce: bytes
+    chain_id: int
+    directory: bytes
+    time_ms: int
+
+
+class Welcome(Message, tag=33):
+    """The login holds; `waiting` counts the deliveries stored for this device."""
+
+    uid: int
+    waiting: int
+    time_ms: int
+
+
+class Tick(Message, tag=34):
+    """The envelope is committed in the relay's database (also for one that was committed before)."""
+
+    id: bytes
+
+
+class Refused(Message, tag=35):
+    """The envelope was not taken and is not stored; `retry_after_ms` 0 means do not retry."""
+
+    id: bytes
+    code: str
+    message: str
+    retry_after_ms: int
+
+
+class StaleDevices(Message, tag=36):
+    """A device list used for this envelope is out of date: check the chain up to `block` and send again."""
+
+    id: bytes
+    uid: int
+    version: int
+    block: int
+
+
+class Deliver(Message, tag=37):
+    """Brings one delivery; it comes again after a reconnect until acknowledged."""
+
+    delivery: Delivery
+
+
+class Keys(Message, tag=38):
+    """Answers FetchKeys; a device that published nothing is absent."""
+
+    ref: int
+    bundles: tuple[KeyBundle, ...]
+
+
+class Sponsored(Message, tag=39):
+    """The relay sent the transaction."""
+
+    ref: int
+    tx_hash: bytes
+
+
+class Done(Message, tag=40):
+    """The request was carried out."""
+
+    ref: int
+
+
+class Failed(Message, tag=41):
+    """The request was not carried out."""
+
+    ref: int
+    code: str
+    message: str
+    retry_after_ms: int
+
+
+class Goodbye(Message, tag=42):
+    """The last message before the relay closes the connection, and why."""
+
+    code: str
+    message: str
+    retry_after_ms: int
+
+
+ClientMessage = Login | Submit | Receive | Acknowledge | PublishKeys | FetchKeys | Sponsor | Ping | Pong
+RelayMessage = (
+    Challenge
+    | Welcome
+    | Tick
+    | Refused
+    | StaleDevices
+    | Deliver
+    | Keys
+    | Sponsored
+    | Done
+    | Failed
+    | Goodbye
+    | Ping
+    | Pong
+)
