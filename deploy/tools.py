@@ -77,7 +77,13 @@ def _present(name: str, path: Path) -> Path:
 
 def main() -> None:
     """Print the path of the tool named on the command line, for the Makefile."""
-    known = {"anvil": anvil_path, "forge": forge_path, "cast": cast_path, "solc": solc_path, "node": node_path}
+    known = {
+        "anvil": anvil_path,
+        "forge": forge_path,
+        "cast": cast_path,
+        "solc": solc_path,
+        "node": node_path,
+    }
     if len(sys.argv) != 2 or sys.argv[1] not in known:
         sys.exit(f"usage: tools.py {{{','.join(known)}}}")
     try:
