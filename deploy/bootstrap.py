@@ -22,15 +22,15 @@ import subprocess
 import tempfile
 import tomllib
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VENV: Final = ROOT / ".venv"
 NODE_MODULES: Final = ROOT / "node_modules"
-STAMP: Final = VENV / "chatchain-setup"
-LOCKED: Final = ("pyproject.toml", "uv.lock", "package.json", "package-lock.json", "deploy/bootstrap.py")
+PYTHON_LOCKS: Final = ("pyproject.toml", "uv.lock")
+NODE_LOCKS: Final = ("package.json", "package-lock.json")
 
 OLDEST_NODE: Final = 18
 
@@ -50,8 +50,7 @@ def main() -> None:
     """Make `.venv` and `node_modules` what the lock files say."""
     try:
         with _alone():
-            if not _done():
-                _set_up()
+            _set_up()
     except SetupFailed as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
@@ -59,37 +58,58 @@ def main() -> None:
 
 
 def _set_up() -> None:
-    STAMP.unlink(missing_ok=True)
+    has_node = bool(shutil.which("node") and shutil.which("npm"))
+    python = Stamp(VENV / "chatchain-python", PYTHON_LOCKS, has_node)
+    node = Stamp(NODE_MODULES / ".chatchain-node", NODE_LOCKS, has_node)
+    if python.fresh() and node.fresh():
+        return
     environment = _environment(os.environ)
-    _make_venv()
-    _install_uv(environment)
-    system_node = _system_node()
-    groups = ["--group", "setup"] + ([] if system_node else ["--group", "node"])
-    _say("Python packages, as in uv.lock")
-    _run([str(VENV / "bin" / "uv"), "sync", "--frozen", "--quiet", *groups], environment)
-    _say(f"Node packages, as in package-lock.json, with {'the system' if system_node else 'our own'} Node")
-    if not system_node:
-        environment["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    npm = system_node or VENV / "bin" / "npm"
-    # No package of ours needs its install script, so none gets to run one.
-    quiet = ["--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run([str(npm), "ci", *quiet], environment)
-    STAMP.write_text(_fingerprint())
+    npm = _system_npm()
+    if not python.fresh():
+        python.remove()
+        _make_venv()
+        _install_uv(environment)
+        _say("Python packages, as in uv.lock")
+        groups = ["--group=setup"] if npm else ["--group=setup", "--group=node"]
+        _run([str(VENV / "bin" / "uv"), "sync", "--frozen", "--quiet", *groups], environment)
+        python.set()
+    if not node.fresh():
+        node.remove()
+        _say(f"Node packages, as in package-lock.json, with {'the system' if npm else 'our own'} Node")
+        if not npm:
+            npm = VENV / "bin" / "npm"
+            environment["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        # No package of ours needs its install script, so none gets to run one.
+        flags = ["--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        _run([str(npm), "ci", *flags], environment)
+        node.set()
     _say("done")
 
 
-def _done() -> bool:
-    try:
-        return STAMP.read_text() == _fingerprint() and (NODE_MODULES / ".package-lock.json").exists()
-    except OSError:
-        return False
+class Stamp:
+    """A mark inside what was installed, made of the lock files that it was installed from."""
 
+    def __init__(self, path: Path, locks: Sequence[str], has_node: bool) -> None:
+        # A virtual environment does not survive a move, so the place counts too.
+        digest = hashlib.sha256(f"{ROOT}\0{has_node}".encode())
+        for name in locks:
+            digest.update(hashlib.sha256((ROOT / name).read_bytes()).digest())
+        self._path, self._text = path, digest.hexdigest()
 
-def _fingerprint() -> str:
-    digest = hashlib.sha256(str(ROOT).encode())  # a virtual environment does not survive a move
-    for name in LOCKED:
-        digest.update(hashlib.sha256((ROOT / name).read_bytes()).digest())
-    return digest.hexdigest()
+    def fresh(self) -> bool:
+        """Whether what is installed came from the lock files as they are now."""
+        try:
+            return self._path.read_text() == self._text
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Forget the mark before changing anything: a set-up that is cut short must start again."""
+        self._path.unlink(missing_ok=True)
+
+    def set(self) -> None:
+        """Mark the work as done."""
+        self._path.write_text(self._text)
 
 
 def _make_venv() -> None:
@@ -125,7 +145,7 @@ def _install_uv(environment: Mapping[str, str]) -> None:
         _run([*pip, "--only-binary=:all:", "--require-hashes", "-r", requirements.name], environment)
 
 
-def _system_node() -> Path | None:
+def _system_npm() -> Path | None:
     """The system's npm, if a Node of a good age comes with it."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:

@@ -1,7 +1,7 @@
 """Where the tools that npm installed are: the development chains, Foundry and the compiler.
 
-One place knows the layout of `node_modules`. The paths are those of the native programs, because killing npm's
-wrapper leaves its child running.
+One place knows the layout of `node_modules`. The paths are those of the native programs, because killing
+npm's wrapper leaves its child running.
 """
 
 import os
