@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
+import {Signed} from "./Signed.sol";
+
+/// @title Who is who: usernames, accounts, devices and their keys
+contract IdentityRegistry is IIdentityRegistry, Signed {
+    struct Principal {
+        uint64 uid;
+        uint32 deviceId; // 0: the account itself
+    }
+
+    struct User {
+        address account;
+        uint32 epoch;
+        uint24 deviceCount; // ever added
+        uint8 activeDevices;
+        uint32 nonce;
+        bytes32 verifier;
+        address recovery;
+    }
+
+    struct Device {
+        address signer;
+        uint32 version;
+        DeviceState state;
+        bytes32 head;
+    }
+
+    uint32 private constant MAX_DEVICES = 16;
+    uint256 private constant MAX_RECORD = 1024;
+    uint256 private constant MAX_KDF = 64;
+    uint64 private constant RESERVED = type(uint64).max;
+
+    // A uid is 14 digits that run through all of 1e13 … 1e14 - 1 before one repeats, and a check digit. The multiplier shares no
+    // factor with 9e13 (it is no multiple of 2, 3 or 5); both are digits of well-known numbers (golden ratio, e).
+    uint256 private constant UID_FIRST = 1e13;
+    uint256 private constant UID_SPAN = 9e13;
+    uint256 private constant UID_MULTIPLIER = 61_803_398_874_989;
+    uint256 private constant UID_OFFSET = 27_182_818_284_590;
+
+    bytes32 private constant REGISTER_TYPEHASH = keccak256(
+        "Register(string username,address account,bytes32 verifier,bytes kdf,address recovery,address signer,bytes record,uint256 deadline)"
+    );
+    bytes32 private constant ADD_DEVICE_TYPEHASH =
+        keccak256("AddDevice(uint64 uid,uint32 epoch,address signer,bytes record,uint256 nonce,uint256 deadline)");
+    bytes32 private constant UPDATE_DEVICE_TYPEHASH = keccak256(
+        "UpdateDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint32 version,address signer,bytes record,uint256 deadline)"
+    );
+    bytes32 private constant REVOKE_DEVICE_TYPEHASH =
+        keccak256("RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)");
+    bytes32 private constant SET_VERIFIER_TYPEHASH =
+        keccak256("SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)");
+
+    /// @inheritdoc IIdentityRegistry
+    uint64 public userCount;
+
+    mapping(address principal => Principal) private _principals;
+    mapping(bytes32 nameKey => uint64 uid) private _uidOfName;
+    mapping(uint64 uid => User) private _users;
+    mapping(uint64 uid => mapping(uint32 deviceId => Device)) private _devices;
+
+    /// @param reservedNames well-formed names that nobody can register
+    constructor(string[] memory reservedNames) {
+        for (uint256 i = 0; i < reservedNames.length; ++i) {
+            _requireWellFormed(reservedNames[i]);
+            _uidOfName[keccak256(bytes(reservedNames[i]))] = RESERVED;
+        }
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function register(
+        string calldata username,
+        bytes32 verifier,
+        bytes calldata kdf,
+        address recovery,
+        address signer,
+        bytes calldata record
+    ) external returns (uint64 uid) {
+        uid = _openUser(msg.sender, username, recovery);
+        _setVerifier(uid, verifier, kdf);
+        _addDevice(uid, signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function registerFor(
+        address account,
+        string memory username, // in memory, for one word on the stack instead of two
+        bytes32 verifier,
+        bytes memory kdf,
+        address recovery,
+        address signer,
+        bytes calldata record,
+        uint256 deadline,
+        bytes calldata signature
+    ) external returns (uint64 uid) {
+        _requireInTime(deadline);
+        {
+            // An array of words hashes like the struct, and keeps the stack within the compiler's reach.
+            bytes32[9] memory words;
+            words[0] = REGISTER_TYPEHASH;
+            words[1] = keccak256(bytes(username));
+            words[2] = _word(account);
+            words[3] = verifier;
+            words[4] = keccak256(kdf);
+            words[5] = _word(recovery);
+            words[6] = _word(signer);
+            words[7] = keccak256(record);
+            words[8] = bytes32(deadline);
+            _requireSigned(account, keccak256(abi.encode(words)), signature);
+        }
+        uid = _openUser(account, username, recovery);
+        _setVerifier(uid, verifier, kdf);
+        _addDevice(uid, signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function addDevice(address signer, bytes calldata record) external returns (uint32 deviceId) {
+        return _addDevice(_uidOfAccount(msg.sender), signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function addDeviceFor(uint64 uid, address signer, bytes calldata record, uint256 deadline, bytes calldata signature)
+        external
+        returns (uint32 deviceId)
+    {
+        _requireInTime(deadline);
+        User storage who = _existing(uid);
+        bytes32 structHash =
+            keccak256(abi.encode(ADD_DEVICE_TYPEHASH, uid, who.epoch, signer, keccak256(record), who.nonce, deadline));
+        _requireSigned(who.account, structHash, signature);
+        who.nonce += 1;
+        return _addDevice(uid, signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function updateDevice(uint32 deviceId, uint32 version, address signer, bytes calldata record) external {
+        Principal memory sender = _principals[msg.sender];
+        if (sender.uid == 0) revert NotRegistered(msg.sender);
+        if (sender.deviceId != 0 && sender.deviceId != deviceId) revert NotAuthorized(msg.sender);
+        _updateDevice(sender.uid, deviceId, version, signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function updateDeviceFor(
+        uint64 uid,
+        uint32 deviceId,
+        uint32 version,
+        address signer,
+        bytes calldata record,
+        uint256 deadline,
+        address by,
+        bytes calldata signature
+    ) external {
+        _requireInTime(deadline);
+        uint32 epoch = _existing(uid).epoch;
+        Principal memory actor = _principals[by];
+        if (actor.uid != uid || (actor.deviceId != 0 && actor.deviceId != deviceId)) revert NotAuthorized(by);
+        {
+            bytes32[8] memory words;
+            words[0] = UPDATE_DEVICE_TYPEHASH;
+            words[1] = bytes32(uint256(uid));
+            words[2] = bytes32(uint256(epoch));
+            words[3] = bytes32(uint256(deviceId));
+            words[4] = bytes32(uint256(version));
+            words[5] = _word(signer);
+            words[6] = keccak256(record);
+            words[7] = bytes32(deadline);
+            _requireSigned(by, keccak256(abi.encode(words)), signature);
+        }
+        _updateDevice(uid, deviceId, version, signer, record);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function revokeDevice(uint32 deviceId) external {
+        _revokeDevice(_uidOfAccount(msg.sender), deviceId);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function revokeDeviceFor(uint64 uid, uint32 deviceId, uint256 deadline, bytes calldata signature) external {
+        _requireInTime(deadline);
+        User storage who = _existing(uid);
+        bytes32 structHash = keccak256(abi.encode(REVOKE_DEVICE_TYPEHASH, uid, who.epoch, deviceId, deadline));
+        _requireSigned(who.account, structHash, signature);
+        _revokeDevice(uid, deviceId);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function setVerifier(bytes32 verifier, bytes calldata kdf) external {
+        _setVerifier(_uidOfAccount(msg.sender), verifier, kdf);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function setVerifierFor(
+        uint64 uid,
+        bytes32 verifier,
+        bytes calldata kdf,
+        uint256 deadline,
+        bytes calldata signature
+    ) external {
+        _requireInTime(deadline);
+        User storage who = _existing(uid);
+        bytes32 structHash =
+            keccak256(abi.encode(SET_VERIFIER_TYPEHASH, uid, who.epoch, verifier, keccak256(kdf), who.nonce, deadline));
+        _requireSigned(who.account, structHash, signature);
+        who.nonce += 1;
+        _setVerifier(uid, verifier, kdf);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function resolve(address principal) external view returns (uint64 uid, uint32 deviceId, uint32 epoch) {
+        Principal memory found = _principals[principal];
+        return (found.uid, found.deviceId, _users[found.uid].epoch);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function user(uint64 uid)
+        external
+        view
+        returns (address account, uint32 epoch, uint32 deviceCount, uint32 nonce, bytes32 verifier, address recovery)
+    {
+        User storage who = _users[uid];
+        return (who.account, who.epoch, who.deviceCount, who.nonce, who.verifier, who.recovery);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function device(uint64 uid, uint32 deviceId)
+        external
+        view
+        returns (DeviceState state, uint32 version, address signer, bytes32 head)
+    {
+        Device storage one = _devices[uid][deviceId];
+        return (one.state, one.version, one.signer, one.head);
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function devices(uint64 uid) external view returns (DeviceInfo[] memory all) {
+        all = new DeviceInfo[](_users[uid].deviceCount);
+        for (uint32 i = 0; i < all.length; ++i) {
+            Device storage one = _devices[uid][i + 1];
+            all[i] = DeviceInfo(one.state, one.version, one.signer, one.head);
+        }
+    }
+
+    /// @inheritdoc IIdentityRegistry
+    function uidOf(string calldata username) external view returns (uint64 uid) {
+        uid = _uidOfName[keccak256(bytes(username))];
+        if (uid == RESERVED) uid = 0;
+    }
+
+    /// @dev Takes the name and the account, and gives the next uid.
+    function _openUser(address account, string memory username, address recovery) private returns (uint64 uid) {
+        _requireWellFormed(username);
+        bytes32 nameKey = keccak256(bytes(username));
+        uint64 holder = _uidOfName[nameKey];
+        if (holder == RESERVED) revert NameReserved(username);
+        if (holder != 0) revert NameTaken(username);
+
+        uid = _uidAt(++userCount);
+        _claim(account, uid, 0);
+        _uidOfName[nameKey] = uid;
+        User storage who = _users[uid];
+        who.account = account;
+        if (recovery != address(0)) who.recovery = recovery;
+        emit Registered(uid, account, username, recovery);
+    }
+
+    function _setVerifier(uint64 uid, bytes32 verifier, bytes memory kdf) private {
+        if (verifier == bytes32(0)) revert EmptyVerifier();
+        _requireLength(kdf.length, MAX_KDF);
+        _users[uid].verifier = verifier;
+        emit VerifierSet(uid, verifier, kdf);
+    }
+
+    function _addDevice(uint64 uid, address signer, bytes calldata record) private returns (uint32 deviceId) {
+        _requireLength(record.length, MAX_RECORD);
+        User storage who = _users[uid];
+        uint8 active = who.activeDevices;
+        if (active >= MAX_DEVICES) revert TooManyDevices(MAX_DEVICES);
+
+        uint24 count = who.deviceCount + 1;
+        deviceId = count;
+        who.deviceCount = count;
+        who.activeDevices = active + 1;
+        _claim(signer, uid, deviceId);
+        _devices[uid][deviceId] = Device(signer, 1, DeviceState.ACTIVE, _grow(bytes32(0), 1, record));
+        emit DeviceAdded(uid, deviceId, signer, record);
+    }
+
+    function _updateDevice(uint64 uid, uint32 deviceId, uint32 version, address signer, bytes calldata record) private {
+        _requireLength(record.length, MAX_RECORD);
+        Device storage one = _active(uid, deviceId);
+        uint32 expected = one.version + 1;
+        if (version != expected) revert WrongVersion(expected, version);
+
+        address before = one.signer;
+        if (signer != before) {
+            _claim(signer, uid, deviceId);
+            delete _principals[before];
+            one.signer = signer;
+        }
+        one.version = version;
+        one.head = _grow(one.head, version, record);
+        emit DeviceUpdated(uid, deviceId, signer, version, record);
+    }
+
+    function _revokeDevice(uint64 uid, uint32 deviceId) private {
+        Device storage one = _active(uid, deviceId);
+        one.state = DeviceState.REVOKED;
+        _users[uid].activeDevices -= 1;
+        delete _principals[one.signer];
+        emit DeviceRevoked(uid, deviceId);
+    }
+
+    /// @dev Makes an address act for a user.
+    function _claim(address principal, uint64 uid, uint32 deviceId) private {
+        if (principal == address(0)) revert ZeroAddress();
+        if (_principals[principal].uid != 0) revert AddressTaken(principal);
+        _principals[principal] = Principal(uid, deviceId);
+    }
+
+    /// @dev The user whose account this is; a device signer is not enough.
+    function _uidOfAccount(address caller) private view returns (uint64 uid) {
+        Principal memory found = _principals[caller];
+        if (found.uid == 0) revert NotRegistered(caller);
+        if (found.deviceId != 0) revert NotAuthorized(caller);
+        return found.uid;
+    }
+
+    function _existing(uint64 uid) private view returns (User storage who) {
+        who = _users[uid];
+        if (who.account == address(0)) revert UnknownUser(uid);
+    }
+
+    function _active(uint64 uid, uint32 deviceId) private view returns (Device storage one) {
+        one = _devices[uid][deviceId];
+        DeviceState state = one.state;
+        if (state == DeviceState.NONE) revert UnknownDevice(uid, deviceId);
+        if (state == DeviceState.REVOKED) revert DeviceNotActive(uid, deviceId);
+    }
+
+    function _grow(bytes32 head, uint32 version, bytes calldata record) private pure returns (bytes32) {
+        return keccak256(abi.encode(head, uint256(version), keccak256(record)));
+    }
+
+    function _requireLength(uint256 length, uint256 limit) private pure {
+        if (length == 0 || length > limit) revert BadLength(length);
+    }
+
+    function _requireWellFormed(string memory username) private pure {
+        bytes memory text = bytes(username);
+        bool good = text.length >= 3 && text.length <= 32;
+        bytes1 last = "-"; // so that a leading hyphen is one that follows a hyphen
+        for (uint256 i = 0; good && i < text.length; ++i) {
+            bytes1 c = text[i];
+            bool letter = c >= "a" && c <= "z";
+            bool digit = c >= "0" && c <= "9";
+            good = letter || (i > 0 && (digit || (c == "-" && last != "-")));
+            last = c;
+        }
+        if (!good || last == "-") revert NameMalformed(username);
+    }
+
+    function _uidAt(uint256 counter) private pure returns (uint64) {
+        uint256 body = UID_FIRST + (counter * UID_MULTIPLIER + UID_OFFSET) % UID_SPAN;
+        return uint64(body * 10 + _checkDigit(body));
+    }
+
+    /// @dev ISO 7064 MOD 11,10 of a number of 14 digits.
+    function _checkDigit(uint256 body) private pure returns (uint256) {
+        uint256 product = 10;
+        // Every operand stays far below 2**256 and every divisor is a constant.
+        unchecked {
+            for (uint256 power = UID_FIRST; power != 0; power /= 10) {
+                uint256 sum = (product + (body / power) % 10) % 10;
+                product = (sum == 0 ? 20 : 2 * sum) % 11;
+            }
+            return (11 - product) % 10;
+        }
+    }
+
+    function _word(address a) private pure returns (bytes32) {
+        return bytes32(uint256(uint160(a)));
+    }
+}

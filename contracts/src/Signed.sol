@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {EIP712} from "solady/utils/EIP712.sol";
+import {SignatureCheckerLib} from "solady/utils/SignatureCheckerLib.sol";
+import {ISigned} from "./interfaces/ISigned.sol";
+
+/// @title The one place where a signed action is bound to domain, time and signer
+abstract contract Signed is ISigned, EIP712 {
+    /// @dev Reverts after the deadline's second.
+    function _requireInTime(uint256 deadline) internal view {
+        if (block.timestamp > deadline) revert Expired(deadline);
+    }
+
+    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A signer with code is asked through
+    /// ERC-1271 in a static call, so it cannot re-enter.
+    function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) internal view {
+        if (!SignatureCheckerLib.isValidSignatureNowCalldata(signer, _hashTypedData(structHash), signature)) {
+            revert BadSignature();
+        }
+    }
+
+    function _domainNameAndVersion() internal pure override returns (string memory name, string memory version) {
+        return ("chatchain", "1");
+    }
+}
