@@ -80,15 +80,9 @@ def _set_up() -> None:
             npm = VENV / "bin" / "npm"
             environment["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environment.get('PATH', os.defpath)}"
         # No package of ours needs its install script, so none gets to run one.
-        flags = [
-            "--include=dev",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--no-update-notifier",
-            "--loglevel=error",
-        ]
-        _run([str(npm), "ci", *flags], environment)
+        flags = ["--include=dev", "--ignore-scripts"]
+        quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+        _run([str(npm), "ci", *flags, *quiet], environment)
         node.set()
     _say("done")
 

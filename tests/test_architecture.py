@@ -1,7 +1,7 @@
 """The arrows between the rooms (ARCHITECTURE.md) hold, read from the source and not from good intentions.
 
-Imports inside functions and under TYPE_CHECKING count as well: an arrow is an arrow. Only what a program loads
-when it starts leaves them out.
+Imports inside functions and under TYPE_CHECKING count as well: an arrow is an arrow. Only the
+question of what a program loads at its start leaves them out.
 """
 
 import ast
