@@ -281,3 +281,78 @@ class Mined(msgspec.Struct, frozen=True):
 
     tx_hash: bytes
     block: int
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """What a user's keys were when a person compared them: account, recovery, and (device, version, state, head) of each device."""
+
+    account: bytes
+    recovery: bytes
+    epoch: int
+    devices: tuple[tuple[int, int, int, bytes], ...]
+    block: int
+
+
+class Contact(msgspec.Struct, frozen=True):
+    """Somebody a home knows; `floor` is the highest device-list version seen and `confirmed` the highest one compared with the contract."""
+
+    uid: Uid
+    username: str
+    pin: Pin | None = None
+    floor: int = 0
+    confirmed: int = 0
+    listed: bool = True
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as a home keeps it; `row` is its place in the order of arrival there (0 before it is stored).
+
+    `sender` and `id` together are unique. `kind` is text or notice; a notice carries a stable word in `code` and its sentence in `text`.
+    `state` is set for own messages only.
+    """
+
+    id: bytes
+    sender: Uid
+    device: int
+    peer: Uid
+    direction: Direction
+    kind: str
+    text: str
+    time_ms: int
+    code: str = ""
+    state: MessageState | None = None
+    row: int = 0
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """One thing that waits for its tick: the payload, and once it was sealed the very envelope that is sent until then.
+
+    `time_ms` is signed with it, so sealing again for other devices keeps it; `version` is the own record's version that signed.
+    """
+
+    id: bytes
+    recipient: Uid
+    kind: str
+    content: bytes
+    time_ms: int
+    envelope: Envelope | None = None
+    version: int = 0
+    row: int = 0
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt that is due."""
+
+    sender: Uid
+    id: bytes
+    message: StoredMessage | None = None
+    states: tuple[tuple[bytes, MessageState], ...] = ()
+    receipt_due: bool = False
+
+
+class OwnKeys(msgspec.Struct, frozen=True):
+    """One version of this device's secrets, opaque here. `retired_ms` is when the next version took over (0 = in force or coming)."""
+
+    version: int
+    secret: bytes
+    retired_ms: int = 0

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from chatchain.model import (
     Address,
+    Arrival,
+    BlockRef,
     Call,
+    Contact,
     Group,
+    KeyBundle,
+    LogRow,
+    MessageState,
     Mined,
     Network,
+    Outgoing,
+    OwnKeys,
     Proposal,
     ProposalId,
     RelayAddress,
+    StoredMessage,
     Uid,
     User,
 )
 from chatchain.wire.messages import Challenge, ClientMessage, RelayMessage
+
+
+class NetworkSettings(msgspec.Struct, frozen=True):
+    """Where the chain is and which deployment is meant; `chain_id` 0 = whatever the endpoints serve."""
+
+    endpoints: tuple[str, ...]
+    directory: Address
+    chain_id: int = 0
 
 
 class Link(Protocol):
@@ -165,3 +187,130 @@ class Calls(Protocol):
     def vote(self, proposal: ProposalId, support: bool) -> Call: ...
 
     def vote_by_sig(self, proposal: ProposalId, support: bool, voter: Address, signature: bytes) -> Call: ...
+
+
+class LogStore(Protocol):
+    """Where a ChainView keeps the logs that it folds; the core only hands it on."""
+
+    def head(self) -> BlockRef | None:
+        """The last block taken in."""
+
+    def recent(self, limit: int) -> list[BlockRef]:
+        """The newest blocks kept, newest first."""
+
+    def take(self, rows: Sequence[LogRow], blocks: Sequence[BlockRef]) -> None:
+        """Takes in rows and blocks (ascending; the last is the new head) in one transaction."""
+
+    def drop_from(self, number: int) -> list[LogRow]:
+        """Undoes every block from `number` on and gives the rows that went with them."""
+
+    def rows(
+        self,
+        *,
+        source: int | None = None,
+        subject: int | None = None,
+        label: str | None = None,
+        address: bytes | None = None,
+    ) -> list[LogRow]:
+        """The rows that match everything given, in chain order."""
+
+
+class Store(Protocol):
+    """A home's encrypted database (store/local.py); every method is one transaction."""
+
+    @property
+    def logs(self) -> LogStore:
+        """The chain's logs, on a connection of their own."""
+
+    def close(self) -> None:
+        """Closes both connections; may be called twice."""
+
+    def setting(self, key: str) -> bytes | None:
+        """A stored value."""
+
+    def set_setting(self, key: str, value: bytes | None) -> None:
+        """Stores a value; None removes it."""
+
+    def own_keys(self) -> list[OwnKeys]:
+        """Every version of this device's secrets that is kept, newest first."""
+
+    def put_own_keys(self, keys: OwnKeys) -> None:
+        """Stores one version of the secrets (replacing the same version)."""
+
+    def retire_own_keys(self, in_force: int, now_ms: int, keep_ms: int) -> None:
+        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms` ago."""
+
+    def contact(self, uid: Uid) -> Contact | None:
+        """A contact."""
+
+    def contacts(self) -> list[Contact]:
+        """Every listed contact by name."""
+
+    def put_contact(self, contact: Contact) -> None:
+        """Stores a contact. `floor` and `confirmed` never sink."""
+
+    def bundles(self, uid: Uid) -> list[KeyBundle]:
+        """The key bundles kept for a user's devices."""
+
+    def put_bundles(self, bundles: Iterable[KeyBundle]) -> None:
+        """Keeps bundles (already checked), one a device."""
+
+    def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
+        """Stores own messages and what is to be sent for them, in one transaction."""
+
+    def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
+        """Turns receipts that are due into one thing to send."""
+
+    def reseal(self, sealed: Sequence[Outgoing]) -> None:
+        """Stores new envelopes of things that are waiting."""
+
+    def pending(self, *, after: int = 0, limit: int = 256) -> list[Outgoing]:
+        """What waits, in the order in which it was queued, from behind row `after`."""
+
+    def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
+        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages' states."""
+
+    def count_queued(self) -> int:
+        """How many own messages wait for their tick."""
+
+    def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
+        """Stores what came in one transaction and gives the messages that were not there before, with their rows."""
+
+    def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:
+        """Receipts that are owed, by peer and kind."""
+
+    def unshown(self, limit: int = 256) -> list[StoredMessage]:
+        """Messages that were stored and never handed to a person, oldest first."""
+
+    def mark_shown(self, row: int) -> None:
+        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again, never lost."""
+
+    def mark_read(self, peer: Uid, up_to: int) -> int:
+        """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
+
+    def count_unread(self) -> int:
+        """How many messages that came in were not read yet."""
+
+    def message(self, id: bytes) -> StoredMessage | None:
+        """A message by its id."""
+
+    def history(self, peer: Uid, *, limit: int, before: int | None = None) -> list[StoredMessage]:
+        """The last messages with a peer before a row, oldest first."""
+
+    def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
+        """Text messages that contain every word, newest first; the index serves words of three characters or more."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The outside worlds as programs/client.py hands them to the core."""
+
+    open_store: Callable[[Path, bytes], Store]
+    """Opens (or makes) the encrypted database at a path with a raw 32-byte key."""
+    chain: Callable[[NetworkSettings, LogStore | None], ChainView]
+    """A view over a log store; without one over memory. Touches the network only when it is used."""
+    writer: Callable[[NetworkSettings, Network], ChainWriter]
+    """The sender of transactions; the one place that imports web3."""
+    calls: Calls
+    dial: Dialer
+    clock: Callable[[], float] = time.time

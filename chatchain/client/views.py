@@ -1,0 +1,221 @@
+"""What the client core answers: one struct per command, whose fields are the JSON keys that the command prints.
+
+A user interface shows these and computes nothing further. Ids of messages are 32 hex digits, accounts EIP-55 text,
+times RFC 3339 in UTC, uids whole numbers; a field that does not apply is None and may be left out of what is printed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What every view is; fields at their default are left out of the JSON."""
+
+
+class Problem(View, frozen=True):
+    """Why something did not work, as an error is printed."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Joined(View, frozen=True):
+    """The network that this home now belongs to. `rpc` is the first endpoint; `endpoints` has all of them."""
+
+    rpc: str
+    directory: str
+    endpoints: tuple[str, ...]
+    chain_id: int
+    policy: str
+    relay: str
+
+
+class Registered(View, frozen=True, omit_defaults=False):
+    """A new account, or a new device of a restored one (`restored`)."""
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    tx: str
+    block: int
+    member: bool
+    proposal: int | None = None
+    restored: bool = False
+    sponsored: bool = False
+
+
+class LoggedIn(View, frozen=True):
+    """The relay accepted password and device."""
+
+    username: str
+    uid: int
+    device: int
+    relay: str
+    waiting: int
+
+
+class LoggedOut(View, frozen=True):
+    """The session with the relay is over; the keys stay."""
+
+    username: str
+    uid: int
+
+
+class WhoAmI(View, frozen=True, omit_defaults=False):
+    """The account of this home."""
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    member: bool
+
+
+class Status(View, frozen=True, omit_defaults=False):
+    """The account of this home and how its network looks from here.
+
+    `queued` and `unread` are None while the home is locked (no password given) or in use by another process.
+    """
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    member: bool
+    rpc: str
+    directory: str
+    chain_id: int
+    block: int
+    relay: str
+    policy: str
+    members: int
+    open_proposals: int
+    queued: int | None = None
+    unread: int | None = None
+    pending: str | None = None
+
+
+class Sent(View, frozen=True):
+    """One own message and how far it came. With `error` the state is queued or dropped."""
+
+    id: str
+    to: str
+    state: str
+    time: str = ""
+    error: Problem | None = None
+
+
+class Shown(View, frozen=True):
+    """One message as people read it.
+
+    `kind` is text or notice; a notice has no text: `notice` holds its sentence and `code` a stable word for it. `from_`
+    is printed as `from`. In `history` and `search`, `direction` and `state` are set too; `to` names the peer of an own message.
+    """
+
+    id: str
+    kind: str
+    time: str
+    from_: str = msgspec.field(name="from")
+    from_uid: int = 0
+    text: str | None = None
+    group: str | None = None
+    notice: str | None = None
+    code: str | None = None
+    to: str | None = None
+    direction: str | None = None
+    state: str | None = None
+
+
+class ContactView(View, frozen=True, omit_defaults=False):
+    """Somebody this home knows. `fingerprint` is the safety number of the two of you: 60 digits in groups of five."""
+
+    username: str
+    uid: int
+    account: str
+    fingerprint: str
+    verified: bool
+    changed: str | None = None
+    """What changed since `verify`, if something did: sending is blocked until it is verified again."""
+
+
+class CardView(View, frozen=True):
+    """One's own contact card: `card` is the text to hand over, for `contacts add` at the other side."""
+
+    card: str
+    username: str
+    uid: int
+    account: str
+    fingerprint: str
+
+
+class MemberView(View, frozen=True):
+    """A member of a group; `sequence` tells who was there before whom."""
+
+    username: str
+    uid: int
+    account: str
+    sequence: int
+    block: int
+
+
+class ProposalView(View, frozen=True, omit_defaults=False):
+    """A proposal and its count. `subject` and `proposer` are usernames; `tx` is set by the command that changed the chain."""
+
+    id: int
+    kind: str
+    subject: str
+    yes: int
+    no: int
+    electorate: int
+    state: str
+    group: str
+    subject_uid: int
+    proposer: str
+    deadline: str
+    voted: bool
+    """Whether this home's user has voted."""
+    tx: str | None = None
+    block: int | None = None
+    sponsored: bool | None = None
+
+
+class KeyView(View, frozen=True, omit_defaults=False):
+    """A device of this account: `state` active or revoked, `version` of its keys, `here` whether it is this home's."""
+
+    device: int
+    version: int
+    state: str
+    here: bool
+    signer: str
+    fingerprint: str
+    block: int
+    time: str
+    tx: str | None = None
+
+
+class Exported(View, frozen=True):
+    """A keystore V3 file of the account was written."""
+
+    path: str
+    account: str
+
+
+class PasswordChanged(View, frozen=True):
+    """The verifier on chain and the vault of this home follow the new password."""
+
+    username: str
+    uid: int
+    tx: str
+    block: int
+
+
+class Finding(View, frozen=True, omit_defaults=False):
+    """One thing that `doctor` looked at."""
+
+    check: str
+    ok: bool
+    detail: str
+    hint: str = ""

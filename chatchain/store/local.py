@@ -1,0 +1,658 @@
+"""A home's database: SQLCipher under a raw key, one file, one transaction for what belongs together.
+
+It keeps and finds; it decides nothing but what a row's uniqueness decides: a (sender, id) comes in once, and an own
+message's state only moves forward. A second connection (`logs`) holds the chain's logs, so that a catch-up in a
+worker thread and a message on the event loop do not wait in one another's Python objects.
+
+Whatever SQLite raises leaves here as StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from chatchain.errors import StoreUnavailable
+from chatchain.model import (
+    Address,
+    Arrival,
+    BlockRef,
+    Contact,
+    Direction,
+    Envelope,
+    KeyBundle,
+    LogRow,
+    MessageState,
+    Outgoing,
+    OwnKeys,
+    Pin,
+    StoredMessage,
+    Uid,
+)
+
+KEY_BYTES = 32
+BUSY_MS = 10_000
+"""How long one connection waits for the other's transaction."""
+KEPT_BLOCKS = 256
+"""How far back a reorg can be walked; older blocks need no row of their own."""
+
+SCHEMA: tuple[str, ...] = (
+    """
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE own_keys (version INTEGER PRIMARY KEY, secret BLOB NOT NULL, retired_ms INTEGER NOT NULL);
+    CREATE TABLE contacts (
+        uid INTEGER PRIMARY KEY, username TEXT NOT NULL, pin BLOB, floor INTEGER NOT NULL, confirmed INTEGER NOT NULL,
+        listed INTEGER NOT NULL
+    );
+    CREATE TABLE bundles (
+        uid INTEGER NOT NULL, device INTEGER NOT NULL, bundle BLOB NOT NULL, PRIMARY KEY (uid, device)
+    ) WITHOUT ROWID;
+    CREATE TABLE messages (
+        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, sender INTEGER NOT NULL, device INTEGER NOT NULL,
+        peer INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, code TEXT NOT NULL,
+        time_ms INTEGER NOT NULL, state TEXT, shown INTEGER NOT NULL, read INTEGER NOT NULL, UNIQUE (sender, id)
+    );
+    CREATE INDEX messages_by_peer ON messages (peer, row);
+    CREATE INDEX messages_by_id ON messages (id);
+    CREATE INDEX messages_unshown ON messages (row) WHERE shown = 0;
+    CREATE INDEX messages_unread ON messages (peer, row) WHERE read = 0;
+    CREATE VIRTUAL TABLE words USING fts5 (text, content='messages', content_rowid='row', tokenize='trigram');
+    CREATE TRIGGER words_in AFTER INSERT ON messages WHEN new.kind = 'text' BEGIN
+        INSERT INTO words (rowid, text) VALUES (new.row, new.text);
+    END;
+    CREATE TABLE outbox (
+        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, recipient INTEGER NOT NULL, kind TEXT NOT NULL,
+        content BLOB NOT NULL, time_ms INTEGER NOT NULL, envelope BLOB, version INTEGER NOT NULL
+    );
+    CREATE TABLE seen (sender INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (sender, id)) WITHOUT ROWID;
+    CREATE TABLE receipts_due (
+        peer INTEGER NOT NULL, id BLOB NOT NULL, state TEXT NOT NULL, PRIMARY KEY (peer, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, parent BLOB NOT NULL);
+    CREATE TABLE logs (
+        block INTEGER NOT NULL, idx INTEGER NOT NULL, block_hash BLOB NOT NULL, time INTEGER NOT NULL, source INTEGER NOT NULL,
+        topics BLOB NOT NULL, data BLOB NOT NULL, subject INTEGER NOT NULL, label TEXT NOT NULL, address BLOB NOT NULL,
+        PRIMARY KEY (block, idx, block_hash)
+    ) WITHOUT ROWID;
+    CREATE INDEX logs_by_subject ON logs (subject) WHERE subject != 0;
+    CREATE INDEX logs_by_label ON logs (label) WHERE label != '';
+    CREATE INDEX logs_by_address ON logs (address) WHERE address != x'';
+    """,
+)
+"""One script a version; `user_version` counts those applied. A script that was released is never edited."""
+
+FORWARD: dict[MessageState, tuple[MessageState, ...]] = {
+    MessageState.QUEUED: (),
+    MessageState.SENT: (MessageState.QUEUED,),
+    MessageState.DELIVERED: (MessageState.QUEUED, MessageState.SENT),
+    MessageState.READ: (MessageState.QUEUED, MessageState.SENT, MessageState.DELIVERED),
+    MessageState.DROPPED: (MessageState.QUEUED,),
+}
+"""From which states each one may be entered: never backwards, and dropped is an end."""
+
+_encode = msgspec.msgpack.encode
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what SQLite raises into a sentence."""
+    try:
+        yield
+    except sqlcipher.Error as failure:
+        text = str(failure)
+        if "disk is full" in text:
+            raise StoreUnavailable(
+                "The disk is full; nothing was stored.", "Free some space and try again."
+            ) from failure
+        if "locked" in text or "busy" in text:
+            raise StoreUnavailable("Another process holds the database of this home.") from failure
+        if "unable to open" in text or "readonly" in text:
+            raise StoreUnavailable(
+                f"The database of this home cannot be opened ({text}).",
+                "Check the folder's owner and rights.",
+            ) from failure
+        raise StoreUnavailable(
+            f"The database of this home is damaged or belongs to another vault ({text}).",
+            "Restore the home from a backup, or register again with the recovery phrase in a new home.",
+        ) from failure
+
+
+def _connect(path: Path, key: bytes) -> sqlcipher.Connection:
+    """One connection with the key set and the pragmas that durability needs."""
+    connection = sqlcipher.connect(str(path), isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _transaction(connection: sqlcipher.Connection) -> Iterator[sqlcipher.Connection]:
+    """BEGIN IMMEDIATE … COMMIT; anything raised inside rolls back."""
+    with _translated():
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        with _translated():
+            yield connection
+            connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlcipher.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlcipher.Connection) -> None:
+    """Applies the scripts that this file has not seen, each in a transaction with its version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(SCHEMA):
+        raise StoreUnavailable(
+            "The database of this home was written by a newer chatchain.", "Update chatchain."
+        )
+    for number in range(version, len(SCHEMA)):
+        connection.executescript(
+            f"BEGIN EXCLUSIVE;\n{SCHEMA[number]}\nPRAGMA user_version = {number + 1};\nCOMMIT;"
+        )
+
+
+class LocalStore:
+    """The database of one home."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        """Opens the file or makes it (0600 is the folder's business, 0700); a wrong key is StoreUnavailable."""
+        if len(key) != KEY_BYTES:
+            raise ValueError("a raw SQLCipher key has 32 bytes")
+        self._path, self._key = path, key
+        with _translated():
+            self._db = _connect(path, key)
+            try:
+                _migrate(self._db)
+            except BaseException:
+                self._db.close()
+                raise
+        path.chmod(0o600)
+        self._logs: LocalLogs | None = None
+
+    def close(self) -> None:
+        """Closes both connections; may be called twice."""
+        if self._logs is not None:
+            self._logs.close()
+        self._db.close()
+
+    @property
+    def logs(self) -> LocalLogs:
+        """The chain's logs, on a connection of their own."""
+        if self._logs is None:
+            with _translated():
+                self._logs = LocalLogs(_connect(self._path, self._key))
+        return self._logs
+
+    # --- settings and own keys ------------------------------------------------------------------------------
+
+    def setting(self, key: str) -> bytes | None:
+        """A stored value."""
+        with _translated():
+            row = self._db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def set_setting(self, key: str, value: bytes | None) -> None:
+        """Stores a value; None removes it."""
+        with _transaction(self._db) as db:
+            if value is None:
+                db.execute("DELETE FROM settings WHERE key = ?", (key,))
+            else:
+                db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+    def own_keys(self) -> list[OwnKeys]:
+        """Every version of this device's secrets that is kept, newest first."""
+        with _translated():
+            rows = self._db.execute(
+                "SELECT version, secret, retired_ms FROM own_keys ORDER BY version DESC"
+            ).fetchall()
+        return [OwnKeys(version, bytes(secret), retired) for version, secret, retired in rows]
+
+    def put_own_keys(self, keys: OwnKeys) -> None:
+        """Stores one version of the secrets (replacing the same version)."""
+        with _transaction(self._db) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO own_keys VALUES (?, ?, ?)",
+                (keys.version, keys.secret, keys.retired_ms),
+            )
+
+    def retire_own_keys(self, in_force: int, now_ms: int, keep_ms: int) -> None:
+        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms` ago."""
+        with _transaction(self._db) as db:
+            db.execute(
+                "UPDATE own_keys SET retired_ms = ? WHERE version < ? AND retired_ms = 0", (now_ms, in_force)
+            )
+            db.execute("DELETE FROM own_keys WHERE retired_ms != 0 AND retired_ms < ?", (now_ms - keep_ms,))
+
+    # --- contacts and their key bundles -----------------------------------------------------------------------
+
+    def contact(self, uid: Uid) -> Contact | None:
+        """A contact."""
+        with _translated():
+            row = self._db.execute("SELECT * FROM contacts WHERE uid = ?", (uid,)).fetchone()
+        return _contact(row) if row else None
+
+    def contacts(self) -> list[Contact]:
+        """Every listed contact by name."""
+        with _translated():
+            rows = self._db.execute("SELECT * FROM contacts WHERE listed ORDER BY username").fetchall()
+        return [_contact(row) for row in rows]
+
+    def put_contact(self, contact: Contact) -> None:
+        """Stores a contact. `floor` and `confirmed` never sink."""
+        with _transaction(self._db) as db:
+            _put_contact(db, contact)
+
+    def bundles(self, uid: Uid) -> list[KeyBundle]:
+        """The key bundles kept for a user's devices."""
+        with _translated():
+            rows = self._db.execute("SELECT bundle FROM bundles WHERE uid = ?", (uid,)).fetchall()
+        return [msgspec.msgpack.decode(row[0], type=KeyBundle) for row in rows]
+
+    def put_bundles(self, bundles: Iterable[KeyBundle]) -> None:
+        """Keeps bundles (already checked), one a device."""
+        with _transaction(self._db) as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO bundles VALUES (?, ?, ?)",
+                [(bundle.uid, bundle.device, _encode(bundle)) for bundle in bundles],
+            )
+
+    # --- outbox -----------------------------------------------------------------------------------------------
+
+    def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
+        """Stores own messages and what is to be sent for them, in one transaction."""
+        with _transaction(self._db) as db:
+            _insert_messages(db, messages)
+            _insert_outgoing(db, outgoing)
+
+    def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
+        """Turns receipts that are due into one thing to send."""
+        with _transaction(self._db) as db:
+            db.executemany("DELETE FROM receipts_due WHERE peer = ? AND id = ?", [(peer, id) for id in ids])
+            _insert_outgoing(db, [outgoing])
+
+    def reseal(self, sealed: Sequence[Outgoing]) -> None:
+        """Stores new envelopes of things that are waiting."""
+        with _transaction(self._db) as db:
+            db.executemany(
+                "UPDATE outbox SET envelope = ?, version = ? WHERE id = ?",
+                [
+                    (_encode(item.envelope) if item.envelope else None, item.version, item.id)
+                    for item in sealed
+                ],
+            )
+
+    def pending(self, *, after: int = 0, limit: int = 256) -> list[Outgoing]:
+        """What waits, in the order in which it was queued, from behind row `after`."""
+        with _translated():
+            rows = self._db.execute(
+                "SELECT row, id, recipient, kind, content, time_ms, envelope, version FROM outbox WHERE row > ? ORDER BY row LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [
+            Outgoing(
+                id=bytes(id),
+                recipient=Uid(recipient),
+                kind=kind,
+                content=bytes(content),
+                time_ms=time_ms,
+                envelope=msgspec.msgpack.decode(envelope, type=Envelope) if envelope is not None else None,
+                version=version,
+                row=row,
+            )
+            for row, id, recipient, kind, content, time_ms, envelope, version in rows
+        ]
+
+    def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
+        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages' states."""
+        with _transaction(self._db) as db:
+            db.executemany("DELETE FROM outbox WHERE id = ?", [(id,) for id in ids])
+            _advance(db, None, [(id, state) for id in ids])
+            if code:
+                db.executemany(
+                    "UPDATE messages SET code = ? WHERE id = ? AND direction = 'out'",
+                    [(code, id) for id in ids],
+                )
+
+    def count_queued(self) -> int:
+        """How many own messages wait for their tick."""
+        with _translated():
+            (count,) = self._db.execute("SELECT count(*) FROM outbox WHERE kind = 'text'").fetchone()
+        return int(count)
+
+    # --- inbox ------------------------------------------------------------------------------------------------
+
+    def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
+        """Stores what came in one transaction and gives the messages that were not there before, with their rows."""
+        fresh: list[StoredMessage] = []
+        with _transaction(self._db) as db:
+            for arrival in arrivals:
+                new = db.execute(
+                    "INSERT OR IGNORE INTO seen VALUES (?, ?)", (arrival.sender, arrival.id)
+                ).rowcount
+                if not new:
+                    continue
+                _advance(db, arrival.sender, arrival.states)
+                if arrival.message is not None:
+                    fresh += _insert_messages(db, [arrival.message])
+                if arrival.receipt_due:
+                    db.execute(
+                        "INSERT OR IGNORE INTO receipts_due VALUES (?, ?, ?)",
+                        (arrival.sender, arrival.id, MessageState.DELIVERED.value),
+                    )
+        return fresh
+
+    def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:
+        """Receipts that are owed, by peer and kind."""
+        with _translated():
+            rows = self._db.execute("SELECT peer, state, id FROM receipts_due LIMIT ?", (limit,)).fetchall()
+        due: dict[tuple[Uid, MessageState], list[bytes]] = {}
+        for peer, state, id in rows:
+            due.setdefault((Uid(peer), MessageState(state)), []).append(bytes(id))
+        return due
+
+    def unshown(self, limit: int = 256) -> list[StoredMessage]:
+        """Messages that were stored and never handed to a person, oldest first."""
+        with _translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE shown = 0 ORDER BY row LIMIT ?",
+                (limit,),  # noqa: S608 - a constant
+            ).fetchall()
+        return [_message(row) for row in rows]
+
+    def mark_shown(self, row: int) -> None:
+        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again, never lost."""
+        with _translated():
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
+            finally:
+                self._db.execute("PRAGMA synchronous = FULL")
+
+    def mark_read(self, peer: Uid, up_to: int) -> int:
+        """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
+        with _transaction(self._db) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO receipts_due SELECT peer, id, ? FROM messages "
+                "WHERE peer = ? AND row <= ? AND read = 0 AND kind = 'text' AND direction = 'in'",
+                (MessageState.READ.value, peer, up_to),
+            )
+            return int(
+                db.execute(
+                    "UPDATE messages SET read = 1, shown = 1 WHERE peer = ? AND row <= ? AND read = 0",
+                    (peer, up_to),
+                ).rowcount
+            )
+
+    def count_unread(self) -> int:
+        """How many messages that came in were not read yet."""
+        with _translated():
+            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE read = 0").fetchone()
+        return int(count)
+
+    # --- reading back -----------------------------------------------------------------------------------------
+
+    def message(self, id: bytes) -> StoredMessage | None:
+        """A message by its id."""
+        with _translated():
+            row = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE id = ? LIMIT 1",
+                (id,),  # noqa: S608 - a constant
+            ).fetchone()
+        return _message(row) if row else None
+
+    def history(self, peer: Uid, *, limit: int, before: int | None = None) -> list[StoredMessage]:
+        """The last messages with a peer before a row, oldest first."""
+        with _translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE peer = ? AND row < ? ORDER BY row DESC LIMIT ?",  # noqa: S608
+                (peer, before if before is not None else 2**62, limit),
+            ).fetchall()
+        return [_message(row) for row in reversed(rows)]
+
+    def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
+        """Text messages that contain every word, newest first; the index serves words of three characters or more."""
+        indexed = [word for word in words if len(word) >= 3]
+        clauses, values = ["kind = 'text'"], list[object]()
+        if indexed:
+            clauses.append("row IN (SELECT rowid FROM words WHERE words MATCH ?)")
+            values.append(" ".join('"' + word.replace('"', '""') + '"' for word in indexed))
+        for word in words:
+            if len(word) < 3:
+                clauses.append("text LIKE ? ESCAPE '\\'")
+                values.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
+        with _translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE {' AND '.join(clauses)} ORDER BY row DESC LIMIT ?",  # noqa: S608
+                (*values, limit),
+            ).fetchall()
+        return [_message(row) for row in rows]
+
+
+_COLUMNS = "id, sender, device, peer, direction, kind, text, time_ms, code, state, row"
+
+
+def _message(row: tuple[object, ...]) -> StoredMessage:
+    return msgspec.convert(
+        dict(zip(_COLUMNS.split(", "), row, strict=True)), StoredMessage, builtin_types=(bytes,)
+    )
+
+
+def _contact(row: tuple[object, ...]) -> Contact:
+    uid, username, pin, floor, confirmed, listed = row
+    return msgspec.convert(
+        {
+            "uid": uid,
+            "username": username,
+            "pin": msgspec.msgpack.decode(pin, type=Pin) if isinstance(pin, bytes) else None,
+            "floor": floor,
+            "confirmed": confirmed,
+            "listed": bool(listed),
+        },
+        Contact,
+        from_attributes=True,
+    )
+
+
+def _put_contact(db: sqlcipher.Connection, contact: Contact) -> None:
+    pin = _encode(contact.pin) if contact.pin is not None else None
+    db.execute(
+        "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET username = excluded.username, "
+        "pin = excluded.pin, floor = max(floor, excluded.floor), confirmed = max(confirmed, excluded.confirmed), "
+        "listed = max(listed, excluded.listed)",
+        (contact.uid, contact.username, pin, contact.floor, contact.confirmed, contact.listed),
+    )
+
+
+def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]) -> list[StoredMessage]:
+    """Inserts messages and gives those that are new with their rows; what comes in is unshown and unread."""
+    fresh: list[StoredMessage] = []
+    for message in messages:
+        incoming = message.direction is Direction.IN
+        cursor = db.execute(
+            "INSERT OR IGNORE INTO messages (id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                message.id,
+                message.sender,
+                message.device,
+                message.peer,
+                message.direction.value,
+                message.kind,
+                message.text,
+                message.code,
+                message.time_ms,
+                message.state.value if message.state is not None else None,
+                not incoming,
+                not incoming,
+            ),
+        )
+        if cursor.rowcount:
+            fresh.append(msgspec.structs.replace(message, row=cursor.lastrowid))
+    return fresh
+
+
+def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> None:
+    db.executemany(
+        "INSERT INTO outbox (id, recipient, kind, content, time_ms, envelope, version) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                item.id,
+                item.recipient,
+                item.kind,
+                item.content,
+                item.time_ms,
+                _encode(item.envelope) if item.envelope is not None else None,
+                item.version,
+            )
+            for item in outgoing
+        ],
+    )
+
+
+def _advance(
+    db: sqlcipher.Connection, peer: Uid | None, states: Iterable[tuple[bytes, MessageState]]
+) -> None:
+    """Moves own messages forward; with `peer` only messages to that peer (a receipt speaks for its sender alone)."""
+    for id, state in states:
+        before = FORWARD[state]
+        if not before:
+            continue
+        marks = ", ".join("?" for _ in before)
+        db.execute(
+            f"UPDATE messages SET state = ? WHERE id = ? AND direction = 'out' AND (? IS NULL OR peer = ?) AND state IN ({marks})",  # noqa: S608
+            (state.value, id, peer, peer, *(earlier.value for earlier in before)),
+        )
+
+
+class LocalLogs:
+    """The chain's logs in the home's database; used from worker threads, one call at a time."""
+
+    def __init__(self, connection: sqlcipher.Connection) -> None:
+        self._db = connection
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock:
+            self._db.close()
+
+    def head(self) -> BlockRef | None:
+        """The last block taken in."""
+        blocks = self.recent(1)
+        return blocks[0] if blocks else None
+
+    def recent(self, limit: int) -> list[BlockRef]:
+        """The newest blocks kept, newest first."""
+        with self._lock, _translated():
+            rows = self._db.execute(
+                "SELECT number, hash, parent FROM blocks ORDER BY number DESC LIMIT ?", (limit,)
+            ).fetchall()
+        return [BlockRef(number, bytes(hash), bytes(parent)) for number, hash, parent in rows]
+
+    def take(self, rows: Sequence[LogRow], blocks: Sequence[BlockRef]) -> None:
+        """Takes in rows and blocks in one transaction; rows that are there already stay."""
+        with self._lock, _transaction(self._db) as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO logs (block, idx, block_hash, time, source, topics, data, subject, label, address) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        row.block,
+                        row.index,
+                        row.block_hash,
+                        row.time,
+                        row.source,
+                        b"".join(row.topics),
+                        row.data,
+                        row.subject,
+                        row.label,
+                        row.address,
+                    )
+                    for row in rows
+                ],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)",
+                [(block.number, block.hash, block.parent) for block in blocks],
+            )
+            db.execute(
+                "DELETE FROM blocks WHERE number <= (SELECT number FROM blocks ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                (KEPT_BLOCKS,),
+            )
+
+    def drop_from(self, number: int) -> list[LogRow]:
+        """Undoes a reorg's blocks: deletes them and, by block hash, their rows; gives the deleted rows."""
+        with self._lock, _transaction(self._db) as db:
+            dropped = db.execute(
+                f"SELECT {_LOG_COLUMNS} FROM logs WHERE block >= ? ORDER BY block, idx",
+                (number,),  # noqa: S608 - a constant
+            ).fetchall()
+            db.execute(
+                "DELETE FROM logs WHERE block_hash IN (SELECT hash FROM blocks WHERE number >= ?) OR block >= ?",
+                (number, number),
+            )
+            db.execute("DELETE FROM blocks WHERE number >= ?", (number,))
+        return [_log(row) for row in dropped]
+
+    def rows(
+        self,
+        *,
+        source: int | None = None,
+        subject: int | None = None,
+        label: str | None = None,
+        address: bytes | None = None,
+    ) -> list[LogRow]:
+        """The rows that match everything given, in chain order."""
+        wanted = {"source": source, "subject": subject, "label": label, "address": address}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        # The partial indexes serve only queries that repeat their condition.
+        guards = {"subject": "subject != 0", "label": "label != ''", "address": "address != x''"}
+        clauses = [f"{column} = ?" for column in given]
+        clauses += [guards[column] for column, value in given.items() if column in guards and value]
+        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        with self._lock, _translated():
+            found = self._db.execute(
+                f"SELECT {_LOG_COLUMNS} FROM logs {where} ORDER BY block, idx",  # noqa: S608 - names are constants
+                tuple(given.values()),
+            ).fetchall()
+        return [_log(row) for row in found]
+
+
+_LOG_COLUMNS = "block, block_hash, idx, time, source, topics, data, subject, label, address"
+
+
+def _log(row: tuple[object, ...]) -> LogRow:
+    block, block_hash, index, time, source, topics, data, subject, label, address = row
+    assert isinstance(topics, bytes)
+    return LogRow(
+        block=int(str(block)),
+        block_hash=_bytes(block_hash),
+        index=int(str(index)),
+        time=int(str(time)),
+        source=int(str(source)),
+        topics=tuple(topics[at : at + 32] for at in range(0, len(topics), 32)),
+        data=_bytes(data),
+        subject=int(str(subject)),
+        label=str(label),
+        address=Address(_bytes(address)),
+    )
+
+
+def _bytes(value: object) -> bytes:
+    assert isinstance(value, bytes)
+    return value
