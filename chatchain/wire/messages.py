@@ -1,7 +1,7 @@
 """Every message of the client–relay protocol, as tagged msgpack arrays (docs/protocol.md lists the bytes).
 
-A request that wants an answer of its own carries `ref`, a number the client chooses per connection; the answer
-repeats it. A submitted envelope is answered under its message id.
+A request that wants an answer of its own carries `ref`, a number the client chooses per connection; the
+answer repeats it. A submitted envelope is answered under its message id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 # --- client to relay ------------------------------------------------------------------------------------
 
 
-class Login(Message, tag=1):
+class Login(Message, frozen=True, tag=1):
     """Answers the relay's challenge: both signatures are over the EIP-712 `Login` of identity.login."""
 
     uid: int
@@ -31,39 +31,39 @@ class Login(Message, tag=1):
     device_signature: bytes
 
 
-class Submit(Message, tag=2):
+class Submit(Message, frozen=True, tag=2):
     """Hands the relay one envelope; answered by Tick, Refused or StaleDevices with the envelope's id."""
 
     envelope: Envelope
 
 
-class Receive(Message, tag=3):
+class Receive(Message, frozen=True, tag=3):
     """Starts delivery of what waits and of what comes, after the last sequence this device has stored."""
 
     after: int
 
 
-class Acknowledge(Message, tag=4):
+class Acknowledge(Message, frozen=True, tag=4):
     """Says that these deliveries are stored on this device; the relay deletes them."""
 
     sequences: tuple[int, ...]
 
 
-class PublishKeys(Message, tag=5):
+class PublishKeys(Message, frozen=True, tag=5):
     """Gives the relay this device's key bundle; answered by Done."""
 
     ref: int
     bundle: KeyBundle
 
 
-class FetchKeys(Message, tag=6):
+class FetchKeys(Message, frozen=True, tag=6):
     """Asks for the key bundles of all active devices of a few users; answered by Keys."""
 
     ref: int
     uids: tuple[int, ...]
 
 
-class Sponsor(Message, tag=7):
+class Sponsor(Message, frozen=True, tag=7):
     """Asks the relay to pay for one signed contract call (`contract` is "identity" or "membership").
 
     `data` is the whole calldata, selector included. Accepted before login for `registerFor` only.
@@ -74,13 +74,13 @@ class Sponsor(Message, tag=7):
     data: bytes
 
 
-class Ping(Message, tag=8):
+class Ping(Message, frozen=True, tag=8):
     """Asks the peer to show that it is alive; either side may send it."""
 
     nonce: int
 
 
-class Pong(Message, tag=9):
+class Pong(Message, frozen=True, tag=9):
     """Answers a Ping with its nonce."""
 
     nonce: int
@@ -89,7 +89,7 @@ class Pong(Message, tag=9):
 # --- relay to client ------------------------------------------------------------------------------------
 
 
-class Challenge(Message, tag=32):
+class Challenge(Message, frozen=True, tag=32):
     """The relay's first message: a single-use nonce (32 bytes) and the deployment it serves."""
 
     version: int
@@ -99,7 +99,7 @@ class Challenge(Message, tag=32):
     time_ms: int
 
 
-class Welcome(Message, tag=33):
+class Welcome(Message, frozen=True, tag=33):
     """The login holds; `waiting` counts the deliveries stored for this device."""
 
     uid: int
@@ -107,13 +107,13 @@ class Welcome(Message, tag=33):
     time_ms: int
 
 
-class Tick(Message, tag=34):
+class Tick(Message, frozen=True, tag=34):
     """The envelope is committed in the relay's database (also for one that was committed before)."""
 
     id: bytes
 
 
-class Refused(Message, tag=35):
+class Refused(Message, frozen=True, tag=35):
     """The envelope was not taken and is not stored; `retry_after_ms` 0 means do not retry."""
 
     id: bytes
@@ -122,7 +122,7 @@ class Refused(Message, tag=35):
     retry_after_ms: int
 
 
-class StaleDevices(Message, tag=36):
+class StaleDevices(Message, frozen=True, tag=36):
     """A device list used for this envelope is out of date: check the chain up to `block` and send again."""
 
     id: bytes
@@ -131,33 +131,33 @@ class StaleDevices(Message, tag=36):
     block: int
 
 
-class Deliver(Message, tag=37):
+class Deliver(Message, frozen=True, tag=37):
     """Brings one delivery; it comes again after a reconnect until acknowledged."""
 
     delivery: Delivery
 
 
-class Keys(Message, tag=38):
+class Keys(Message, frozen=True, tag=38):
     """Answers FetchKeys; a device that published nothing is absent."""
 
     ref: int
     bundles: tuple[KeyBundle, ...]
 
 
-class Sponsored(Message, tag=39):
+class Sponsored(Message, frozen=True, tag=39):
     """The relay sent the transaction."""
 
     ref: int
     tx_hash: bytes
 
 
-class Done(Message, tag=40):
+class Done(Message, frozen=True, tag=40):
     """The request was carried out."""
 
     ref: int
 
 
-class Failed(Message, tag=41):
+class Failed(Message, frozen=True, tag=41):
     """The request was not carried out."""
 
     ref: int
@@ -166,7 +166,7 @@ class Failed(Message, tag=41):
     retry_after_ms: int
 
 
-class Goodbye(Message, tag=42):
+class Goodbye(Message, frozen=True, tag=42):
     """The last message before the relay closes the connection, and why."""
 
     code: str

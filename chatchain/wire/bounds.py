@@ -1,0 +1,186 @@
+"""What a well-formed message may contain: the one place where lengths and counts are checked.
+
+Types are msgspec's business; this module adds sizes. It knows no state and no policy: a message that passes
+is well-formed, not welcome.
+"""
+
+from __future__ import annotations
+
+from chatchain.errors import ProtocolViolation
+from chatchain.model import MESSAGE_ID_BYTES, Delivery, Envelope, KeyBundle
+from chatchain.wire import messages as m
+
+MAX_UID = 10**15 - 1
+MAX_U32 = 2**32 - 1
+MAX_I64 = 2**63 - 1
+
+MAX_COPIES = 64
+"""Headers in one envelope: up to 16 active devices of each side, with room for a small group."""
+
+MAX_HEADER = 4 * 1024
+"""One device's sealed header; suite 1 uses about 1.4 KiB."""
+
+MAX_BODY = 192 * 1024
+"""The common body: a 64 KiB text padded to its bucket fits, and its delivery stays below the frame's cap."""
+
+MAX_ACKNOWLEDGED = 4096
+MAX_FETCHED_USERS = 8
+"""8 users of 16 devices with 1.4 KiB a bundle still fit into one frame."""
+
+MAX_BUNDLES = MAX_FETCHED_USERS * 16
+MAX_KEM_PUBLIC = 4 * 1024
+MAX_KDF = 64
+SIGNATURE_BYTES = 65
+MAX_CALLDATA = 8 * 1024
+MAX_CODE = 64
+MAX_SENTENCE = 1024
+MAX_RETRY_MS = 24 * 3600 * 1000
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ProtocolViolation(f"A message of the protocol holds {what}.")
+
+
+def _uid(value: int) -> None:
+    _require(0 < value <= MAX_UID, "an impossible user number")
+
+
+def _device(value: int) -> None:
+    _require(0 < value <= MAX_U32, "an impossible device number")
+
+
+def _count(value: int, what: str = "an impossible number") -> None:
+    _require(0 <= value <= MAX_I64, what)
+
+
+def _exactly(value: bytes, length: int, what: str) -> None:
+    _require(len(value) == length, f"{what} that is not {length} bytes long")
+
+
+def _at_most(value: bytes, limit: int, what: str) -> None:
+    _require(len(value) <= limit, f"{what} longer than {limit} bytes")
+
+
+def _identifier(value: bytes) -> None:
+    _exactly(value, MESSAGE_ID_BYTES, "a message id")
+
+
+def _verdict(code: str, message: str, retry_after_ms: int) -> None:
+    _require(len(code) <= MAX_CODE, "an overlong code")
+    _require(len(message) <= MAX_SENTENCE, "an overlong sentence")
+    _require(0 <= retry_after_ms <= MAX_RETRY_MS, "an impossible delay")
+
+
+def check_envelope(envelope: Envelope) -> None:
+    """Raises ProtocolViolation unless every field of an envelope is within its bounds."""
+    _identifier(envelope.id)
+    _require(0 < envelope.suite <= 0xFFFF, "an impossible suite")
+    _uid(envelope.recipient)
+    _require(0 <= envelope.recipient_version <= MAX_U32, "an impossible device-list version")
+    _require(0 <= envelope.sender_version <= MAX_U32, "an impossible device-list version")
+    _at_most(envelope.body, MAX_BODY, "a body")
+    _require(0 < len(envelope.copies) <= MAX_COPIES, f"no copies or more than {MAX_COPIES}")
+    for copy in envelope.copies:
+        _uid(copy.uid)
+        _device(copy.device)
+        _at_most(copy.header, MAX_HEADER, "a header")
+    distinct = {(copy.uid, copy.device) for copy in envelope.copies}
+    _require(len(distinct) == len(envelope.copies), "two copies for one device")
+
+
+def check_delivery(delivery: Delivery) -> None:
+    """Raises ProtocolViolation unless every field of a delivery is within its bounds."""
+    _count(delivery.sequence)
+    _identifier(delivery.id)
+    _require(0 < delivery.suite <= 0xFFFF, "an impossible suite")
+    _uid(delivery.sender)
+    _device(delivery.sender_device)
+    _uid(delivery.recipient)
+    _count(delivery.received_ms)
+    _at_most(delivery.header, MAX_HEADER, "a header")
+    _at_most(delivery.body, MAX_BODY, "a body")
+
+
+def check_bundle(bundle: KeyBundle) -> None:
+    """Raises ProtocolViolation unless every field of a key bundle is within its bounds."""
+    _uid(bundle.uid)
+    _device(bundle.device)
+    _require(0 < bundle.version <= MAX_U32, "an impossible record version")
+    _require(0 < len(bundle.kem_public) <= MAX_KEM_PUBLIC, "a KEM key of an impossible length")
+    _count(bundle.issued)
+    _count(bundle.expires)
+    _at_most(bundle.signature, 128, "a signature")
+
+
+def check(message: m.Message) -> None:
+    """Raises ProtocolViolation unless every field of a message is within its bounds."""
+    match message:
+        case m.Submit(envelope):
+            check_envelope(envelope)
+        case m.Deliver(delivery):
+            check_delivery(delivery)
+        case m.Tick(id):
+            _identifier(id)
+        case m.Acknowledge(sequences):
+            _require(0 < len(sequences) <= MAX_ACKNOWLEDGED, "an acknowledgement of nothing or too much")
+            for sequence in sequences:
+                _count(sequence)
+        case m.Ping(nonce) | m.Pong(nonce):
+            _count(nonce)
+        case m.Receive(after):
+            _count(after)
+        case m.Login(uid, device, epoch, kdf, login_signature, device_signature):
+            _uid(uid)
+            _device(device)
+            _require(0 <= epoch <= MAX_U32, "an impossible epoch")
+            _at_most(kdf, MAX_KDF, "key derivation parameters")
+            _exactly(login_signature, SIGNATURE_BYTES, "a signature")
+            _exactly(device_signature, SIGNATURE_BYTES, "a signature")
+        case m.PublishKeys(ref, bundle):
+            _count(ref)
+            check_bundle(bundle)
+        case m.FetchKeys(ref, uids):
+            _count(ref)
+            _require(0 < len(uids) <= MAX_FETCHED_USERS, f"no users or more than {MAX_FETCHED_USERS}")
+            for uid in uids:
+                _uid(uid)
+        case m.Sponsor(ref, contract, data):
+            _count(ref)
+            _require(len(contract) <= MAX_CODE, "an overlong name of a contract")
+            _require(4 <= len(data) <= MAX_CALLDATA, "calldata of an impossible length")
+        case m.Challenge(version, nonce, chain_id, directory, time_ms):
+            _count(version)
+            _exactly(nonce, 32, "a nonce")
+            _count(chain_id)
+            _exactly(directory, 20, "an address")
+            _count(time_ms)
+        case m.Welcome(uid, waiting, time_ms):
+            _uid(uid)
+            _count(waiting)
+            _count(time_ms)
+        case m.Refused(id, code, sentence, retry_after_ms):
+            _identifier(id)
+            _verdict(code, sentence, retry_after_ms)
+        case m.StaleDevices(id, uid, version, block):
+            _identifier(id)
+            _uid(uid)
+            _count(version)
+            _count(block)
+        case m.Keys(ref, bundles):
+            _count(ref)
+            _require(len(bundles) <= MAX_BUNDLES, "too many key bundles")
+            for bundle in bundles:
+                check_bundle(bundle)
+        case m.Sponsored(ref, tx_hash):
+            _count(ref)
+            _exactly(tx_hash, 32, "a transaction hash")
+        case m.Done(ref):
+            _count(ref)
+        case m.Failed(ref, code, sentence, retry_after_ms):
+            _count(ref)
+            _verdict(code, sentence, retry_after_ms)
+        case m.Goodbye(code, sentence, retry_after_ms):
+            _verdict(code, sentence, retry_after_ms)
+        case _:
+            raise AssertionError(f"bounds of {type(message).__name__} are not stated")

@@ -1,0 +1,193 @@
+"""One conversation between a client and a relay, without any I/O: bytes in, messages out, and the reverse.
+
+A frame is a big-endian u32 length and that many bytes of msgpack: one tagged array of `wire.messages`. The
+declared length is judged before the payload is looked at. Which message may travel in which state stands in
+one table, which binds both sides: sending out of turn is a bug here (AssertionError), receiving out of turn
+is the peer's ProtocolViolation. After a violation or a Goodbye the connection is closed and takes
+no more bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Final
+
+import msgspec
+
+from chatchain.errors import ProtocolViolation, TooLarge
+from chatchain.wire import messages as m
+from chatchain.wire.bounds import check
+from chatchain.wire.messages import ClientMessage, Message, RelayMessage
+
+MAX_FRAME: Final = 256 * 1024
+"""Payload bytes of one frame once the login holds."""
+
+MAX_FRAME_BEFORE_LOGIN: Final = 4 * 1024
+"""Payload bytes of one frame before: a stranger costs little memory."""
+
+LENGTH: Final = struct.Struct(">I")
+
+
+class Role(Enum):
+    """Which side of the conversation this is."""
+
+    CLIENT = auto()
+    RELAY = auto()
+
+
+class State(Enum):
+    """How far the conversation has come."""
+
+    OPENING = auto()  # the relay's challenge is due
+    CHALLENGED = auto()  # the client may log in, or ask for a sponsored registration
+    PROVING = auto()  # the login is being checked
+    READY = auto()  # both sides talk freely
+    CLOSED = auto()
+
+
+_ALIVE: Final[dict[type[Message], State | None]] = {m.Ping: None, m.Pong: None}
+_BEFORE_LOGIN: Final[dict[type[Message], State | None]] = {
+    m.Sponsored: None,
+    m.Failed: None,
+    m.Goodbye: State.CLOSED,
+    **_ALIVE,
+}
+
+# Who may say what in which state, and the state that follows (None: the same).
+TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
+    State.OPENING: {
+        Role.CLIENT: {},
+        Role.RELAY: {m.Challenge: State.CHALLENGED, m.Goodbye: State.CLOSED},
+    },
+    State.CHALLENGED: {
+        Role.CLIENT: {m.Login: State.PROVING, m.Sponsor: None, **_ALIVE},
+        Role.RELAY: _BEFORE_LOGIN,
+    },
+    State.PROVING: {
+        Role.CLIENT: _ALIVE,
+        Role.RELAY: {m.Welcome: State.READY, **_BEFORE_LOGIN},
+    },
+    State.READY: {
+        Role.CLIENT: dict.fromkeys(
+            (m.Submit, m.Receive, m.Acknowledge, m.PublishKeys, m.FetchKeys, m.Sponsor, m.Ping, m.Pong)
+        ),
+        Role.RELAY: {
+            **dict.fromkeys(
+                (m.Tick, m.Refused, m.StaleDevices, m.Deliver, m.Keys, m.Sponsored, m.Done, m.Failed)
+            ),
+            m.Goodbye: State.CLOSED,
+            **_ALIVE,
+        },
+    },
+    State.CLOSED: {Role.CLIENT: {}, Role.RELAY: {}},
+}
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_FROM_CLIENT: Final = msgspec.msgpack.Decoder(ClientMessage)
+_FROM_RELAY: Final = msgspec.msgpack.Decoder(RelayMessage)
+
+
+def frame(message: Message) -> bytes:
+    """Encodes one message as a frame."""
+    payload = _ENCODER.encode(message)
+    return LENGTH.pack(len(payload)) + payload
+
+
+class Connection:
+    """One side of one conversation: `receive_data` turns bytes into messages, `send` a message into bytes."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._peer = Role.RELAY if role is Role.CLIENT else Role.CLIENT
+        self._decoder: msgspec.msgpack.Decoder[ClientMessage] | msgspec.msgpack.Decoder[RelayMessage] = (
+            _FROM_RELAY if role is Role.CLIENT else _FROM_CLIENT
+        )
+        self._state = State.OPENING
+        self._incoming = bytearray()
+
+    @property
+    def state(self) -> State:
+        """How far the conversation has come."""
+        return self._state
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of an unfinished frame that wait for the rest; never more than a frame and one read."""
+        return len(self._incoming)
+
+    def send(self, message: Message) -> bytes:
+        """Gives the bytes of one message of ours and takes the step in the table."""
+        step = TABLE[self._state][self._role]
+        kind = type(message)
+        if kind not in step:
+            raise AssertionError(f"{kind.__name__} may not be sent in state {self._state.name}")
+        data = frame(message)
+        if len(data) - LENGTH.size > self._cap():
+            raise TooLarge(
+                f"This message is larger than the {self._cap() // 1024} KiB that the protocol carries."
+            )
+        self._state = step[kind] or self._state
+        return data
+
+    def receive_data(self, data: bytes) -> Iterator[Message]:
+        """Takes bytes in and yields the messages that they complete, judging each only when it is asked for.
+
+        Raises ProtocolViolation where the peer's bytes stop making sense; the messages before were given out.
+        """
+        if self._state is not State.CLOSED:
+            self._incoming += data
+        return self._messages()
+
+    def close(self) -> None:
+        """Ends the conversation from here: nothing more is sent or taken in."""
+        self._state = State.CLOSED
+        self._incoming.clear()
+
+    def _cap(self) -> int:
+        return MAX_FRAME if self._state is State.READY else MAX_FRAME_BEFORE_LOGIN
+
+    def _messages(self) -> Iterator[Message]:
+        incoming = self._incoming
+        while self._state is not State.CLOSED and len(incoming) >= LENGTH.size:
+            try:
+                end = LENGTH.size + self._length()
+                if len(incoming) < end:
+                    return
+                message = self._decode(bytes(memoryview(incoming)[LENGTH.size : end]))
+                del incoming[:end]
+                self._step(message)
+            except ProtocolViolation:
+                self.close()
+                raise
+            yield message
+
+    def _length(self) -> int:
+        (length,) = LENGTH.unpack_from(self._incoming)
+        if length == 0:
+            raise ProtocolViolation("The peer sent an empty frame.")
+        if length >= 2**31:
+            raise ProtocolViolation("The peer sent a frame with a negative length.")
+        if length > self._cap():
+            raise ProtocolViolation(
+                f"The peer announced a frame of {length} bytes; {self._cap()} are allowed now."
+            )
+        return int(length)
+
+    def _decode(self, payload: bytes) -> Message:
+        try:
+            message: Message = self._decoder.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolViolation("The peer sent a frame that is not a message of the protocol.") from error
+        check(message)
+        return message
+
+    def _step(self, message: Message) -> None:
+        step = TABLE[self._state][self._peer]
+        kind = type(message)
+        if kind not in step:
+            raise ProtocolViolation(
+                f"The peer sent {kind.__name__} out of turn (state {self._state.name.lower()})."
+            )
+        self._state = step[kind] or self._state

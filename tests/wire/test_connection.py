@@ -1,0 +1,295 @@
+"""Frames and turns: what a Connection takes in, and what it refuses."""
+
+import random
+import struct
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatchain.errors import ProtocolViolation, TooLarge
+from chatchain.model import Copy, Delivery, Envelope, KeyBundle
+from chatchain.wire import messages as m
+from chatchain.wire.bounds import MAX_COPIES, check
+from chatchain.wire.connection import MAX_FRAME, MAX_FRAME_BEFORE_LOGIN, TABLE, Connection, Role, State, frame
+
+UID = 123_456_789_012_345
+ID = bytes(range(16))
+ENVELOPE = Envelope(ID, 1, UID, 1, 1, b"body", (Copy(UID, 1, b"header"),))
+DELIVERY = Delivery(7, ID, 1, UID, 1, UID, 1_700_000_000_000, b"header", b"body")
+BUNDLE = KeyBundle(UID, 1, 1, b"k" * 1216, 1, 2, b"s" * 64)
+CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000)
+LOGIN = m.Login(UID, 1, 0, bytes(26), bytes(65), bytes(65))
+WELCOME = m.Welcome(UID, 0, 1_700_000_000_000)
+
+SAMPLES: tuple[m.Message, ...] = (
+    LOGIN,
+    m.Submit(ENVELOPE),
+    m.Receive(0),
+    m.Acknowledge((1, 2)),
+    m.PublishKeys(1, BUNDLE),
+    m.FetchKeys(1, (UID,)),
+    m.Sponsor(1, "identity", bytes(100)),
+    m.Ping(1),
+    m.Pong(1),
+    CHALLENGE,
+    WELCOME,
+    m.Tick(ID),
+    m.Refused(ID, "limit_reached", "Slow down.", 1000),
+    m.StaleDevices(ID, UID, 2, 10),
+    m.Deliver(DELIVERY),
+    m.Keys(1, (BUNDLE,)),
+    m.Sponsored(1, bytes(32)),
+    m.Done(1),
+    m.Failed(1, "reverted", "No.", 0),
+    m.Goodbye("shutdown", "The relay stops.", 0),
+)
+
+
+def at(role: Role, state: State) -> Connection:
+    """A connection of this role, brought to this state by a lawful conversation."""
+    connection = Connection(role)
+    path: dict[State, tuple[m.Message, ...]] = {
+        State.OPENING: (),
+        State.CHALLENGED: (CHALLENGE,),
+        State.PROVING: (CHALLENGE, LOGIN),
+        State.READY: (CHALLENGE, LOGIN, WELCOME),
+        State.CLOSED: (m.Goodbye("x", "y", 0),),
+    }
+    for message in path[state]:
+        ours = isinstance(message, m.Login) == (role is Role.CLIENT)
+        if ours:
+            connection.send(message)
+        else:
+            assert list(connection.receive_data(frame(message))) == [message]
+    assert connection.state is state
+    return connection
+
+
+def test_every_message_is_sampled() -> None:
+    """The list above holds each message of the protocol once, so the tests below miss none."""
+    assert {type(sample) for sample in SAMPLES} == set(m.Message.__subclasses__())
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10_000])
+def test_a_conversation_reads_the_same_in_any_pieces(chunk: int) -> None:
+    """Whole, by bytes, or in threes: the same messages come out, and a tail waits for its rest."""
+    sent = [m.Submit(ENVELOPE), m.Receive(3), m.Acknowledge((1,)), m.Ping(9)]
+    stream = b"".join(map(frame, sent))
+    tail = frame(m.Receive(4))
+    relay = at(Role.RELAY, State.READY)
+    received: list[m.Message] = []
+    data = stream + tail[:-1]
+    for start in range(0, len(data), chunk):
+        received += relay.receive_data(data[start : start + chunk])
+    assert received == sent
+    assert relay.buffered == len(tail) - 1
+    assert list(relay.receive_data(tail[-1:])) == [m.Receive(4)]
+    assert relay.buffered == 0
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+@pytest.mark.parametrize("state", list(State), ids=lambda state: state.name)
+@pytest.mark.parametrize("role", list(Role), ids=lambda role: role.name)
+def test_the_table_binds_both_sides(sample: m.Message, state: State, role: Role) -> None:
+    """What the table does not list is a violation when it comes and a bug when it is sent."""
+    if state is State.CLOSED:
+        return
+    peer = Role.CLIENT if role is Role.RELAY else Role.RELAY
+    ours, theirs = TABLE[state][role], TABLE[state][peer]
+    connection = at(role, state)
+    if type(sample) in ours:
+        assert connection.send(sample) == frame(sample)
+        assert connection.state is (ours[type(sample)] or state)
+    else:
+        with pytest.raises(AssertionError):
+            connection.send(sample)
+        assert connection.state is state
+    connection = at(role, state)
+    if type(sample) in theirs:
+        assert list(connection.receive_data(frame(sample))) == [sample]
+        assert connection.state is (theirs[type(sample)] or state)
+    else:
+        with pytest.raises(ProtocolViolation):
+            list(connection.receive_data(frame(sample)))
+        assert connection.state is State.CLOSED
+
+
+def test_a_closed_connection_takes_nothing_in() -> None:
+    """After Goodbye the rest is dropped, whatever it is."""
+    client = at(Role.CLIENT, State.CLOSED)
+    assert list(client.receive_data(b"\xff" * 100)) == []
+    assert client.buffered == 0
+
+
+@pytest.mark.parametrize("state", [State.CHALLENGED, State.READY], ids=["before login", "after"])
+@pytest.mark.parametrize(
+    "length",
+    [0, 2**31, 2**32 - 1, MAX_FRAME + 1, -1 & 0xFFFFFFFF],
+    ids=["empty", "negative", "max", "long", "-1"],
+)
+def test_an_impossible_length_is_refused_before_the_payload_comes(state: State, length: int) -> None:
+    """Four bytes are enough to refuse a frame that is empty, negative or too long."""
+    relay = at(Role.RELAY, state)
+    with pytest.raises(ProtocolViolation):
+        list(relay.receive_data(struct.pack(">I", length)))
+    assert relay.state is State.CLOSED
+    assert relay.buffered == 0
+
+
+@pytest.mark.parametrize("role", list(Role), ids=lambda role: role.name)
+def test_a_stranger_is_held_to_small_frames(role: Role) -> None:
+    """Before login 4 KiB are allowed to either side, and not a byte more."""
+    connection = at(role, State.CHALLENGED)
+    assert list(connection.receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN))) == []
+    with pytest.raises(ProtocolViolation):
+        list(at(role, State.CHALLENGED).receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN + 1)))
+    assert list(at(role, State.READY).receive_data(struct.pack(">I", MAX_FRAME))) == []
+
+
+def test_sending_more_than_the_cap_is_refused_here() -> None:
+    """A frame that the peer would refuse is not sent at all."""
+    client = at(Role.CLIENT, State.CHALLENGED)
+    with pytest.raises(TooLarge):
+        client.send(m.Sponsor(1, "identity", bytes(5000)))
+    assert client.state is State.CHALLENGED
+
+
+def test_messages_before_a_violation_are_given_out() -> None:
+    """Garbage behind a good message does not swallow it."""
+    relay = at(Role.RELAY, State.READY)
+    messages = relay.receive_data(frame(m.Ping(1)) + b"\x00\x00\x00\x01\xc1")
+    assert next(messages) == m.Ping(1)
+    with pytest.raises(ProtocolViolation):
+        next(messages)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc1",
+        b"\x90",
+        b"\x91" * 5000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        msgspec.msgpack.encode([99, 1]),
+        msgspec.msgpack.encode([8]),
+        msgspec.msgpack.encode([8, "1"]),
+        msgspec.msgpack.encode([8, 1, 2]),
+        msgspec.msgpack.encode([8, 1]) + b"\x00",
+        msgspec.msgpack.encode({"type": 8, "nonce": 1}),
+        msgspec.msgpack.encode([5, 1, None]),
+        b"\x93\x01\xa2\xff\xfe",
+    ],
+    ids=[
+        "reserved",
+        "empty",
+        "deep",
+        "wide",
+        "long bytes",
+        "tag",
+        "short",
+        "type",
+        "extra",
+        "tail",
+        "map",
+        "nil",
+        "utf8",
+    ],
+)
+def test_garbage_is_a_violation_and_nothing_else(payload: bytes) -> None:
+    """Unknown tags, wrong types, bombs and rubbish all end as ProtocolViolation."""
+    relay = at(Role.RELAY, State.READY)
+    with pytest.raises(ProtocolViolation):
+        list(relay.receive_data(struct.pack(">I", len(payload)) + payload))
+    assert relay.state is State.CLOSED
+
+
+BAD: dict[str, m.Message] = {
+    "short id": m.Submit(msgspec.structs.replace(ENVELOPE, id=b"short")),
+    "long id": m.Tick(bytes(17)),
+    "no copies": m.Submit(msgspec.structs.replace(ENVELOPE, copies=())),
+    "many copies": m.Submit(
+        msgspec.structs.replace(ENVELOPE, copies=tuple(Copy(UID, n + 1, b"") for n in range(MAX_COPIES + 1)))
+    ),
+    "twice one device": m.Submit(
+        msgspec.structs.replace(ENVELOPE, copies=(Copy(UID, 1, b"a"), Copy(UID, 1, b"b")))
+    ),
+    "negative uid": m.FetchKeys(1, (-1,)),
+    "long uid": m.FetchKeys(1, (10**15,)),
+    "no users": m.FetchKeys(1, ()),
+    "nine users": m.FetchKeys(1, tuple(range(1, 10))),
+    "negative ref": m.Done(-1),
+    "huge ref": m.Done(2**64 - 1),
+    "short signature": msgspec.structs.replace(LOGIN, login_signature=bytes(64)),
+    "long header": m.Submit(msgspec.structs.replace(ENVELOPE, copies=(Copy(UID, 1, bytes(4097)),))),
+    "long body": m.Submit(msgspec.structs.replace(ENVELOPE, body=bytes(192 * 1024 + 1))),
+    "nothing acknowledged": m.Acknowledge(()),
+    "much acknowledged": m.Acknowledge(tuple(range(4097))),
+    "device 0": msgspec.structs.replace(LOGIN, device=0),
+    "no selector": m.Sponsor(1, "identity", b"abc"),
+}
+
+
+@pytest.mark.parametrize("message", BAD.values(), ids=BAD.keys())
+def test_a_field_out_of_bounds_is_a_violation(message: m.Message) -> None:
+    """The bounds are checked in one place, whatever the state."""
+    with pytest.raises(ProtocolViolation):
+        check(message)
+
+
+def test_the_samples_are_within_bounds() -> None:
+    """So that the refusals above are due to the one field that each changes."""
+    for sample in SAMPLES:
+        check(sample)
+
+
+def test_the_largest_lawful_submission_can_be_delivered() -> None:
+    """A body and header that fit into a Submit fit into the Deliver that carries them on."""
+    body, header = bytes(192 * 1024), bytes(4096)
+    client = at(Role.CLIENT, State.READY)
+    client.send(m.Submit(msgspec.structs.replace(ENVELOPE, body=body, copies=(Copy(UID, 1, header),))))
+    largest = Delivery(2**63 - 1, ID, 0xFFFF, 10**15 - 1, 2**32 - 1, 10**15 - 1, 2**63 - 1, header, body)
+    data = at(Role.RELAY, State.READY).send(m.Deliver(largest))
+    assert list(client.receive_data(data)) == [m.Deliver(largest)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.one_of(
+        st.binary(max_size=400),
+        st.binary(max_size=200).map(lambda payload: struct.pack(">I", len(payload)) + payload),
+        st.tuples(st.sampled_from(SAMPLES), st.integers(0, 2**32), st.integers(0, 255)).map(
+            lambda hit: bytes(
+                byte ^ hit[2] if index == hit[1] % len(frame(hit[0])) else byte
+                for index, byte in enumerate(frame(hit[0]))
+            )
+        ),
+        st.recursive(
+            st.none()
+            | st.integers(-(2**63), 2**64 - 1)
+            | st.binary(max_size=20)
+            | st.text(max_size=8)
+            | st.floats(),
+            lambda inner: st.lists(inner, max_size=10),
+            max_leaves=20,
+        ).map(lambda value: (lambda p: struct.pack(">I", len(p)) + p)(msgspec.msgpack.encode(value))),
+    ),
+    role=st.sampled_from(list(Role)),
+    state=st.sampled_from([State.OPENING, State.CHALLENGED, State.PROVING, State.READY]),
+    seed=st.integers(0, 2**16),
+)
+def test_no_bytes_raise_anything_but_a_violation(data: bytes, role: Role, state: State, seed: int) -> None:
+    """Whatever comes in whatever pieces, only ProtocolViolation escapes and closes the connection."""
+    rng = random.Random(seed)
+    connection = at(role, state)
+    try:
+        while data:
+            cut = rng.randint(1, len(data))
+            for message in connection.receive_data(data[:cut]):
+                check(message)
+            data = data[cut:]
+    except ProtocolViolation:
+        assert connection.state is State.CLOSED
+        assert connection.buffered == 0
