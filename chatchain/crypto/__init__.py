@@ -1,1 +1,4 @@
-"""End-to-end encryption and what a password opens, from published specifications. Synchronous and pure."""
+"""End-to-end encryption and the secrets of one home, on published specifications.
+
+Pure and synchronous: bytes in, bytes out; randomness comes from the operating system. The relay never imports this room.
+"""

@@ -1,0 +1,54 @@
+"""Keystore V3 files, which geth, cast and wallets open: how an account key leaves or enters a home."""
+
+from __future__ import annotations
+
+import json
+
+from chatchain.errors import UsageError, WrongPassword
+
+MAX_KEYSTORE_BYTES = 64 * 1024
+_MAX_SCRYPT_N = 1 << 20
+_MAX_PBKDF2_ROUNDS = 10_000_000
+
+
+def export_keystore(account_key: bytes, password: str) -> str:
+    """Writes the account key as keystore V3 JSON (scrypt, n=262144: about 0.7 s). Imports eth_account."""
+    from eth_account import Account
+
+    return json.dumps(Account.encrypt(account_key, password))
+
+
+def import_keystore(text: str, password: str) -> bytes:
+    """Reads an account key from keystore V3 JSON; raises UsageError or WrongPassword. Imports eth_account."""
+    content = _bounded(text)
+    from eth_account import Account
+
+    try:
+        return bytes(Account.decrypt(content, password))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        if str(exc) == "MAC mismatch":
+            raise WrongPassword("The password does not open this keystore file.") from None
+        raise UsageError("The keystore file is not a keystore V3 file that this program can read.") from exc
+
+
+def _bounded(text: str) -> dict[str, object]:
+    """Refuses what would cost without end before any key derivation starts."""
+    refused = UsageError("The keystore file is not a keystore V3 file that this program can read.")
+    if len(text) > MAX_KEYSTORE_BYTES:
+        raise refused
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise refused from exc
+    if not isinstance(content, dict):
+        raise refused
+    crypto = content.get("crypto", content.get("Crypto"))
+    parameters = crypto.get("kdfparams") if isinstance(crypto, dict) else None
+    if not isinstance(parameters, dict):
+        raise refused
+    limits = {"n": _MAX_SCRYPT_N, "r": 64, "p": 64, "c": _MAX_PBKDF2_ROUNDS, "dklen": 64}
+    for name, limit in limits.items():
+        value = parameters.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+            raise refused
+    return content

@@ -1,0 +1,197 @@
+"""The EIP-712 digests that accounts and devices sign; field order is the contracts'.
+
+A small encoder for the few field types in use, so that signing a login imports no Ethereum library. The contracts verify
+the same digests; tests compare each with an independent encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from chatchain.identity.keys import keccak256
+from chatchain.model import Address, Network
+
+DOMAIN_NAME = "chatchain"
+DOMAIN_VERSION = "1"
+
+_DOMAIN = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+
+REGISTER = (
+    "Register(string username,address account,bytes32 verifier,bytes kdf,address recovery,"
+    "address signer,bytes record,uint256 deadline)"
+)
+ADD_DEVICE = "AddDevice(uint64 uid,uint32 epoch,address signer,bytes record,uint256 nonce,uint256 deadline)"
+UPDATE_DEVICE = "UpdateDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint32 version,address signer,bytes record,uint256 deadline)"
+REVOKE_DEVICE = "RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)"
+SET_VERIFIER = (
+    "SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)"
+)
+REQUEST = "Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)"
+PROPOSE = (
+    "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
+)
+VOTE = "Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)"
+LOGIN = "Login(bytes32 spki,bytes32 nonce,uint64 uid,uint32 device,uint32 epoch)"
+
+Value = int | bytes | str | bool
+
+
+def register_digest(
+    network: Network,
+    username: str,
+    account: Address,
+    verifier: bytes,
+    kdf: bytes,
+    recovery: Address,
+    signer: Address,
+    record: bytes,
+    deadline: int,
+) -> bytes:
+    """What the new account signs so that a sponsor may register it."""
+    return _registry(network, REGISTER, username, account, verifier, kdf, recovery, signer, record, deadline)
+
+
+def add_device_digest(
+    network: Network, uid: int, epoch: int, signer: Address, record: bytes, nonce: int, deadline: int
+) -> bytes:
+    """What the account signs to add a device."""
+    return _registry(network, ADD_DEVICE, uid, epoch, signer, record, nonce, deadline)
+
+
+def update_device_digest(
+    network: Network,
+    uid: int,
+    epoch: int,
+    device: int,
+    version: int,
+    signer: Address,
+    record: bytes,
+    deadline: int,
+) -> bytes:
+    """What the account or the device's signer signs to replace the device's keys."""
+    return _registry(network, UPDATE_DEVICE, uid, epoch, device, version, signer, record, deadline)
+
+
+def revoke_device_digest(network: Network, uid: int, epoch: int, device: int, deadline: int) -> bytes:
+    """What the account signs to revoke a device for good."""
+    return _registry(network, REVOKE_DEVICE, uid, epoch, device, deadline)
+
+
+def set_verifier_digest(
+    network: Network, uid: int, epoch: int, verifier: bytes, kdf: bytes, nonce: int, deadline: int
+) -> bytes:
+    """What the account signs to change the login password's verifier."""
+    return _registry(network, SET_VERIFIER, uid, epoch, verifier, kdf, nonce, deadline)
+
+
+def login_digest(network: Network, spki: bytes, nonce: bytes, uid: int, device: int, epoch: int) -> bytes:
+    """What the login key and the device's signer both sign to log in at a relay."""
+    return _registry(network, LOGIN, spki, nonce, uid, device, epoch)
+
+
+def request_digest(network: Network, group: int, uid: int, epoch: int, deadline: int) -> bytes:
+    """What an account or device signs to ask for membership."""
+    return _membership(network, REQUEST, group, uid, epoch, deadline)
+
+
+def propose_digest(
+    network: Network,
+    group: int,
+    kind: int,
+    subject: int,
+    data: bytes,
+    proposer: int,
+    epoch: int,
+    deadline: int,
+) -> bytes:
+    """What a member's account or device signs to open a proposal."""
+    return _membership(network, PROPOSE, group, int(kind), subject, data, proposer, epoch, deadline)
+
+
+def vote_digest(network: Network, proposal: int, voter: int, epoch: int, support: bool) -> bytes:
+    """What a member's account or device signs to vote; `voter` is a uid."""
+    return _membership(network, VOTE, proposal, voter, epoch, support)
+
+
+def _registry(network: Network, kind: str, *values: Value) -> bytes:
+    return _digest(network.chain_id, network.registry, kind, values)
+
+
+def _membership(network: Network, kind: str, *values: Value) -> bytes:
+    return _digest(network.chain_id, network.membership, kind, values)
+
+
+def _digest(chain_id: int, contract: Address, kind: str, values: tuple[Value, ...]) -> bytes:
+    return keccak256(b"\x19\x01" + _domain_separator(chain_id, contract) + _struct_hash(kind, values))
+
+
+@lru_cache(maxsize=64)
+def _domain_separator(chain_id: int, contract: Address) -> bytes:
+    return _struct_hash(_DOMAIN, (DOMAIN_NAME, DOMAIN_VERSION, chain_id, contract))
+
+
+def _struct_hash(kind: str, values: tuple[Value, ...]) -> bytes:
+    type_hash, encoders = _shape(kind)
+    return keccak256(
+        type_hash + b"".join(encode(value) for encode, value in zip(encoders, values, strict=True))
+    )
+
+
+@lru_cache(maxsize=32)
+def _shape(kind: str) -> tuple[bytes, tuple[Callable[[Value], bytes], ...]]:
+    fields = kind[kind.index("(") + 1 : -1].split(",")
+    return keccak256(kind.encode()), tuple(_encoder(field.split(" ")[0]) for field in fields)
+
+
+def _encoder(solidity: str) -> Callable[[Value], bytes]:
+    match solidity:
+        case "string":
+            return _string
+        case "bytes":
+            return _dynamic_bytes
+        case "bytes32":
+            return _fixed(32)
+        case "address":
+            return _fixed(20)
+        case "bool":
+            return _bool
+        case _ if solidity.startswith("uint"):
+            return _uint(int(solidity.removeprefix("uint")))
+    raise ValueError(f"no encoder for {solidity}")
+
+
+def _string(value: Value) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError("a string field takes text")
+    return keccak256(value.encode())
+
+
+def _dynamic_bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("a bytes field takes bytes")
+    return keccak256(value)
+
+
+def _bool(value: Value) -> bytes:
+    if not isinstance(value, bool):
+        raise TypeError("a bool field takes a bool")
+    return bytes(31) + bytes([value])
+
+
+def _fixed(size: int) -> Callable[[Value], bytes]:
+    def encode(value: Value) -> bytes:
+        if not isinstance(value, bytes) or len(value) != size:
+            raise ValueError(f"this field takes exactly {size} bytes")
+        return value.rjust(32, b"\0")
+
+    return encode
+
+
+def _uint(bits: int) -> Callable[[Value], bytes]:
+    def encode(value: Value) -> bytes:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
+            raise ValueError(f"this field takes a uint{bits}")
+        return value.to_bytes(32, "big")
+
+    return encode
