@@ -40,8 +40,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "evmVersion": "shanghai",
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
     "outputSelection": {
-        "*": {
-            "*": [
+        f"src/{name}.sol": {
+            name: [
                 "abi",
                 "metadata",
                 "evm.bytecode.object",
@@ -49,6 +49,7 @@ SETTINGS: Final[dict[str, Any]] = {
                 "evm.deployedBytecode.immutableReferences",
             ]
         }
+        for name in CONTRACTS
     },
 }
 
@@ -60,7 +61,10 @@ class CompileFailed(Exception):
 
 
 def find_compiler() -> Path:
-    """Path of a solc of the right version: `$SOLC`, an installed one, npm's behind its wrapper, or a download."""
+    """Path of a solc of the right version.
+
+    In this order: the one named in `$SOLC`, one that py-solc-x installed before, npm's behind its wrapper, a download.
+    """
     if chosen := os.environ.get("SOLC"):
         path = Path(chosen)
         _require_version(path)
@@ -132,7 +136,7 @@ def compile_contracts(solc: Path | None = None) -> dict[str, dict[str, Any]]:
     try:
         output = solcx.compile_standard(job, solc_binary=solc or find_compiler())
     except SolcError as error:
-        raise CompileFailed(str(error)) from error
+        raise CompileFailed(error.message) from error
     return {name: _artifact(name, output["contracts"][f"src/{name}.sol"][name]) for name in CONTRACTS}
 
 

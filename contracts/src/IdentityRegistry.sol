@@ -33,6 +33,11 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     uint256 private constant MAX_KDF = 64;
     uint64 private constant RESERVED = type(uint64).max;
 
+    // Sets of ASCII characters, a bit each: a-z, and a-z, 0-9 and the hyphen.
+    uint256 private constant HYPHEN = 0x2d;
+    uint256 private constant NAME_START = ((1 << 26) - 1) << 0x61;
+    uint256 private constant NAME_NEXT = NAME_START | (((1 << 10) - 1) << 0x30) | (1 << HYPHEN);
+
     // A uid is 14 digits that run through all of 1e13 … 1e14 - 1 before one repeats, and a check digit. The multiplier shares no
     // factor with 9e13 (it is no multiple of 2, 3 or 5); both are digits of well-known numbers (golden ratio, e).
     uint256 private constant UID_FIRST = 1e13;
@@ -215,6 +220,11 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     }
 
     /// @inheritdoc IIdentityRegistry
+    function userOf(address principal) external view returns (uint64 uid) {
+        return _principals[principal].uid;
+    }
+
+    /// @inheritdoc IIdentityRegistry
     function user(uint64 uid)
         external
         view
@@ -276,15 +286,19 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     function _addDevice(uint64 uid, address signer, bytes calldata record) private returns (uint32 deviceId) {
         _requireLength(record.length, MAX_RECORD);
         User storage who = _users[uid];
-        uint8 active = who.activeDevices;
-        if (active >= MAX_DEVICES) revert TooManyDevices(MAX_DEVICES);
-
         uint24 count = who.deviceCount + 1;
+        uint8 active = who.activeDevices + 1;
+        if (active > MAX_DEVICES) revert TooManyDevices(MAX_DEVICES);
+
         deviceId = count;
         who.deviceCount = count;
-        who.activeDevices = active + 1;
+        who.activeDevices = active;
         _claim(signer, uid, deviceId);
-        _devices[uid][deviceId] = Device(signer, 1, DeviceState.ACTIVE, _grow(bytes32(0), 1, record));
+        Device storage one = _devices[uid][deviceId];
+        one.signer = signer;
+        one.version = 1;
+        one.state = DeviceState.ACTIVE;
+        one.head = _grow(bytes32(0), 1, record);
         emit DeviceAdded(uid, deviceId, signer, record);
     }
 
@@ -316,8 +330,10 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     /// @dev Makes an address act for a user.
     function _claim(address principal, uint64 uid, uint32 deviceId) private {
         if (principal == address(0)) revert ZeroAddress();
-        if (_principals[principal].uid != 0) revert AddressTaken(principal);
-        _principals[principal] = Principal(uid, deviceId);
+        Principal storage slot = _principals[principal];
+        if (slot.uid != 0) revert AddressTaken(principal);
+        slot.uid = uid;
+        slot.deviceId = deviceId;
     }
 
     /// @dev The user whose account this is; a device signer is not enough.
@@ -350,16 +366,15 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
 
     function _requireWellFormed(string memory username) private pure {
         bytes memory text = bytes(username);
-        bool good = text.length >= 3 && text.length <= 32;
-        bytes1 last = "-"; // so that a leading hyphen is one that follows a hyphen
-        for (uint256 i = 0; good && i < text.length; ++i) {
-            bytes1 c = text[i];
-            bool letter = c >= "a" && c <= "z";
-            bool digit = c >= "0" && c <= "9";
-            good = letter || (i > 0 && (digit || (c == "-" && last != "-")));
-            last = c;
+        uint256 length = text.length;
+        if (length < 3 || length > 32) revert NameMalformed(username);
+        uint256 allowed = NAME_START; // the set of characters that may stand here
+        for (uint256 i = 0; i < length; ++i) {
+            uint256 c = uint8(text[i]);
+            if ((allowed >> c) & 1 == 0) revert NameMalformed(username);
+            allowed = c == HYPHEN ? NAME_NEXT ^ (1 << HYPHEN) : NAME_NEXT;
         }
-        if (!good || last == "-") revert NameMalformed(username);
+        if (text[length - 1] == "-") revert NameMalformed(username);
     }
 
     function _uidAt(uint256 counter) private pure returns (uint64) {
@@ -370,11 +385,12 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     /// @dev ISO 7064 MOD 11,10 of a number of 14 digits.
     function _checkDigit(uint256 body) private pure returns (uint256) {
         uint256 product = 10;
-        // Every operand stays far below 2**256 and every divisor is a constant.
+        // body * scale stays below 1e28, all else has at most two digits.
         unchecked {
-            for (uint256 power = UID_FIRST; power != 0; power /= 10) {
-                uint256 sum = (product + (body / power) % 10) % 10;
-                product = (sum == 0 ? 20 : 2 * sum) % 11;
+            for (uint256 scale = 1; scale <= UID_FIRST; scale *= 10) {
+                // The quotient's last digit is the next one of the body. A sum that is a multiple of ten counts as ten:
+                // hence 9 before and 1 after the remainder.
+                product = (((product + body * scale / UID_FIRST + 9) % 10 + 1) * 2) % 11;
             }
             return (11 - product) % 10;
         }

@@ -23,17 +23,21 @@ contract Membership is IMembership, Signed {
         bytes32 rosterHash;
     }
 
-    struct Proposal {
-        // One slot: all that a vote reads and writes besides the seat and the ballot.
+    /// @dev One slot: all that a vote reads and writes besides the seat and the ballot.
+    struct Count {
         uint32 group;
         uint32 electorate;
         uint32 yes;
         uint32 no;
-        uint32 sequence; // the group's when it opened: later seats have no vote
+        uint32 sequence; // the group's when the proposal opened: later seats have no vote
         uint40 deadline;
         uint16 threshold;
         Kind kind;
         State state;
+    }
+
+    struct Proposal {
+        Count count;
         uint64 subject;
         uint64 proposer;
         bytes32 dataHash;
@@ -101,7 +105,7 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function request(uint32 groupId) external returns (uint64 id) {
-        (uint64 uid,) = _resolve(msg.sender);
+        uint64 uid = _userOf(msg.sender);
         return _open(groupId, Kind.ADMIT, uid, "", uid);
     }
 
@@ -118,7 +122,7 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function propose(uint32 groupId, Kind kind, uint64 subject, bytes calldata data) external returns (uint64 id) {
-        (uint64 proposer,) = _resolve(msg.sender);
+        uint64 proposer = _userOf(msg.sender);
         return _openAsMember(groupId, kind, subject, data, proposer);
     }
 
@@ -152,8 +156,7 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function vote(uint64 id, bool support) external {
-        (uint64 voter,) = _resolve(msg.sender);
-        _vote(id, support, voter);
+        _vote(id, support, _userOf(msg.sender));
     }
 
     /// @inheritdoc IMembership
@@ -165,32 +168,32 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function close(uint64 id) external {
-        Proposal storage p = _proposals[id];
-        State state = p.state;
-        if (state == State.NONE) revert UnknownProposal(id);
-        if (state != State.OPEN) revert NotOpen(id, state);
-        if (block.timestamp <= p.deadline) revert StillOpen(id);
-        _close(id, p, State.EXPIRED);
+        Count memory count = _proposals[id].count;
+        _requireOpen(id, count.state);
+        if (block.timestamp <= count.deadline) revert StillOpen(id);
+        _close(id, count, State.EXPIRED);
     }
 
     /// @inheritdoc IMembership
     function proposal(uint64 id) external view returns (ProposalInfo memory info) {
         Proposal storage p = _proposals[id];
-        info.group = p.group;
-        info.kind = p.kind;
+        Count memory count = p.count;
+        info.group = count.group;
+        info.kind = count.kind;
         info.subject = p.subject;
         info.proposer = p.proposer;
-        info.electorate = p.electorate;
-        info.yes = p.yes;
-        info.no = p.no;
-        info.deadline = p.deadline;
-        info.state = p.state == State.OPEN && block.timestamp > p.deadline ? State.EXPIRED : p.state;
+        info.electorate = count.electorate;
+        info.yes = count.yes;
+        info.no = count.no;
+        info.deadline = count.deadline;
+        bool lapsed = count.state == State.OPEN && block.timestamp > count.deadline;
+        info.state = lapsed ? State.EXPIRED : count.state;
         info.dataHash = p.dataHash;
     }
 
     /// @inheritdoc IMembership
     function hasVoted(uint64 id, uint64 uid) external view returns (bool) {
-        uint32 sequence = _seats[_proposals[id].group][uid].sequence;
+        uint32 sequence = _seats[_proposals[id].count.group][uid].sequence;
         return _ballots[id][sequence >> 8] & _bit(sequence) != 0;
     }
 
@@ -229,6 +232,35 @@ contract Membership is IMembership, Signed {
         private
         returns (uint64 id)
     {
+        _requireFitting(groupId, kind, subject);
+        bytes32 dataHash = keccak256(data);
+        bytes32 key = _key(groupId, kind, subject, dataHash);
+        _clear(key);
+
+        id = ++proposalCount;
+        _openProposals[key] = id;
+        _proposals[id].subject = subject;
+        _proposals[id].proposer = proposer;
+        _proposals[id].dataHash = dataHash;
+        Count memory count = _firstCount(groupId, kind);
+        _proposals[id].count = count;
+        emit Proposed(id, groupId, subject, kind, proposer, count.electorate, count.deadline, data);
+    }
+
+    /// @dev No votes yet, and the group's rules and roster as they are now.
+    function _firstCount(uint32 groupId, Kind kind) private view returns (Count memory count) {
+        Group storage g = _groups[groupId];
+        count.group = groupId;
+        count.electorate = g.members;
+        count.sequence = g.sequence;
+        count.deadline = uint40(block.timestamp + g.votingPeriod);
+        count.threshold = g.threshold;
+        count.kind = kind;
+        count.state = State.OPEN;
+    }
+
+    /// @dev Reverts unless a proposal of this kind about this subject makes sense now.
+    function _requireFitting(uint32 groupId, Kind kind, uint64 subject) private view {
         Group storage g = _groups[groupId];
         if (g.votingPeriod == 0) revert UnknownGroup(groupId);
         if (g.members == 0) revert NoMembers(groupId);
@@ -239,84 +271,75 @@ contract Membership is IMembership, Signed {
         } else if (!inside) {
             revert NotMember(subject);
         }
-        bytes32 dataHash = keccak256(data);
-        bytes32 key = _key(groupId, kind, subject, dataHash);
-        _clear(key);
-
-        id = ++proposalCount;
-        _openProposals[key] = id;
-        Proposal storage p = _proposals[id];
-        p.group = groupId;
-        p.electorate = g.members;
-        p.sequence = g.sequence;
-        p.deadline = uint40(block.timestamp + g.votingPeriod);
-        p.threshold = g.threshold;
-        p.kind = kind;
-        p.state = State.OPEN;
-        p.subject = subject;
-        p.proposer = proposer;
-        p.dataHash = dataHash;
-        emit Proposed(id, groupId, subject, kind, proposer, p.electorate, p.deadline, data);
     }
 
     /// @dev Makes room under a key: an equal proposal that lapsed is closed on the way, one still open is in the way.
     function _clear(bytes32 key) private {
         uint64 previous = _openProposals[key];
         if (previous == 0) return;
-        Proposal storage p = _proposals[previous];
-        if (block.timestamp <= p.deadline) revert AlreadyProposed(previous);
-        _close(previous, p, State.EXPIRED);
+        Count memory count = _proposals[previous].count;
+        if (block.timestamp <= count.deadline) revert AlreadyProposed(previous);
+        _close(previous, count, State.EXPIRED);
     }
 
     function _vote(uint64 id, bool support, uint64 voter) private {
-        Proposal storage p = _proposals[id];
-        State state = p.state;
-        if (state == State.NONE) revert UnknownProposal(id);
-        if (state != State.OPEN) revert NotOpen(id, state);
-        if (block.timestamp > p.deadline) revert VotingEnded(id, p.deadline);
-        Seat memory s = _seats[p.group][voter];
-        if (!s.active) revert NotMember(voter);
-        if (s.sequence > p.sequence) revert JoinedLater(id, voter);
-        uint256 ballots = _ballots[id][s.sequence >> 8];
-        uint256 bit = _bit(s.sequence);
-        if (ballots & bit != 0) revert AlreadyVoted(id, voter);
+        Count memory count = _proposals[id].count;
+        _requireOpen(id, count.state);
+        if (block.timestamp > count.deadline) revert VotingEnded(id, count.deadline);
+        _markVoted(id, voter, count.group, count.sequence);
 
-        _ballots[id][s.sequence >> 8] = ballots | bit;
-        if (support) p.yes += 1;
-        else p.no += 1;
-        emit Voted(id, voter, support, p.yes, p.no);
-        _settle(id, p);
+        // Nobody votes twice and later seats do not vote, so neither number can pass the electorate.
+        unchecked {
+            if (support) _proposals[id].count.yes = ++count.yes;
+            else _proposals[id].count.no = ++count.no;
+        }
+        emit Voted(id, voter, support, count.yes, count.no);
+
+        uint256 bar = uint256(count.electorate) * count.threshold;
+        if (count.yes * WHOLE > bar) {
+            _execute(id, count);
+        } else if ((count.electorate - count.no) * WHOLE <= bar) {
+            _close(id, count, State.REJECTED);
+        }
     }
 
-    /// @dev Executes a proposal that has passed, and closes one that has passed or cannot any more.
-    function _settle(uint64 id, Proposal storage p) private {
-        uint256 bar = uint256(p.electorate) * p.threshold;
-        if (p.yes * WHOLE > bar) {
-            _execute(id, p);
-        } else if ((p.electorate - p.no) * WHOLE <= bar) {
-            _close(id, p, State.REJECTED);
-        }
+    /// @dev Spends the one vote that a seat has on a proposal which opened when the group was at `opened`.
+    function _markVoted(uint64 id, uint64 voter, uint32 groupId, uint32 opened) private {
+        Seat storage s = _seats[groupId][voter];
+        uint32 sequence = s.sequence;
+        if (!s.active) revert NotMember(voter);
+        if (sequence > opened) revert JoinedLater(id, voter);
+        mapping(uint256 => uint256) storage pages = _ballots[id];
+        uint256 ballots = pages[sequence >> 8];
+        if (ballots & _bit(sequence) != 0) revert AlreadyVoted(id, voter);
+        pages[sequence >> 8] = ballots | _bit(sequence);
     }
 
     /// @dev Does what was voted, or nothing if the subject joined or left since the proposal opened.
-    function _execute(uint64 id, Proposal storage p) private {
-        uint32 groupId = p.group;
-        uint64 subject = p.subject;
-        Seat memory s = _seats[groupId][subject];
-        bool expel = p.kind == Kind.EXPEL;
-        if (s.sequence > p.sequence || s.active != expel) {
-            _close(id, p, State.VOID);
+    function _execute(uint64 id, Count memory count) private {
+        uint64 subject = _proposals[id].subject;
+        Seat memory s = _seats[count.group][subject];
+        bool expel = count.kind == Kind.EXPEL;
+        if (s.sequence > count.sequence || s.active != expel) {
+            _close(id, count, State.VOID);
         } else {
-            _close(id, p, State.PASSED);
-            if (expel) _leave(groupId, subject);
-            else _join(groupId, subject);
+            _close(id, count, State.PASSED);
+            if (expel) _leave(count.group, subject);
+            else _join(count.group, subject);
         }
     }
 
-    function _close(uint64 id, Proposal storage p, State state) private {
-        p.state = state;
-        delete _openProposals[_key(p.group, p.kind, p.subject, p.dataHash)];
+    function _close(uint64 id, Count memory count, State state) private {
+        Proposal storage p = _proposals[id];
+        p.count.state = state;
+        delete _openProposals[_key(count.group, count.kind, p.subject, p.dataHash)];
         emit Closed(id, state);
+    }
+
+    /// @dev Reverts if something closed the proposal; its time may be over all the same.
+    function _requireOpen(uint64 id, State state) private pure {
+        if (state == State.NONE) revert UnknownProposal(id);
+        if (state != State.OPEN) revert NotOpen(id, state);
     }
 
     function _join(uint32 groupId, uint64 uid) private {
@@ -359,6 +382,11 @@ contract Membership is IMembership, Signed {
 
     function _resolve(address principal) private view returns (uint64 uid, uint32 epoch) {
         (uid,, epoch) = registry.resolve(principal);
+        if (uid == 0) revert NotRegistered(principal);
+    }
+
+    function _userOf(address principal) private view returns (uint64 uid) {
+        uid = registry.userOf(principal);
         if (uid == 0) revert NotRegistered(principal);
     }
 

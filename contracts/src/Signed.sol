@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ECDSA} from "solady/utils/ECDSA.sol";
 import {EIP712} from "solady/utils/EIP712.sol";
 import {SignatureCheckerLib} from "solady/utils/SignatureCheckerLib.sol";
 import {ISigned} from "./interfaces/ISigned.sol";
@@ -12,12 +13,13 @@ abstract contract Signed is ISigned, EIP712 {
         if (block.timestamp > deadline) revert Expired(deadline);
     }
 
-    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A signer with code is asked through
-    /// ERC-1271 in a static call, so it cannot re-enter.
+    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A key's signature is tried first; only
+    /// when it is not the signer's own, the signer is asked as a contract through ERC-1271, in a static call that cannot re-enter.
     function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) internal view {
-        if (!SignatureCheckerLib.isValidSignatureNowCalldata(signer, _hashTypedData(structHash), signature)) {
-            revert BadSignature();
-        }
+        bytes32 digest = _hashTypedData(structHash);
+        address recovered = ECDSA.tryRecoverCalldata(digest, signature);
+        if (recovered == signer && recovered != address(0)) return;
+        if (!SignatureCheckerLib.isValidERC1271SignatureNowCalldata(signer, digest, signature)) revert BadSignature();
     }
 
     function _domainNameAndVersion() internal pure override returns (string memory name, string memory version) {

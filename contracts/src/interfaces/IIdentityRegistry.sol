@@ -229,6 +229,11 @@ interface IIdentityRegistry is ISigned {
     /// @return epoch the user's epoch, which every signed digest carries
     function resolve(address principal) external view returns (uint64 uid, uint32 deviceId, uint32 epoch);
 
+    /// @notice The first part of `resolve`, for callers that need no epoch; it reads one slot instead of two.
+    /// @param principal any address
+    /// @return uid the user, 0 when the address acts for nobody
+    function userOf(address principal) external view returns (uint64 uid);
+
     /// @notice What the chain keeps of a user; all zero when there is none.
     /// @param uid the user
     /// @return account the custody account, never zero for a user
