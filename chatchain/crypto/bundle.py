@@ -38,9 +38,11 @@ def make_bundle(
 
 
 def check_bundle(network: Network, bundle: KeyBundle, record: DeviceRecord, uid: int, now: int) -> bytes:
-    """Gives the X-Wing public key if the bundle is what the (verified) record of user `uid` vouches for; raises BadRecord.
+    """Gives the X-Wing public key if the bundle is what the (verified) record of user `uid` vouches for;
+    raises BadRecord.
 
-    The hash on the chain is what counts; signature and expiry keep a relay from serving what the device has withdrawn.
+    The hash on the chain is what counts; signature and expiry keep a relay from serving what the device has
+    withdrawn.
     """
     where = f"The key bundle of device {bundle.device} of user {bundle.uid}"
     if (bundle.uid, bundle.device, bundle.version) != (uid, record.device, record.version):

@@ -1,7 +1,8 @@
 """The contact card: one line of text that names a user on one network, signed by one of the user's devices.
 
-It can be typed, pasted or shown as a QR code. The chain stays the judge: a card counts only when everything in it is what
-the chain says, so a card cannot redirect anybody; it saves looking up and proves which account was meant.
+It can be typed, pasted or shown as a QR code. The chain stays the judge: a card counts only when everything
+in it is what the chain says, so a card cannot redirect anybody; it saves looking up and proves which account
+was meant.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def encode_card(card: Card) -> str:
 
 
 def decode_card(text: str) -> Card:
-    """Reads a card, blanks and line breaks from copying ignored; raises BadRecord. The signature is not judged yet."""
+    """Reads a card, ignoring blanks and line breaks; raises BadRecord. `verify_card` judges it."""
     if len(text) > 2 * MAX_CARD:
         raise BadRecord("This is not a contact card: it is too long.")
     line = "".join(text.split())
@@ -103,7 +104,7 @@ def decode_card(text: str) -> Card:
 
 
 def verify_card(card: Card, network: Network, user: User) -> None:
-    """Raises BadRecord unless the card says what the chain says of this user and a device of theirs signed it."""
+    """Raises BadRecord unless the card says what the chain says and one of the user's devices signed it."""
     if (card.chain_id, card.directory) != (network.chain_id, network.directory):
         raise BadRecord(
             "The contact card is for another network.",

@@ -70,7 +70,7 @@ def text(value: str) -> Text:
 
 def receipt(kind: ReceiptKind, ids: tuple[bytes, ...]) -> Receipt:
     """Gives a receipt for 1 to 256 messages."""
-    if not 1 <= len(ids) <= MAX_RECEIPT_IDS or any(len(id) != MESSAGE_ID_BYTES for id in ids):
+    if not 1 <= len(ids) <= MAX_RECEIPT_IDS or any(len(each) != MESSAGE_ID_BYTES for each in ids):
         raise ValueError("a receipt names 1 to 256 ids of 16 bytes")
     return Receipt(kind, ids)
 

@@ -17,16 +17,16 @@ ACCOUNT_SECRET: Final = b"chatchain/1 account secret"
 
 
 def hkdf(secret: bytes, label: bytes, length: int = 32) -> bytes:
-    """Derives bytes for one purpose, named by its label (RFC 5869, SHA-256, no salt: the inputs are uniform)."""
+    """Derives bytes for one purpose, named by its label (RFC 5869, SHA-256; uniform inputs need no salt)."""
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=label).derive(secret)
 
 
 def require_post_quantum() -> None:
-    """Raises BadConfig when this machine's cryptography lacks ML-KEM: nothing is ever sent classical-only instead."""
+    """Raises BadConfig when the cryptography library lacks ML-KEM: nothing is ever sent classical-only."""
     try:
         MLKEM768PrivateKey.from_seed_bytes(bytes(64))
     except (UnsupportedAlgorithm, AttributeError) as exc:
         raise BadConfig(
-            "This machine's cryptography library has no ML-KEM, so messages could not be sealed against quantum computers.",
+            "This machine's cryptography library has no ML-KEM: messages could not be sealed post-quantum.",
             "Install the `cryptography` wheel from PyPI (version 50 or newer, which brings OpenSSL 3.5).",
         ) from exc

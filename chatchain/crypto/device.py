@@ -28,7 +28,8 @@ _ENCODING = 1
 
 @dataclass(frozen=True, repr=False)
 class DeviceSecrets:
-    """One version of a device's secrets, each 32 bytes: X25519 and Ed25519 identity keys, secp256k1 signer, X-Wing seed.
+    """One version of a device's secrets, each 32 bytes: X25519 and Ed25519 identity keys, secp256k1 signer,
+    X-Wing seed.
 
     The X25519 identity key is for sessions to come and is not the one inside of X-Wing.
     """
@@ -115,8 +116,8 @@ class DeviceSecrets:
 class KemSecret:
     """An X-Wing private key in the library's form.
 
-    X-Wing's secret is one 32-byte seed, stretched by SHAKE-256 to the seeds of its two halves (draft-connolly-cfrg-xwing-kem,
-    section 5.2); the library takes the halves.
+    X-Wing's secret is one 32-byte seed, stretched by SHAKE-256 to the seeds of its two halves (section 5.2 of
+    draft-connolly-cfrg-xwing-kem); the library takes the halves.
     """
 
     __slots__ = ("private", "public")

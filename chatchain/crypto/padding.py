@@ -1,7 +1,7 @@
 """Padding to buckets, so that a ciphertext's length says little about the text's.
 
-ISO/IEC 7816-4: one byte 0x80, then zeros up to the bucket. Buckets: 256, 512, 1,024, 2,048; multiples of 2,048 up to
-16,384; multiples of 4,096 up to 69,632, which holds the longest text.
+ISO/IEC 7816-4: one byte 0x80, then zeros up to the bucket. Buckets: 256, 512, 1,024, 2,048; multiples of
+2,048 up to 16,384; multiples of 4,096 up to 69,632, which holds the longest text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From a password to keys: Argon2id once, then HKDF under separate labels for login and vault.
 
-The login key also mixes the account secret, 128 random bits that never leave the user's devices, so the public verifier on
-the chain cannot be guessed offline. The vault's key comes from the password alone, since the vault holds that secret; its
-salt is its own and never published.
+The login key also mixes the account secret, 128 random bits that never leave the user's devices, so the
+public verifier on the chain cannot be guessed offline. The vault's key comes from the password alone, since
+the vault holds that secret; its salt is its own and never published.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MIN_CHARACTERS = 8
 MAX_PASSWORD_BYTES = 1024
 
 MIN_SCORE = 1
-"""zxcvbn's floor: 0 means guessed within a thousand tries. More is not asked for here because the verifier on the chain is
-shielded by the account secret; the password guards this device's files."""
+"""zxcvbn's floor: 0 means guessed within a thousand tries. More is not asked for here because the verifier on
+the chain is shielded by the account secret; the password guards this device's files."""
 
 _ESTIMATED_CHARACTERS = 72
 """zxcvbn's time grows with the square of the length; a longer password is strong by its first part."""
@@ -41,7 +41,7 @@ MEMORY_FLOOR_KIB = 8 * 1024
 
 
 class Kdf(msgspec.Struct, frozen=True):
-    """Argon2id parameters, as they stand on the chain and in a vault: version ‖ salt ‖ t ‖ memory in KiB ‖ p."""
+    """Argon2id parameters, on the chain and in a vault: version ‖ salt ‖ t ‖ memory in KiB ‖ p."""
 
     salt: bytes
     time_cost: int = 3
@@ -54,12 +54,12 @@ class Kdf(msgspec.Struct, frozen=True):
 
 
 def new_kdf() -> Kdf:
-    """Draws a salt for the default profile: t=3, 64 MiB, p=1 (RFC 9106's second recommendation with p as libsodium has it)."""
+    """Draws a salt for the default profile: t=3, 64 MiB as RFC 9106 recommends, p=1 as libsodium has it."""
     return Kdf(os.urandom(SALT_BYTES))
 
 
 def decode_kdf(data: bytes) -> Kdf:
-    """Reads KDF parameters; raises BadRecord unless they are bounded, so that a hostile file cannot ask for all memory."""
+    """Reads KDF parameters; raises BadRecord outside of the bounds: a file must not ask for all memory."""
     if len(data) != KDF_BYTES or data[0] != KDF_VERSION:
         raise BadRecord("The password parameters are of a kind that this program does not know.")
     _, salt, time_cost, memory_kib, parallelism = _KDF.unpack(data)
@@ -73,21 +73,21 @@ def decode_kdf(data: bytes) -> Kdf:
 
 
 def login_key(password: str, account_secret: bytes, kdf: bytes) -> bytes:
-    """Gives the secp256k1 secret that logs in: 32 bytes. `kdf` is what the chain publishes. Runs Argon2id (about 80 ms)."""
+    """Gives the secp256k1 secret that logs in, for the `kdf` bytes on the chain. Runs Argon2id (80 ms)."""
     if len(account_secret) != ACCOUNT_SECRET_BYTES:
         raise ValueError("an account secret has 16 bytes")
     wide = hkdf(_stretched(password, decode_kdf(kdf)) + account_secret, LOGIN_KEY, 48)
-    # 384 bits reduced to a 256-bit range: the bias is below 2^-128 (hash-to-field's rule, RFC 9380, section 5)
+    # 384 bits reduced to a 256-bit range: the bias is below 2^-128 (RFC 9380, section 5)
     return (int.from_bytes(wide, "big") % (SECP256K1_N - 1) + 1).to_bytes(32, "big")
 
 
 def vault_key(password: str, kdf: Kdf) -> bytes:
-    """Gives the AES key that the home's vault is sealed under: 32 bytes. Runs Argon2id (about 80 ms)."""
+    """Gives the AES-256 key that the home's vault is sealed under. Runs Argon2id (80 ms)."""
     return hkdf(_stretched(password, kdf), VAULT_KEY)
 
 
 def check_password(password: str, names: Iterable[str] = ()) -> None:
-    """Raises UsageError, with advice, for a password that would fall at once; `names` (username and such) count as guesses."""
+    """Raises UsageError, with advice, for a password that would fall at once; `names` count as guesses."""
     if not password:
         raise UsageError("The password is empty.", f"Choose at least {MIN_CHARACTERS} characters.")
     if len(password) < MIN_CHARACTERS:
@@ -120,12 +120,13 @@ def _stretched(password: str, kdf: Kdf) -> bytes:
         )
     except (CryptoError, MemoryError) as exc:
         raise LimitReached(
-            f"There is not enough free memory to check the password ({kdf.memory_kib // 1024} MiB are needed)."
+            f"Too little memory is free to check the password; {kdf.memory_kib // 1024} MiB are needed."
         ) from exc
 
 
 def _password_bytes(password: str) -> bytes:
-    # Keyboards differ in how they compose letters: NFC makes the same password the same bytes (RFC 8265, OpaqueString).
+    # Keyboards differ in how they compose letters: NFC makes the same password the same bytes (RFC 8265,
+    # OpaqueString).
     try:
         data = unicodedata.normalize("NFC", password).encode()
     except UnicodeEncodeError as exc:

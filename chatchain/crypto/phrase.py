@@ -1,7 +1,7 @@
 """The recovery phrase: twelve BIP-39 words that give back the account key and the account secret.
 
-The account key is at BIP-44's first Ethereum path with an empty passphrase, as every wallet finds it. The account secret is
-derived from the same entropy under its own label.
+The account key is at BIP-44's first Ethereum path with an empty passphrase, as every wallet finds it. The
+account secret is derived from the same entropy under its own label.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def phrase_of(entropy: bytes) -> str:
 
 
 def normalise_phrase(text: str) -> str:
-    """Gives the phrase in its one spelling and checks its checksum; raises UsageError that repeats no word of it."""
+    """Gives the phrase in its one spelling; raises UsageError, which repeats no word, if it does not check."""
     words = unicodedata.normalize("NFKD", text).lower().split()
     if len(words) not in _WORD_COUNTS:
         raise UsageError(
-            f"A recovery phrase has {WORDS} words (or another count that BIP-39 allows); this one has {len(words)}."
+            f"A recovery phrase has {WORDS} words (at times 15, 18, 21 or 24); this one has {len(words)}."
         )
     entropy_of(" ".join(words))
     return " ".join(words)

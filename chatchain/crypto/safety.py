@@ -1,8 +1,8 @@
 """The safety number: sixty digits that two people compare to know that they see the same two accounts.
 
-The construction is that of Signal's numeric fingerprint (version 0 layout, 5,200 rounds of SHA-512) and gives the same digits for
-the same input. Our input: the 15 digits of the uid as the stable identifier and the account's 20-byte address as the key,
-since the address is what the chain holds of the account key.
+The construction is that of Signal's numeric fingerprint (version 0 layout, 5,200 rounds of SHA-512) and gives
+the same digits for the same input. Our input: the 15 digits of the uid as the stable identifier and the
+account's 20-byte address as the key, since the address is what the chain holds of the account key.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def qr_payload(mine: User, theirs: User) -> bytes:
 
 
 def qr_matches(scanned: bytes, mine: User, theirs: User) -> bool:
-    """Says whether the code that the other person shows stands for the same two accounts; raises BadRecord for another code."""
+    """Says whether the code that they show stands for the same two accounts; raises BadRecord for no code."""
     if len(scanned) != 1 + 2 * _HALF_BYTES or scanned[:1] != _QR_VERSION:
         raise BadRecord("This is not the code of a safety number that this program knows.")
     # What they show has them first.

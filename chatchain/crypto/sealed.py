@@ -1,11 +1,13 @@
 """Suite 1, "sealed": each message is sealed to the current key of every device that the chain lists.
 
-The body is encrypted once, under a random key used once; each device gets a header, sealed to it with HPKE (RFC 9180, base
-mode) over X-Wing, that holds this key and the sender's signature. There is no forward secrecy: who gets a device's X-Wing seed
-reads what was sealed to it before (docs/threats.md). Byte layouts: docs/protocol.md.
+The body is encrypted once, under a random key used once; each device gets a header, sealed to it with HPKE
+(RFC 9180, base mode) over X-Wing, that holds this key and the sender's signature. There is no forward
+secrecy: who gets a device's X-Wing seed reads what was sealed to it before (docs/threats.md). Byte layouts:
+docs/protocol.md.
 
-Authenticity rests on the signature alone. It names everything that could be swapped: network, sender, recipient, id, time
-and the padded plaintext. What the relay says of a message is believed only as far as the signature says the same.
+Authenticity rests on the signature alone. It names everything that could be swapped: network, sender,
+recipient, id, time and the padded plaintext. What the relay says of a message is believed only as far as the
+signature says the same.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """What a delivery held, once its signature was checked: the content, the sender's time and key version."""
+    """What a delivery held, its signature checked: the content, the sender's time and key version."""
 
     content: Content | Unsupported
     time_ms: int
@@ -86,8 +88,8 @@ def seal(
 ) -> tuple[bytes, tuple[Copy, ...]]:
     """Seals one message from this device to all targets: the common body and a header for each.
 
-    `targets` are the recipient's active devices and the sender's own others. Raises TooLarge for more than 32, BadRecord for
-    a malformed key.
+    `targets` are the recipient's active devices and the sender's own others. Raises TooLarge for more than
+    32, BadRecord for a malformed key.
     """
     if not targets:
         raise ValueError("a message needs a device to go to")
@@ -126,8 +128,9 @@ def open_(
 ) -> Opened:
     """Opens a delivery on this device (`uid`, `device`) and checks who signed it.
 
-    `keys` are this device's X-Wing keys, the current one first, then superseded ones. Raises Undecryptable when no key opens
-    it or a part was altered, ForgedMessage when the signature is not the claimed sender's for exactly this message. The caller checks the id against replays.
+    `keys` are this device's X-Wing keys, the current one first, then superseded ones. Raises Undecryptable
+    when no key opens it or a part was altered, ForgedMessage when the signature is not the claimed sender's
+    for exactly this message. The caller checks the id against replays.
     """
     if delivery.suite != SuiteId.SEALED:
         raise Undecryptable(
@@ -150,7 +153,8 @@ def open_(
     )
     if not ed25519.verify(public, signature, signed):
         raise ForgedMessage(
-            f"The message is not signed by device {delivery.sender_device} of user {delivery.sender}, from whom it claims to come."
+            f"The message claims to come from device {delivery.sender_device} of user {delivery.sender}, "
+            "whose signature it does not bear."
         )
     return Opened(contents.decode(unpad(padded)), time_ms, version)
 

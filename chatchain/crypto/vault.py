@@ -1,8 +1,8 @@
 """The vault: the secrets of one home, sealed under its password.
 
-It holds keys, not data: the account secret, the database's key, the key of the local account-key file and the login key,
-so that opening a home costs one Argon2id run. Byte layout: docs/protocol.md. A SHA-256 over the file tells damage from a
-wrong password; it adds nothing against an attacker and takes nothing away.
+It holds keys, not data: the account secret, the database's key, the key of the local account-key file and the
+login key, so that opening a home costs one Argon2id run. Byte layout: docs/protocol.md. A SHA-256 over the
+file tells damage from a wrong password; it adds nothing against an attacker and takes nothing away.
 """
 
 from __future__ import annotations

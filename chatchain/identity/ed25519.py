@@ -1,7 +1,7 @@
 """Ed25519 as this project uses it: every public key is gated before it is believed.
 
-The library's verifier accepts public keys of small order, for which anybody can make signatures that hold for many
-messages; libsodium's point check refuses those and points outside the prime-order group.
+The library's verifier accepts public keys of small order, for which anybody can make signatures that hold for
+many messages; libsodium's point check refuses those and points outside the prime-order group.
 """
 
 from __future__ import annotations

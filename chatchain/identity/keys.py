@@ -55,7 +55,8 @@ def sign_digest(secret: bytes, digest: bytes) -> bytes:
 def recover_public(digest: bytes, signature: bytes) -> bytes:
     """Gives the 64-byte public key that made this signature; raises VerificationError.
 
-    A signature with s in the upper half is refused, as the contracts refuse it: one signature has one spelling.
+    A signature with s in the upper half is refused, as the contracts refuse it: one signature has one
+    spelling.
     """
     if len(digest) != 32:
         raise ValueError("a digest has 32 bytes")

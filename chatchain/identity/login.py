@@ -1,7 +1,8 @@
 """The login proof: two signatures over one EIP-712 `Login` that binds the relay's certificate and its nonce.
 
-The login key comes from the password (and the account secret); the chain holds only `verifier`, a hash of its public key
-and of the KDF parameters. The device's signer shows the second factor: this device. Nothing password-equivalent travels.
+The login key comes from the password (and the account secret); the chain holds only `verifier`, a hash of its
+public key and of the KDF parameters. The device's signer shows the second factor: this device. Nothing
+password-equivalent travels.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def check_login(
 ) -> Device:
     """Gives the device that this proof logs in; raises LoginRefused with the reason.
 
-    `spki` and `nonce` are the relay's own, never what the client sent, so a proof made for another server or connection
-    fails. `user` is the relay's view of the chain.
+    `spki` and `nonce` are the relay's own, never what the client sent, so a proof made for another server or
+    connection fails. `user` is the relay's view of the chain.
     """
     if len(kdf) > MAX_KDF_BYTES:
         raise LoginRefused("The login proof is malformed.")

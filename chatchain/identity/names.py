@@ -64,12 +64,13 @@ _ALLOWED = re.compile(r"[a-z0-9-]+\Z")
 def normalise_username(text: str) -> str:
     """Gives the one spelling of a username that the chain knows.
 
-    What is typed is first normalised per ENSIP-15, so that "Ada" and full-width "ａｄａ" mean "ada"; the contract's rule is
-    checked on the outcome. Raises MalformedName, whose message says which rule is broken.
+    What is typed is first normalised per ENSIP-15, so that "Ada" and full-width "ａｄａ" mean "ada"; the
+    contract's rule is checked on the outcome. Raises MalformedName, whose message says which rule is broken.
     """
     if len(text) > MAX_TYPED_NAME:
         raise MalformedName("The username is too long.")
-    # For plain ASCII letters, digits and hyphens ENSIP-15 only lowers the case, so `ens` (which imports web3) stays out.
+    # For plain ASCII letters, digits and hyphens ENSIP-15 only lowers the case, so `ens` (which imports web3)
+    # stays out.
     name = text.lower() if text.isascii() else _ensip15(text)
     _require_rule(name, text)
     return name
@@ -104,7 +105,7 @@ def _require_rule(name: str, typed: str) -> None:
 
 
 def check_digit(body: int | str) -> int:
-    """Gives the ISO 7064 MOD 11,10 check digit of a number; it catches each single wrong digit and nearly every swap."""
+    """Gives the ISO 7064 MOD 11,10 check digit: it catches every wrong digit and nearly every swap."""
     product = 10
     for digit in str(body):
         total = (product + int(digit)) % 10 or 10

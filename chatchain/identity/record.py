@@ -1,8 +1,8 @@
 """DeviceRecord: what the chain publishes about one version of one device's keys.
 
-The account authorises the record by the transaction (or EIP-712 signature) that carries it; the device's own Ed25519 key
-counter-signs it, so nobody can list another's key as theirs. `signing_key_for` is the receivers' rule on which version of
-a key may have signed a message. Byte layout: docs/protocol.md.
+The account authorises the record by the transaction (or EIP-712 signature) that carries it; the device's own
+Ed25519 key counter-signs it, so nobody can list another's key as theirs. `signing_key_for` is the receivers'
+rule on which version of a key may have signed a message. Byte layout: docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUITES = 1 << Suite.SEALED
 """Bitmap of the suites that this program speaks: bit n stands for suite n."""
 
 SUPERSEDED_GRACE_MS = 5 * 60 * 1000
-"""How long after its successor's block an old key may still sign: the sender may not have seen the block yet."""
+"""How long after its successor's block an old key may still sign: its owner may not have seen the block."""
 
 _LABEL = b"chatchain/1 device record"
 _FIELDS = struct.Struct(">BHQ20sQII32s32s20s32s")
@@ -32,8 +32,8 @@ RECORD_BYTES = _FIELDS.size + ed25519.SIGNATURE_BYTES
 class DeviceRecord(msgspec.Struct, frozen=True):
     """One version of a device's public keys.
 
-    `uid` is 0 in the record of a registration: the registry assigns the id in that same transaction. `kem_hash` is the
-    SHA-256 of the X-Wing public key, whose 1,216 bytes are too long for the chain.
+    `uid` is 0 in the record of a registration: the registry assigns the id in that same transaction.
+    `kem_hash` is the SHA-256 of the X-Wing public key, whose 1,216 bytes are too long for the chain.
     """
 
     suites: int
@@ -90,7 +90,7 @@ def decode_record(data: bytes) -> DeviceRecord:
 def verify_record(
     data: bytes, network: Network, account: Address, uid: int, device: int, version: int, signer: Address
 ) -> DeviceRecord:
-    """Gives the record if every field is what the chain says around it and its signature holds; raises BadRecord.
+    """Gives the record if its fields are what the chain says and its signature holds; raises BadRecord.
 
     Only the first record of a user's first device may carry uid 0.
     """
@@ -117,7 +117,7 @@ def verify_record(
 def device_record(
     network: Network, user: User, device: Device, version: DeviceVersion | None = None
 ) -> DeviceRecord:
-    """Gives the verified record of one version (the current one by default) of a user's device; raises BadRecord."""
+    """Gives the verified record of a version (by default the current one) of a device; raises BadRecord."""
     entry = version or device.current
     return verify_record(
         entry.record, network, user.account, user.uid, device.device, entry.version, entry.signer
@@ -129,9 +129,10 @@ def signing_key_for(
 ) -> bytes:
     """Gives the Ed25519 key that this version of this device signs with, if it may have signed then.
 
-    `signed_ms` is the time inside the signature, `received_ms` the relay's. The version in force always may. A superseded one may
-    only if both times are at most five minutes after its successor's block: the signed time alone would let a thief of
-    the old key backdate. A revoked device never may. Raises ForgedMessage, or BadRecord when the chain's record is unsound.
+    `signed_ms` is the time inside the signature, `received_ms` the relay's. The version in force always may.
+    A superseded one may only if both times are at most five minutes after its successor's block: the signed
+    time alone would let a thief of the old key backdate. A revoked device never may. Raises ForgedMessage, or
+    BadRecord when the chain's record is unsound.
     """
     found = next((d for d in user.devices if d.device == device), None)
     who = f"device {device} of {user.username}"
@@ -149,7 +150,8 @@ def signing_key_for(
         latest = successor.time * 1000 + SUPERSEDED_GRACE_MS
         if max(signed_ms, received_ms) > latest:
             raise ForgedMessage(
-                f"The message is signed with key version {version} of {who}, which version {successor.version} had replaced."
+                f"The message is signed with key version {version} of {who}, "
+                f"which version {successor.version} had replaced."
             )
     return device_record(network, user, found, entry).ed25519
 
@@ -175,7 +177,7 @@ def _signed_bytes(record: DeviceRecord, account: Address) -> bytes:
 
 
 def _contributes(x25519: bytes) -> bool:
-    """Says whether a key agreement with this key depends on the other side's secret (RFC 7748, section 6.1)."""
+    """Says whether an agreement with this key depends on the other side's secret (RFC 7748, section 6.1)."""
     try:
         X25519PrivateKey.from_private_bytes(bytes([1] * 32)).exchange(
             X25519PublicKey.from_public_bytes(x25519)

@@ -1,7 +1,7 @@
 """The EIP-712 digests that accounts and devices sign; field order is the contracts'.
 
-A small encoder for the few field types in use, so that signing a login imports no Ethereum library. The contracts verify
-the same digests; tests compare each with an independent encoder.
+A small encoder for the few field types in use, so that signing a login imports no Ethereum library. The
+contracts verify the same digests; tests compare each with an independent encoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ REGISTER = (
     "address signer,bytes record,uint256 deadline)"
 )
 ADD_DEVICE = "AddDevice(uint64 uid,uint32 epoch,address signer,bytes record,uint256 nonce,uint256 deadline)"
-UPDATE_DEVICE = "UpdateDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint32 version,address signer,bytes record,uint256 deadline)"
+UPDATE_DEVICE = (
+    "UpdateDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint32 version,"
+    "address signer,bytes record,uint256 deadline)"
+)
 REVOKE_DEVICE = "RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)"
 SET_VERIFIER = (
     "SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)"
