@@ -1,12 +1,13 @@
 """Settings of both programs: flag, environment, `.env`, config file, default, in this order.
 
-A program's settings are a frozen value, read once when it starts; each keeps its origin. Every value is checked
-here; one that cannot be meant ends in BadConfig, which names where it came from and never repeats a secret. A client
-asks for its own settings by name, so PRIVATE_KEY and ACCOUNT (the deployer's and the relay's) never reach it, even
-when its `.env` holds them.
+A program's settings are a frozen value, read once when it starts; each keeps its origin. Every value is
+checked here; one that cannot be meant ends in BadConfig, which names where it came from and never repeats a
+secret. A client asks for its own settings by name, so PRIVATE_KEY and ACCOUNT (the deployer's and the
+relay's) never reach it, even when its `.env` holds them.
 
-The config file is `config.toml` in the platform's folder for configuration. Keys at its top are for both programs;
-the tables `[client]` and `[server]` are for one and go before. `.env` is read in the current directory.
+The config file is `config.toml` in the platform's folder for configuration. Keys at its top are for both
+programs; the tables `[client]` and `[server]` are for one and go before. `.env` is read in the current
+directory.
 """
 
 from __future__ import annotations
@@ -337,8 +338,8 @@ SERVER_OPTIONS: Final = (
 class ClientConfig:
     """What a client is told before it does anything.
 
-    `home` is one user's folder; without it `user` names one below `data_dir`; without either the program looks
-    which users are there. `rpc` and `directory` are empty when only the home knows them.
+    `home` is one user's folder; without it `user` names one below `data_dir`; without either the program
+    looks which users are there. `rpc` and `directory` are empty when only the home knows them.
     """
 
     home: Path | None
