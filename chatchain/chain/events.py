@@ -1,0 +1,693 @@
+"""What the contracts' events say, and their pure fold into a directory of users, devices, groups and proposals.
+
+`decode` turns one LogRow into a typed event. `Directory` takes rows in chain order and can then be asked for
+users, groups and proposals as they stand. It trusts nobody about completeness: a step that the contracts cannot
+have taken (a version left out, a sequence reused) means that an endpoint hid or invented an event and raises
+FoldMismatch; what it cannot notice, the last events missing, shows when heads are compared with the contract's.
+
+Confirmations: with a `horizon`, what adds to anybody's rights (Registered, DeviceAdded, DeviceUpdated,
+MemberAdded) in a later block is not yet in force and left out; what takes rights away (DeviceRevoked,
+MemberRemoved) acts at first sight. So no fold is continued over a rising horizon: it is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from chatchain.chain.encoding import Malformed
+from chatchain.chain.encoding import decode as decode_abi
+from chatchain.chain.encoding import encode as encode_abi
+from chatchain.errors import FoldMismatch
+from chatchain.identity.keys import keccak256
+from chatchain.model import (
+    Address,
+    Device,
+    DeviceId,
+    DeviceState,
+    DeviceVersion,
+    Group,
+    Kind,
+    LogRow,
+    Member,
+    Policy,
+    Proposal,
+    ProposalId,
+    ProposalState,
+    Uid,
+    User,
+)
+
+DIRECTORY: Final = 0
+IDENTITY: Final = 1
+MEMBERSHIP: Final = 2
+"""`LogRow.source`: which contract spoke."""
+
+_NO_HASH: Final = bytes(32)
+_ADD: Final = 1
+_REMOVE: Final = 2
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """What every event is."""
+
+
+class Registered(Event, frozen=True, gc=False):
+    """A user came to be."""
+
+    uid: int
+    account: bytes
+    username: str
+    recovery: bytes
+
+
+class VerifierSet(Event, frozen=True, gc=False):
+    """A user's login verifier is now this one."""
+
+    uid: int
+    verifier: bytes
+    kdf: bytes
+
+
+class DeviceAdded(Event, frozen=True, gc=False):
+    """A user has a new device at version 1."""
+
+    uid: int
+    device: int
+    signer: bytes
+    record: bytes
+
+
+class DeviceUpdated(Event, frozen=True, gc=False):
+    """A device has a new record."""
+
+    uid: int
+    device: int
+    signer: bytes
+    version: int
+    record: bytes
+
+
+class DeviceRevoked(Event, frozen=True, gc=False):
+    """A device was withdrawn for good."""
+
+    uid: int
+    device: int
+
+
+class GroupCreated(Event, frozen=True, gc=False):
+    """A group and its rules."""
+
+    group: int
+    name: str
+    policy: int
+    threshold: int
+    voting_period: int
+
+
+class MemberAdded(Event, frozen=True, gc=False):
+    """Somebody took a seat."""
+
+    group: int
+    uid: int
+    sequence: int
+    epoch: int
+    roster_hash: bytes
+
+
+class MemberRemoved(Event, frozen=True, gc=False):
+    """Somebody left a seat."""
+
+    group: int
+    uid: int
+    sequence: int
+    epoch: int
+    roster_hash: bytes
+
+
+class Proposed(Event, frozen=True, gc=False):
+    """A proposal opened."""
+
+    id: int
+    group: int
+    subject: int
+    kind: int
+    proposer: int
+    electorate: int
+    deadline: int
+    data: bytes
+
+
+class Voted(Event, frozen=True, gc=False):
+    """A vote was counted; `yes` and `no` are the sums with it."""
+
+    id: int
+    voter: int
+    support: bool
+    yes: int
+    no: int
+
+
+class Closed(Event, frozen=True, gc=False):
+    """A proposal found its end."""
+
+    id: int
+    state: int
+
+
+class Sealed(Event, frozen=True, gc=False):
+    """The deployer's role is over."""
+
+
+class RelaysSet(Event, frozen=True, gc=False):
+    """The network's relays are now these: (endpoint, SPKI hash, next SPKI hash)."""
+
+    relays: tuple[tuple[str, bytes, bytes], ...]
+
+
+# --- decoding -------------------------------------------------------------------------------------------
+
+_Topics: TypeAlias = tuple[bytes, ...]
+
+
+def _number(topic: bytes) -> int:
+    return int.from_bytes(topic, "big")
+
+
+def _registered(topics: _Topics, data: bytes) -> Event:
+    username, recovery = decode_abi(("string", "address"), data)
+    return Registered(_number(topics[1]), topics[2][12:], username, recovery)
+
+
+def _verifier_set(topics: _Topics, data: bytes) -> Event:
+    verifier, kdf = decode_abi(("bytes32", "bytes"), data)
+    return VerifierSet(_number(topics[1]), verifier, kdf)
+
+
+def _device_added(topics: _Topics, data: bytes) -> Event:
+    (record,) = decode_abi(("bytes",), data)
+    return DeviceAdded(_number(topics[1]), _number(topics[2]), topics[3][12:], record)
+
+
+def _device_updated(topics: _Topics, data: bytes) -> Event:
+    version, record = decode_abi(("uint32", "bytes"), data)
+    return DeviceUpdated(_number(topics[1]), _number(topics[2]), topics[3][12:], version, record)
+
+
+def _device_revoked(topics: _Topics, data: bytes) -> Event:
+    decode_abi((), data)
+    return DeviceRevoked(_number(topics[1]), _number(topics[2]))
+
+
+def _group_created(topics: _Topics, data: bytes) -> Event:
+    return GroupCreated(_number(topics[1]), *decode_abi(("string", "uint8", "uint16", "uint32"), data))
+
+
+def _member_added(topics: _Topics, data: bytes) -> Event:
+    words = decode_abi(("uint32", "uint32", "bytes32"), data)
+    return MemberAdded(_number(topics[1]), _number(topics[2]), *words)
+
+
+def _member_removed(topics: _Topics, data: bytes) -> Event:
+    words = decode_abi(("uint32", "uint32", "bytes32"), data)
+    return MemberRemoved(_number(topics[1]), _number(topics[2]), *words)
+
+
+def _proposed(topics: _Topics, data: bytes) -> Event:
+    words = decode_abi(("uint8", "uint64", "uint32", "uint64", "bytes"), data)
+    return Proposed(_number(topics[1]), _number(topics[2]), _number(topics[3]), *words)
+
+
+def _voted(topics: _Topics, data: bytes) -> Event:
+    return Voted(_number(topics[1]), _number(topics[2]), *decode_abi(("bool", "uint32", "uint32"), data))
+
+
+def _closed(topics: _Topics, data: bytes) -> Event:
+    return Closed(_number(topics[1]), *decode_abi(("uint8",), data))
+
+
+def _sealed(topics: _Topics, data: bytes) -> Event:
+    decode_abi((), data)
+    return Sealed()
+
+
+def _relays_set(topics: _Topics, data: bytes) -> Event:
+    (relays,) = decode_abi(("(string,bytes32,bytes32)[]",), data)
+    return RelaysSet(tuple(relays))
+
+
+_Decoder: TypeAlias = Callable[[_Topics, bytes], Event]
+
+_SIGNATURES: Final[tuple[tuple[int, str, _Decoder], ...]] = (
+    (IDENTITY, "Registered(uint64,address,string,address)", _registered),
+    (IDENTITY, "VerifierSet(uint64,bytes32,bytes)", _verifier_set),
+    (IDENTITY, "DeviceAdded(uint64,uint32,address,bytes)", _device_added),
+    (IDENTITY, "DeviceUpdated(uint64,uint32,address,uint32,bytes)", _device_updated),
+    (IDENTITY, "DeviceRevoked(uint64,uint32)", _device_revoked),
+    (MEMBERSHIP, "GroupCreated(uint32,string,uint8,uint16,uint32)", _group_created),
+    (MEMBERSHIP, "MemberAdded(uint32,uint64,uint32,uint32,bytes32)", _member_added),
+    (MEMBERSHIP, "MemberRemoved(uint32,uint64,uint32,uint32,bytes32)", _member_removed),
+    (MEMBERSHIP, "Proposed(uint64,uint32,uint64,uint8,uint64,uint32,uint64,bytes)", _proposed),
+    (MEMBERSHIP, "Voted(uint64,uint64,bool,uint32,uint32)", _voted),
+    (MEMBERSHIP, "Closed(uint64,uint8)", _closed),
+    (DIRECTORY, "Sealed()", _sealed),
+    (DIRECTORY, "RelaysSet((string,bytes32,bytes32)[])", _relays_set),
+)
+
+SIGNATURES: Final = tuple((source, signature) for source, signature, _ in _SIGNATURES)
+"""Every event that is understood, by contract; a test holds them against the ABIs."""
+
+_DECODERS: Final[dict[tuple[int, bytes], _Decoder]] = {
+    (source, keccak256(signature.encode())): decoder for source, signature, decoder in _SIGNATURES
+}
+_REGISTERED: Final = keccak256(b"Registered(uint64,address,string,address)")
+_INTRODUCES_SIGNER: Final = frozenset(
+    {
+        keccak256(b"DeviceAdded(uint64,uint32,address,bytes)"),
+        keccak256(b"DeviceUpdated(uint64,uint32,address,uint32,bytes)"),
+    }
+)
+
+
+def decode(row: LogRow) -> Event:
+    """The event that a row holds; raises FoldMismatch when it is none of ours."""
+    return _decode(row.source, row.topics, row.data)
+
+
+def _decode(source: int, topics: _Topics, data: bytes) -> Event:
+    decoder = _DECODERS.get((source, topics[0] if topics else b""))
+    if decoder is None:
+        raise FoldMismatch("An endpoint served an event that the contracts do not have.")
+    try:
+        return decoder(topics, data)
+    except (Malformed, IndexError) as error:
+        raise FoldMismatch(f"An endpoint served a malformed event: {error}.") from error
+
+
+def row_of(
+    block: int, block_hash: bytes, index: int, time: int, source: int, topics: _Topics, data: bytes
+) -> LogRow:
+    """A row with its look-up columns filled in; raises FoldMismatch for a log that is no event of ours."""
+    if source != IDENTITY:
+        if (source, topics[0] if topics else b"") not in _DECODERS:
+            raise FoldMismatch("An endpoint served an event that the contracts do not have.")
+        return LogRow(block, block_hash, index, time, source, topics, data)
+    kind = topics[0] if len(topics) > 1 else b""
+    label, address = "", b""
+    if kind == _REGISTERED:
+        event = _decode(source, topics, data)
+        assert isinstance(event, Registered)
+        label, address = event.username, event.account
+    elif kind in _INTRODUCES_SIGNER:
+        if len(topics) != 4:
+            raise FoldMismatch("An endpoint served a malformed event.")
+        address = topics[3][12:]
+    elif (source, kind) not in _DECODERS:
+        raise FoldMismatch("An endpoint served an event that the contracts do not have.")
+    return LogRow(block, block_hash, index, time, source, topics, data, _number(topics[1]), label, address)
+
+
+# --- folding --------------------------------------------------------------------------------------------
+
+
+class _Device:
+    """A device while it is being folded."""
+
+    __slots__ = ("history", "revoked_block", "revoked_time")
+
+    def __init__(self) -> None:
+        self.history: list[DeviceVersion] = []
+        self.revoked_block = -1
+        self.revoked_time = 0
+
+
+class _User:
+    """A user while being folded."""
+
+    __slots__ = ("account", "block", "changes", "devices", "kdf", "recovery", "time", "username", "verifier")
+
+    def __init__(self, event: Registered) -> None:
+        self.username = event.username
+        self.account = event.account
+        self.recovery = event.recovery
+        self.verifier = b""
+        self.kdf = b""
+        self.devices: dict[int, _Device] = {}
+        self.changes = 0  # device events so far
+        self.block = 0
+        self.time = 0
+
+
+class _Group:
+    """A group while it is being folded."""
+
+    __slots__ = ("chain_epoch", "chain_hash", "created", "epoch", "members", "roster_hash", "sequence")
+
+    def __init__(self, created: GroupCreated) -> None:
+        self.created = created
+        self.epoch = 0
+        self.roster_hash = _NO_HASH
+        # The contract's own, which count additions that are not in force here yet.
+        self.chain_epoch = 0
+        self.chain_hash = _NO_HASH
+        self.sequence = 0
+        self.members: dict[int, Member] = {}
+
+
+class _Proposal:
+    """A proposal while it is being folded."""
+
+    __slots__ = ("block", "no", "opened", "state", "voters", "yes")
+
+    def __init__(self, opened: Proposed, block: int) -> None:
+        self.opened = opened
+        self.block = block
+        self.yes = 0
+        self.no = 0
+        self.voters: dict[int, None] = {}
+        self.state = ProposalState.OPEN
+
+
+class Directory:
+    """Users, groups and proposals as a history of rows makes them."""
+
+    def __init__(self, rows: Iterable[LogRow] = (), *, horizon: int | None = None) -> None:
+        self._horizon = horizon
+        self._users: dict[int, _User] = {}
+        self._names: dict[str, int] = {}
+        self._principals: dict[bytes, int] = {}
+        self._groups: dict[int, _Group] = {}
+        self._proposals: dict[int, _Proposal] = {}
+        self._pending: set[tuple[int, int, int]] = set()
+        self._last = (-1, -1)
+        self.sealed = False
+        for row in rows:
+            self.take(row)
+
+    @property
+    def pending(self) -> bool:
+        """Whether an addition was left out because it is too young."""
+        return bool(self._pending)
+
+    def take(self, row: LogRow) -> None:
+        """Adds the next row; raises FoldMismatch when the contracts cannot have emitted it here."""
+        place = (row.block, row.index)
+        if place <= self._last:
+            raise FoldMismatch(f"The events of block {row.block} are out of order.")
+        self._last = place
+        event = decode(row)
+        _STEPS[type(event)](self, event, row)
+
+    # -- steps: one for each event
+
+    def _young(self, row: LogRow, what: tuple[int, int, int]) -> bool:
+        """Notes and tells whether an addition is not in force yet."""
+        if self._horizon is None or row.block <= self._horizon:
+            return False
+        self._pending.add(what)
+        return True
+
+    def _on_registered(self, event: Registered, row: LogRow) -> None:
+        if self._young(row, (IDENTITY, event.uid, 0)):
+            return
+        if event.uid in self._users or event.username in self._names or event.account in self._principals:
+            raise FoldMismatch(f"The user {event.username} is registered twice in the events served.")
+        user = self._users[event.uid] = _User(event)
+        user.block, user.time = row.block, row.time
+        self._names[event.username] = event.uid
+        self._principals[event.account] = event.uid
+
+    def _on_verifier_set(self, event: VerifierSet, row: LogRow) -> None:
+        user = self._changed(event.uid, row)
+        if user is not None:
+            user.verifier, user.kdf = event.verifier, event.kdf
+
+    def _on_device_added(self, event: DeviceAdded, row: LogRow) -> None:
+        if self._young(row, (IDENTITY, event.uid, event.device)):
+            return
+        user = self._existing(event.uid)
+        if event.device != len(user.devices) + 1:
+            raise FoldMismatch(f"Device {event.device} of {user.username} appears out of turn.")
+        user.devices[event.device] = device = _Device()
+        self._enter(
+            event.uid,
+            user,
+            device,
+            DeviceVersion(1, Address(event.signer), event.record, row.block, row.time),
+        )
+
+    def _on_device_updated(self, event: DeviceUpdated, row: LogRow) -> None:
+        if self._young(row, (IDENTITY, event.uid, event.device)):
+            return
+        user = self._existing(event.uid)
+        device = user.devices.get(event.device)
+        if device is None or device.revoked_block >= 0 or event.version != device.history[-1].version + 1:
+            raise FoldMismatch(
+                f"Version {event.version} of device {event.device} of {user.username} does not follow from the events before."
+            )
+        self._principals.pop(device.history[-1].signer, None)
+        version = DeviceVersion(event.version, Address(event.signer), event.record, row.block, row.time)
+        self._enter(event.uid, user, device, version)
+
+    def _enter(self, uid: int, user: _User, device: _Device, version: DeviceVersion) -> None:
+        if version.signer in self._principals:
+            raise FoldMismatch(f"A signer of {user.username} is in use twice in the events served.")
+        self._principals[version.signer] = uid
+        device.history.append(version)
+        user.changes += 1
+        user.block, user.time = version.block, version.time
+
+    def _on_device_revoked(self, event: DeviceRevoked, row: LogRow) -> None:
+        user = self._changed(event.uid, row)
+        if user is None:
+            return
+        device = user.devices.get(event.device)
+        if device is None and (IDENTITY, event.uid, event.device) in self._pending:
+            return  # it never came into force
+        if device is None or device.revoked_block >= 0:
+            raise FoldMismatch(f"Device {event.device} of {user.username} is revoked without being active.")
+        device.revoked_block, device.revoked_time = row.block, row.time
+        self._principals.pop(device.history[-1].signer, None)
+        user.changes += 1
+
+    def _existing(self, uid: int) -> _User:
+        user = self._users.get(uid)
+        if user is None:
+            raise FoldMismatch(f"An event names the user {uid}, whose registration was not served.")
+        return user
+
+    def _changed(self, uid: int, row: LogRow) -> _User | None:
+        """A user that an event of any age changes; None while the registration itself is too young."""
+        if uid not in self._users and (IDENTITY, uid, 0) in self._pending:
+            return None
+        user = self._existing(uid)
+        user.block, user.time = row.block, row.time
+        return user
+
+    def _on_group_created(self, event: GroupCreated, row: LogRow) -> None:
+        if event.group in self._groups:
+            raise FoldMismatch(f"Group {event.group} is created twice in the events served.")
+        self._groups[event.group] = _Group(event)
+
+    def _on_member_added(self, event: MemberAdded, row: LogRow) -> None:
+        group = self._turned(event, _ADD)
+        if event.sequence != group.sequence + 1:
+            raise FoldMismatch(f"A seat of group {event.group} is given out of turn in the events served.")
+        group.sequence = event.sequence
+        if self._young(row, (MEMBERSHIP, event.group, event.uid)):
+            return
+        if event.uid in group.members:
+            raise FoldMismatch(f"The user {event.uid} joins group {event.group} twice in the events served.")
+        group.members[event.uid] = Member(Uid(event.uid), event.sequence, row.block)
+        group.epoch, group.roster_hash = event.epoch, event.roster_hash
+
+    def _on_member_removed(self, event: MemberRemoved, row: LogRow) -> None:
+        group = self._turned(event, _REMOVE)
+        group.epoch, group.roster_hash = event.epoch, event.roster_hash
+        seat = (MEMBERSHIP, event.group, event.uid)
+        if group.members.pop(event.uid, None) is None and seat not in self._pending:
+            raise FoldMismatch(f"The user {event.uid} leaves group {event.group} without a seat.")
+        self._pending.discard(seat)
+
+    def _turned(self, event: MemberAdded | MemberRemoved, change: int) -> _Group:
+        """The group of a change of roster, whose epoch and hash must follow from those before."""
+        group = self._group(event.group)
+        words = (group.chain_hash, change, event.uid, event.sequence)
+        group.chain_epoch += 1
+        group.chain_hash = keccak256(encode_abi(("bytes32", "uint8", "uint64", "uint32"), words))
+        if (event.epoch, event.roster_hash) != (group.chain_epoch, group.chain_hash):
+            raise FoldMismatch(f"The roster of group {event.group} has a gap at epoch {group.chain_epoch}.")
+        return group
+
+    def _group(self, number: int) -> _Group:
+        group = self._groups.get(number)
+        if group is None:
+            raise FoldMismatch(f"An event names group {number}, whose creation was not served.")
+        return group
+
+    def _on_proposed(self, event: Proposed, row: LogRow) -> None:
+        if event.id != len(self._proposals) + 1:
+            raise FoldMismatch(f"Proposal {event.id} appears out of turn in the events served.")
+        self._group(event.group)
+        self._proposals[event.id] = _Proposal(event, row.block)
+
+    def _on_voted(self, event: Voted, row: LogRow) -> None:
+        proposal = self._open_proposal(event.id)
+        proposal.yes += event.support
+        proposal.no += not event.support
+        if event.voter in proposal.voters or (event.yes, event.no) != (proposal.yes, proposal.no):
+            raise FoldMismatch(f"The votes on proposal {event.id} do not add up in the events served.")
+        proposal.voters[event.voter] = None
+
+    def _on_closed(self, event: Closed, row: LogRow) -> None:
+        self._open_proposal(event.id).state = _enum(ProposalState, event.state)
+
+    def _open_proposal(self, number: int) -> _Proposal:
+        proposal = self._proposals.get(number)
+        if proposal is None or proposal.state is not ProposalState.OPEN:
+            raise FoldMismatch(f"An event names proposal {number}, which is not open in the events served.")
+        return proposal
+
+    def _on_sealed(self, event: Sealed, row: LogRow) -> None:
+        self.sealed = True
+
+    def _on_relays_set(self, event: RelaysSet, row: LogRow) -> None:
+        """Relays are asked for, not folded: what counts is where they are now."""
+
+    # -- answers
+
+    def uids(self) -> tuple[Uid, ...]:
+        """Every user in force, in order of registration."""
+        return tuple(Uid(uid) for uid in self._users)
+
+    def user(self, uid: Uid) -> User | None:
+        """The user with this id."""
+        user = self._users.get(uid)
+        if user is None:
+            return None
+        return User(
+            uid=uid,
+            username=user.username,
+            account=Address(user.account),
+            recovery=Address(user.recovery),
+            epoch=0,  # no event raises it yet
+            verifier=user.verifier,
+            kdf=user.kdf,
+            devices=tuple(_device(uid, number, device) for number, device in user.devices.items()),
+            device_list_version=user.changes,
+            block=user.block,
+            time=user.time,
+        )
+
+    def user_by_name(self, username: str) -> User | None:
+        """The user with this name."""
+        uid = self._names.get(username)
+        return None if uid is None else self.user(Uid(uid))
+
+    def user_by_address(self, address: Address) -> User | None:
+        """The user whose account or active signer this is."""
+        uid = self._principals.get(address)
+        return None if uid is None else self.user(Uid(uid))
+
+    def group(self, number: int) -> Group | None:
+        """A group with its members in order of their seats."""
+        group = self._groups.get(number)
+        if group is None:
+            return None
+        created = group.created
+        return Group(
+            group=number,
+            name=created.name,
+            policy=_enum(Policy, created.policy),
+            threshold=created.threshold,
+            voting_period=created.voting_period,
+            epoch=group.epoch,
+            roster_hash=group.roster_hash,
+            members=tuple(group.members.values()),
+        )
+
+    def proposals(self, group: int, now: int) -> tuple[Proposal, ...]:
+        """A group's proposals, oldest first, as they stand at a time (seconds)."""
+        return tuple(
+            _proposal(proposal, now)
+            for proposal in self._proposals.values()
+            if proposal.opened.group == group
+        )
+
+    def proposal(self, number: ProposalId, now: int) -> Proposal | None:
+        """One proposal as it stands at a time (seconds)."""
+        proposal = self._proposals.get(number)
+        return None if proposal is None else _proposal(proposal, now)
+
+
+def device_head(history: Iterable[DeviceVersion]) -> bytes:
+    """The commitment that the registry stores for a device with this history."""
+    head = _NO_HASH
+    for version in history:
+        words = (head, version.version, keccak256(version.record))
+        head = keccak256(encode_abi(("bytes32", "uint256", "bytes32"), words))
+    return head
+
+
+def _device(uid: Uid, number: int, device: _Device) -> Device:
+    revoked = device.revoked_block >= 0
+    return Device(
+        uid=uid,
+        device=DeviceId(number),
+        state=DeviceState.REVOKED if revoked else DeviceState.ACTIVE,
+        head=device_head(device.history),
+        history=tuple(device.history),
+        revoked_block=device.revoked_block if revoked else 0,
+        revoked_time=device.revoked_time,
+    )
+
+
+def _proposal(proposal: _Proposal, now: int) -> Proposal:
+    opened = proposal.opened
+    lapsed = proposal.state is ProposalState.OPEN and now > opened.deadline
+    return Proposal(
+        id=ProposalId(opened.id),
+        group=opened.group,
+        kind=_enum(Kind, opened.kind),
+        subject=Uid(opened.subject),
+        proposer=Uid(opened.proposer),
+        electorate=opened.electorate,
+        yes=proposal.yes,
+        no=proposal.no,
+        deadline=opened.deadline,
+        state=ProposalState.EXPIRED if lapsed else proposal.state,
+        voters=tuple(Uid(voter) for voter in proposal.voters),
+        block=proposal.block,
+    )
+
+
+_E = TypeVar("_E", bound=IntEnum)
+
+
+def _enum(kind: type[_E], value: int) -> _E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise FoldMismatch(
+            f"An event holds the {kind.__name__} {value}, which this version does not know."
+        ) from None
+
+
+_STEPS: Final[dict[type[Event], Callable[[Directory, Any, LogRow], None]]] = {
+    Registered: Directory._on_registered,
+    VerifierSet: Directory._on_verifier_set,
+    DeviceAdded: Directory._on_device_added,
+    DeviceUpdated: Directory._on_device_updated,
+    DeviceRevoked: Directory._on_device_revoked,
+    GroupCreated: Directory._on_group_created,
+    MemberAdded: Directory._on_member_added,
+    MemberRemoved: Directory._on_member_removed,
+    Proposed: Directory._on_proposed,
+    Voted: Directory._on_voted,
+    Closed: Directory._on_closed,
+    Sealed: Directory._on_sealed,
+    RelaysSet: Directory._on_relays_set,
+}

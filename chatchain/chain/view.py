@@ -1,0 +1,380 @@
+"""The chain as a client or a relay sees it: the store's rows, folded when somebody is asked for.
+
+`sync` brings the store level; `user`, `group` and `proposals` fold only the rows that they need and keep the result
+until such rows change; `network`, `relays` and `nonce` ask the endpoints; `confirm` holds a fold against the state
+that the contracts store, so an endpoint that hides the latest key of somebody is found out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from chatchain.chain import artifacts, calls
+from chatchain.chain.calls import DeviceInfo, View
+from chatchain.chain.events import MEMBERSHIP, Directory
+from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, quantity, require_chain, unhex
+from chatchain.chain.sync import DEV_CHAINS, Advance, LogStore, Sync
+from chatchain.errors import FoldMismatch, NoContract, UnknownUser
+from chatchain.identity.keys import to_checksum
+from chatchain.model import (
+    Address,
+    BlockRef,
+    DeviceState,
+    Group,
+    LogRow,
+    Network,
+    Proposal,
+    ProposalId,
+    RelayAddress,
+    Uid,
+    User,
+)
+
+CONFIRMATIONS: Final = 12
+"""Blocks on top of an addition before it is in force; about two and a half minutes on Ethereum."""
+
+_KEPT_USERS: Final = 4096
+
+_HINT_VERSION: Final = (
+    "Check --directory (CONTRACT_ADDRESS); if the address is right, this network was deployed by another version "
+    "of chatchain."
+)
+
+
+class ChainView:
+    """What the chain says, by way of a store. Reads may come from other threads than `sync`, if the store allows."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        directory: Address,
+        store: LogStore,
+        *,
+        chain_id: int | None = None,
+        confirmations: int | None = None,
+        start: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.endpoints = endpoints
+        self._directory = directory
+        self._store = store
+        self._chain_id = chain_id
+        self._confirmations = confirmations
+        self._start = start
+        self._clock = clock
+        self._network: Network | None = None
+        self._sync: Sync | None = None
+        self._time = 0
+        self._syncing = threading.RLock()
+        self._reading = threading.Lock()
+        # What was folded, for one state of the store; `_generation` moves when rows may have changed.
+        self._head: BlockRef | None = None
+        self._generation = 0
+        self._users: OrderedDict[Uid, User] = OrderedDict()
+        self._membership: Directory | None = None
+
+    # -- asked
+
+    def network(self) -> Network:
+        """The deployment, checked once: chain id, code and wiring of the contracts."""
+        with self._syncing:
+            if self._network is None:
+                self._network = self.endpoints.agree(self._check)
+            return self._network
+
+    def relays(self) -> tuple[RelayAddress, ...]:
+        """The relays that the Directory names now."""
+        return calls.relay_addresses(self._ask(calls.RELAYS, self._directory))
+
+    def nonce(self, uid: Uid) -> int:
+        """The user's signature nonce in the registry; raises UnknownUser."""
+        account, _, _, nonce, _, _ = self._ask(calls.USER, self.network().registry, uid)
+        if not any(account):
+            raise UnknownUser(f"Nobody has the id {uid}.")
+        return int(nonce)
+
+    def confirm(self, uid: Uid) -> None:
+        """Compares this user's events with what the registry stores; raises FoldMismatch."""
+        self._compare(lambda block: self._user_differs(uid, block))
+
+    def confirm_group(self, group: int = 0) -> None:
+        """Compares a group's events with what Membership stores; raises FoldMismatch."""
+        self._compare(lambda block: self._group_differs(group, block))
+
+    # -- folded
+
+    def sync(self) -> int:
+        """Takes in what is new and gives the head's block number."""
+        return self.advance().head.number
+
+    def advance(self) -> Advance:
+        """As `sync`, telling what changed."""
+        with self._syncing:
+            if self._sync is None:
+                self._sync = Sync(self.endpoints, self.network(), self._store, start=self._start)
+            step = self._sync.advance()
+            with self._reading:
+                self._forget(step)
+            return step
+
+    def head(self) -> BlockRef | None:
+        """The block up to which the store is level."""
+        return self._store.head()
+
+    def user(self, uid: Uid) -> User | None:
+        """The user with this id."""
+        head, generation = self._state()
+        with self._reading:
+            kept = self._users.get(uid)
+            if kept is not None:
+                self._users.move_to_end(uid)
+                return kept
+        fold = Directory(self._store.rows(subject=uid), horizon=self._horizon(head))
+        user = fold.user(uid)
+        if user is not None and not fold.pending:
+            with self._reading:
+                if generation == self._generation:
+                    self._users[uid] = user
+                    while len(self._users) > _KEPT_USERS:
+                        self._users.popitem(last=False)
+        return user
+
+    def user_by_name(self, username: str) -> User | None:
+        """The user with this (normalised) name."""
+        return self._found(self._store.rows(label=username), lambda user: user.username == username)
+
+    def user_by_address(self, address: Address) -> User | None:
+        """The user whose account or active signer this is."""
+        return self._found(
+            self._store.rows(address=address),
+            lambda user: (
+                address == user.account
+                or any(address == device.current.signer for device in user.active_devices)
+            ),
+        )
+
+    def group(self, group: int = 0) -> Group:
+        """A group with its members; raises FoldMismatch when its creation was not served."""
+        found = self._groups().group(group)
+        if found is None:
+            raise FoldMismatch(f"Group {group} does not exist in the events served.")
+        return found
+
+    def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
+        """Every proposal, oldest first."""
+        return self._groups().proposals(group, self._now())
+
+    def proposal(self, proposal: ProposalId) -> Proposal | None:
+        """One proposal."""
+        return self._groups().proposal(proposal, self._now())
+
+    # -- what is folded when, and kept how long
+
+    def _state(self) -> tuple[BlockRef | None, int]:
+        """The store's head and the number of its state; forgets what was folded before another process wrote."""
+        head = self._store.head()
+        with self._reading:
+            if head != self._head:
+                self._head = head
+                self._generation += 1
+                self._users.clear()
+                self._membership = None
+            return head, self._generation
+
+    def _forget(self, step: Advance) -> None:
+        """After our own sync: only what had rows added or dropped, and what waits for confirmations."""
+        self._time = step.time
+        self._head = step.head
+        if step.subjects or step.membership or step.dropped:
+            self._generation += 1
+        for uid in step.subjects:
+            self._users.pop(Uid(uid), None)
+        if step.membership or (self._membership is not None and self._membership.pending):
+            self._membership = None
+
+    def _found(self, rows: Sequence[LogRow], is_it: Callable[[User], bool]) -> User | None:
+        for subject in dict.fromkeys(row.subject for row in reversed(rows)):
+            user = self.user(Uid(subject))
+            if user is not None and is_it(user):
+                return user
+        return None
+
+    def _groups(self) -> Directory:
+        head, generation = self._state()
+        with self._reading:
+            if self._membership is not None:
+                return self._membership
+        fold = Directory(self._store.rows(source=MEMBERSHIP), horizon=self._horizon(head))
+        with self._reading:
+            if generation == self._generation:
+                self._membership = fold
+        return fold
+
+    def _horizon(self, head: BlockRef | None) -> int | None:
+        """The last block whose additions are in force; None for all."""
+        confirmations = self._confirmations
+        if confirmations is None:
+            confirmations = 0 if self.network().chain_id in DEV_CHAINS else CONFIRMATIONS
+        return None if confirmations == 0 or head is None else head.number - confirmations
+
+    def _now(self) -> int:
+        # The next block's time is about now; a development chain's clock may run ahead of ours.
+        return max(int(self._clock()), self._time)
+
+    # -- comparing with the contracts
+
+    def _compare(self, differs: Callable[[str], str]) -> None:
+        what = ""
+        for _ in range(3):
+            # The state is asked for at the block up to which the store is level. Where that block was replaced in
+            # between, or the node no longer knows its state, the next round looks at a newer one.
+            head = self.advance().head
+            try:
+                what = differs(hex(head.number))
+            except RpcFault as fault:
+                what = fault.message
+            if not what:
+                return
+        raise FoldMismatch(
+            what,
+            "An RPC endpoint may be hiding events: name others with --rpc, and trust no key until it is clear.",
+        )
+
+    def _user_differs(self, uid: Uid, block: str) -> str:
+        registry = self.network().registry
+        devices, stored = self._ask_all([calls.DEVICES, calls.USER], registry, uid, block=block)
+        user = Directory(self._store.rows(subject=uid)).user(uid)
+        account, epoch, _, _, verifier, recovery = stored
+        if user is None:
+            return (
+                f"The contract knows the user {uid}, whose registration was not served."
+                if any(account)
+                else ""
+            )
+        folded = tuple(
+            DeviceInfo(device.state, device.current.version, device.current.signer, device.head)
+            for device in user.devices
+        )
+        found = calls.device_infos(devices)
+        if len(found) != len(folded):
+            return f"The contract knows {len(found)} devices of {user.username}, the events served {len(folded)}."
+        for number, (theirs, ours) in enumerate(zip(found, folded, strict=True), start=1):
+            # What signer a revoked device had is of no consequence.
+            same_signer = theirs.signer == ours.signer or ours.state is DeviceState.REVOKED
+            if (theirs.state, theirs.version, theirs.head) != (
+                ours.state,
+                ours.version,
+                ours.head,
+            ) or not same_signer:
+                return f"The contract holds other keys for device {number} of {user.username} than the events served."
+        if (account, epoch, verifier, recovery) != (user.account, user.epoch, user.verifier, user.recovery):
+            return (
+                f"The contract holds another account or verifier of {user.username} than the events served."
+            )
+        return ""
+
+    def _group_differs(self, number: int, block: str) -> str:
+        (stored,) = self._ask_all([calls.GROUP], self.network().membership, number, block=block)
+        members, epoch, roster_hash, policy, threshold, period = stored
+        group = Directory(self._store.rows(source=MEMBERSHIP)).group(number)
+        if group is None:
+            return f"The creation of group {number} was not served." if period else ""
+        ours = (
+            len(group.members),
+            group.epoch,
+            group.roster_hash,
+            group.policy,
+            group.threshold,
+            group.voting_period,
+        )
+        if ours != (members, epoch, roster_hash, policy, threshold, period):
+            return (
+                f"The contract holds another roster of group {number} (epoch {epoch}, {members} members) than the "
+                f"events served (epoch {group.epoch}, {len(group.members)} members)."
+            )
+        return ""
+
+    # -- asking
+
+    def _ask(self, view: View, to: Address, *values: object) -> tuple[Any, ...]:
+        return self._ask_all([view], to, *values)[0]
+
+    def _ask_all(
+        self, views: Sequence[View], to: Address, *values: object, block: str = "latest"
+    ) -> list[tuple[Any, ...]]:
+        """Several views of one contract with the same arguments, in one round trip, agreed on by the endpoints."""
+        requests = [view.request(to, *values, block=block) for view in views]
+
+        def ask(endpoint: Rpc) -> list[tuple[Any, ...]]:
+            results = endpoint.batch(requests)
+            return [
+                view.answer(unhex(endpoint.plain(result)))
+                for view, result in zip(views, results, strict=True)
+            ]
+
+        return self.endpoints.agree(ask)
+
+    def _check(self, endpoint: Rpc) -> Network:
+        """The deployment as one endpoint shows it; raises WrongChain or NoContract."""
+        at = self._directory
+        results = endpoint.try_batch(
+            [
+                Request("eth_chainId"),
+                _code(at),
+                calls.REGISTRY_ADDRESS.request(at),
+                calls.MEMBERSHIP_ADDRESS.request(at),
+            ]
+        )
+        if isinstance(results[0], RpcFault):
+            raise results[0]
+        chain_id = quantity(endpoint.plain(results[0]))
+        if self._chain_id is not None:
+            require_chain(endpoint, endpoint.plain(results[0]), self._chain_id)
+        self._require_code("Directory", at, chain_id, _value(endpoint, results[1]))
+        registry = Address(calls.REGISTRY_ADDRESS.answer(_value(endpoint, results[2]))[0])
+        membership = Address(calls.MEMBERSHIP_ADDRESS.answer(_value(endpoint, results[3]))[0])
+        results = endpoint.try_batch(
+            [
+                _code(registry),
+                _code(membership),
+                calls.MEMBERSHIP_DIRECTORY.request(membership),
+                calls.MEMBERSHIP_REGISTRY.request(membership),
+            ]
+        )
+        self._require_code("IdentityRegistry", registry, chain_id, _value(endpoint, results[0]))
+        self._require_code("Membership", membership, chain_id, _value(endpoint, results[1]))
+        named = (
+            calls.MEMBERSHIP_DIRECTORY.answer(_value(endpoint, results[2]))[0],
+            calls.MEMBERSHIP_REGISTRY.answer(_value(endpoint, results[3]))[0],
+        )
+        if named != (at, registry):
+            raise NoContract(
+                f"The contracts at {to_checksum(at)} do not belong together: its Membership names the Directory "
+                f"{to_checksum(named[0])} and the registry {to_checksum(named[1])}."
+            )
+        return Network(chain_id, at, registry, membership)
+
+    @staticmethod
+    def _require_code(contract: str, address: Address, chain_id: int, found: bytes) -> None:
+        if not found:
+            raise NoContract(f"There is no contract at {to_checksum(address)} on chain {chain_id}.")
+        if not artifacts.code(contract).matches(found):
+            raise NoContract(
+                f"The contract at {to_checksum(address)} on chain {chain_id} is not the {contract} that this version "
+                f"of chatchain knows: its {len(found)} bytes of code are others.",
+                _HINT_VERSION,
+            )
+
+
+def _code(address: Address) -> Request:
+    return Request("eth_getCode", (hexed(address), "latest"))
+
+
+def _value(endpoint: Rpc, result: object) -> bytes:
+    if isinstance(result, RpcFault):
+        raise result
+    return unhex(endpoint.plain(result))  # type: ignore[arg-type]
