@@ -50,7 +50,7 @@ def phrase_of(entropy: bytes) -> str:
 
 
 def normalise_phrase(text: str) -> str:
-    """Gives the phrase in its one spelling; raises UsageError, which repeats no word, if it does not check."""
+    """Gives the phrase in its one spelling; raises UsageError, which repeats no word of it."""
     words = unicodedata.normalize("NFKD", text).lower().split()
     if len(words) not in _WORD_COUNTS:
         raise UsageError(

@@ -68,7 +68,7 @@ def recover_public(digest: bytes, signature: bytes) -> bytes:
         key = PublicKey.from_signature_and_message(
             signature[:64] + bytes([signature[64] - 27]), digest, hasher=None
         )
-    except Exception as exc:  # coincurve raises bare Exception for a signature that recovers to no point
+    except ValueError as exc:
         raise VerificationError("The signature fits no key.") from exc
     return key.format(compressed=False)[1:]
 
