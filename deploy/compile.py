@@ -63,7 +63,8 @@ class CompileFailed(Exception):
 def find_compiler() -> Path:
     """Path of a solc of the right version.
 
-    In this order: the one named in `$SOLC`, one that py-solc-x installed before, npm's behind its wrapper, a download.
+    In this order: the one named in `$SOLC`, one that py-solc-x installed before, npm's behind its wrapper,
+    a download.
     """
     if chosen := os.environ.get("SOLC"):
         path = Path(chosen)

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+/// @notice EIP-712 digests written out from the specification, apart from the contracts' own code.
+contract Digests {
+    bytes32 private constant DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+
+    function seal(address verifier, bytes32 structHash) public view returns (bytes32) {
+        bytes32 domain = keccak256(abi.encode(DOMAIN, keccak256("chatchain"), keccak256("1"), block.chainid, verifier));
+        return keccak256(bytes.concat(hex"1901", domain, structHash));
+    }
+
+    struct Registration {
+        string username;
+        address account;
+        bytes32 verifier;
+        bytes kdf;
+        address recovery;
+        address signer;
+        bytes record;
+        uint256 deadline;
+    }
+
+    function register(address registry, Registration memory r) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "Register(string username,address account,bytes32 verifier,bytes kdf,address recovery,address signer,bytes record,uint256 deadline)"
+        );
+        bytes memory first = abi.encode(typeHash, keccak256(bytes(r.username)), r.account, r.verifier);
+        bytes memory second = abi.encode(keccak256(r.kdf), r.recovery, r.signer, keccak256(r.record), r.deadline);
+        return seal(registry, keccak256(bytes.concat(first, second)));
+    }
+
+    function addDevice(
+        address registry,
+        uint64 uid,
+        uint32 epoch,
+        address signer,
+        bytes calldata record,
+        uint256 nonce,
+        uint256 deadline
+    ) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "AddDevice(uint64 uid,uint32 epoch,address signer,bytes record,uint256 nonce,uint256 deadline)"
+        );
+        return seal(registry, keccak256(abi.encode(typeHash, uid, epoch, signer, keccak256(record), nonce, deadline)));
+    }
+
+    struct Update {
+        uint64 uid;
+        uint32 epoch;
+        uint32 deviceId;
+        uint32 version;
+        address signer;
+        bytes record;
+        uint256 deadline;
+    }
+
+    function updateDevice(address registry, Update memory u) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "UpdateDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint32 version,address signer,bytes record,uint256 deadline)"
+        );
+        bytes memory first = abi.encode(typeHash, u.uid, u.epoch, u.deviceId, u.version);
+        bytes memory second = abi.encode(u.signer, keccak256(u.record), u.deadline);
+        return seal(registry, keccak256(bytes.concat(first, second)));
+    }
+
+    function revokeDevice(address registry, uint64 uid, uint32 epoch, uint32 deviceId, uint256 deadline)
+        external
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash = keccak256("RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)");
+        return seal(registry, keccak256(abi.encode(typeHash, uid, epoch, deviceId, deadline)));
+    }
+
+    function setVerifier(
+        address registry,
+        uint64 uid,
+        uint32 epoch,
+        bytes32 verifier,
+        bytes calldata kdf,
+        uint256 nonce,
+        uint256 deadline
+    ) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)"
+        );
+        return seal(registry, keccak256(abi.encode(typeHash, uid, epoch, verifier, keccak256(kdf), nonce, deadline)));
+    }
+
+    function request(address membership, uint32 group, uint64 uid, uint32 epoch, uint256 deadline)
+        external
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash = keccak256("Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)");
+        return seal(membership, keccak256(abi.encode(typeHash, group, uid, epoch, deadline)));
+    }
+
+    struct Proposal {
+        uint32 group;
+        uint8 kind;
+        uint64 subject;
+        bytes data;
+        uint64 proposer;
+        uint32 epoch;
+        uint256 deadline;
+    }
+
+    function propose(address membership, Proposal memory p) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
+        );
+        bytes memory first = abi.encode(typeHash, p.group, p.kind, p.subject, keccak256(p.data));
+        bytes memory second = abi.encode(p.proposer, p.epoch, p.deadline);
+        return seal(membership, keccak256(bytes.concat(first, second)));
+    }
+
+    function vote(address membership, uint64 id, uint64 voter, uint32 epoch, bool support)
+        external
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash = keccak256("Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)");
+        return seal(membership, keccak256(abi.encode(typeHash, id, voter, epoch, support)));
+    }
+}
