@@ -242,17 +242,23 @@ def _tell(sentence: str) -> None:
     print(f"deploy: {sentence}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def _common(*, default: object) -> argparse.ArgumentParser:
+    """Options that may stand before and after the command: made twice, since argparse shares the inherited."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=default)
     common.add_argument("--rpc", metavar="URL", help="endpoint of the chain (RPC_URL)")
     common.add_argument("--directory", metavar="ADDRESS", help="the network's Directory (CONTRACT_ADDRESS)")
     common.add_argument("--key-file", type=Path, metavar="FILE", help="the deployer's key, 64 hex digits")
     common.add_argument("--addresses", type=Path, metavar="DIR", help="folder of <chainId>.json")
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    after = _common(default=argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
-        parents=[common],
+        parents=[_common(default=None)],
         description="Deploy the contracts; or, before the seal, enter the relay and the founders.",
     )
-    parser.set_defaults(rpc=None, directory=None, key_file=None, addresses=ADDRESSES)
+    parser.set_defaults(addresses=ADDRESSES)
     parser.add_argument(
         "--policy", choices=["open", "vote"], default="open", help="who may message: default open"
     )
@@ -278,14 +284,14 @@ def _parser() -> argparse.ArgumentParser:
         help="write the relay's settings here, with a key of its own",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    relay = commands.add_parser("relay", parents=[common], help="enter a relay, before the seal")
+    relay = commands.add_parser("relay", parents=[after], help="enter a relay, before the seal")
     relay.add_argument("endpoint", metavar="HOST:PORT")
     relay.add_argument("--cert", type=Path, metavar="FILE", required=True)
     relay.add_argument("--next-cert", type=Path, metavar="FILE")
-    seat = commands.add_parser("seat", parents=[common], help="seat registered users as founders")
+    seat = commands.add_parser("seat", parents=[after], help="seat registered users as founders")
     seat.add_argument("names", nargs="+", metavar="NAME")
     seat.add_argument("--seal", action="store_true", help="then seal")
-    commands.add_parser("seal", parents=[common], help="end the deployer's role, for good")
+    commands.add_parser("seal", parents=[after], help="end the deployer's role, for good")
     return parser
 
 
