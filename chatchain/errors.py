@@ -8,7 +8,7 @@
     ├── NetworkError          (4) the relay, or the way to it
     │   ├── RelayUnreachable, CertificateMismatch, ProtocolViolation, RelayFailure, NoTick, StoreUnavailable
     ├── ChainError            (5) the chain, or an endpoint that speaks for it
-    │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch, Reverted, TransactionPending
+    │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch, Reverted, NoEther, TransactionPending
     ├── NotFoundError         (6) the thing named does not exist
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
     ├── RefusedError          (7) understood, and not allowed
@@ -222,6 +222,13 @@ class Reverted(ChainError):
         super().__init__(message, hint)
         self.error = error
         self.values = values
+
+
+class NoEther(ChainError):
+    """The account cannot pay for the transaction."""
+
+    code = "no_ether"
+    default_hint = "Send ether to the account, or let the relay's sponsor pay."
 
 
 class TransactionPending(ChainError):
