@@ -1,0 +1,157 @@
+"""Opens the relay's database, SQLite or MySQL, and brings its tables up to date. The only place that knows
+both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from chatchain.errors import BadConfig, StoreUnavailable
+
+CONNECT_SECONDS: Final = 5
+QUERY_SECONDS: Final = 30
+BUSY_SECONDS: Final = 30
+"""How long SQLite waits for another writer (the chain's follower, or a second process)."""
+
+MIGRATION_SECONDS: Final = 60
+
+_ACCESS_DENIED: Final = (1044, 1045, 1698)
+_NO_DATABASE: Final = 1049
+
+
+def open_database(url: str) -> Engine:
+    """Gives an engine for a SQLAlchemy URL; connects to nothing yet. Raises BadConfig."""
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(parsed)
+        if parsed.get_backend_name() in ("mysql", "mariadb"):
+            return _mysql(parsed)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+        raise BadConfig(
+            "The database URL cannot be read.",
+            "It looks like sqlite:///relay.db or mysql+pymysql://user:password@host/database.",
+        ) from error
+    raise BadConfig(f"The relay keeps its data in SQLite or MySQL, not in {parsed.get_backend_name()}.")
+
+
+def migrate(engine: Engine) -> None:
+    """Creates or upgrades the tables; several processes may try at once. Raises StoreUnavailable."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    try:
+        with translated(), engine.connect() as connection, _alone(connection):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise StoreUnavailable(
+            "The relay's database was written by a newer version of chatchain.",
+            "Run that version, or restore the backup made before the upgrade.",
+        ) from error
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns the database's failures into StoreUnavailable with a sentence that holds no password."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(*_sentence(error)) from error
+
+
+def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
+    original = error.orig if isinstance(error, DBAPIError) else None
+    arguments = original.args if original is not None else ()
+    number = arguments[0] if arguments and isinstance(arguments[0], int) else 0
+    if number in _ACCESS_DENIED:
+        return "The database server refuses the user or the password.", "Check --db (DATABASE_URL)."
+    if number == _NO_DATABASE:
+        return (
+            "The database named in the URL does not exist.",
+            "Create it: CREATE DATABASE … CHARACTER SET utf8mb4.",
+        )
+    if number in (2002, 2003):
+        return (
+            "The database server does not answer.",
+            "Check that it runs, and the host and port in --db (DATABASE_URL).",
+        )
+    detail = str(arguments[-1]) if arguments else type(error).__name__
+    return f"The relay's database failed: {detail}.", ""
+
+
+# --- SQLite ---------------------------------------------------------------------------------------------
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database in (None, "", ":memory:"):
+        raise BadConfig("The relay's database is a file; one in memory would forget what was ticked.")
+    assert url.database is not None
+    path = Path(url.database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"The database file {path} cannot be opened: {error.strerror}.") from error
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer says so at once: a reader that turned writer would fail instead of waiting.
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+# --- MySQL and MariaDB ----------------------------------------------------------------------------------
+
+
+def _mysql(url: URL) -> Engine:
+    if not url.database:
+        raise BadConfig("The database URL names no database.", "It ends in /name.")
+    url = url.set(drivername=f"{url.get_backend_name()}+pymysql").update_query_dict({"charset": "utf8mb4"})
+    return create_engine(
+        url,
+        isolation_level="READ COMMITTED",  # no gap locks between several processes
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": QUERY_SECONDS,
+            "write_timeout": QUERY_SECONDS,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Lets one process migrate at a time."""
+    if connection.dialect.name == "sqlite":
+        with connection.execution_options(writes=True).begin():
+            yield
+        return
+    taken = connection.execute(text("SELECT GET_LOCK('chatchain_migrations', :s)"), {"s": MIGRATION_SECONDS})
+    if taken.scalar() != 1:
+        raise StoreUnavailable("Another process is still bringing the database's tables up to date.")
+    try:
+        yield
+        connection.commit()
+    finally:
+        connection.execute(text("SELECT RELEASE_LOCK('chatchain_migrations')"))
+        connection.commit()

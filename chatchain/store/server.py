@@ -1,0 +1,308 @@
+"""The relay's store: reads, the fold of the chain's users, and the writer of `store.writer`.
+
+Every method here blocks; the relay calls them from its reader and chain threads. Only `writer` takes work
+from the event loop, because it merely queues it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select
+
+from chatchain.errors import BadConfig
+from chatchain.model import (
+    Address,
+    Delivery,
+    Device,
+    DeviceId,
+    DeviceState,
+    DeviceVersion,
+    KeyBundle,
+    Policy,
+    Uid,
+    User,
+)
+from chatchain.store.chainlog import ServerLogStore
+from chatchain.store.database import migrate, open_database, translated
+from chatchain.store.tables import (
+    accepted,
+    chain_blocks,
+    devices,
+    key_bundles,
+    mailbox,
+    members,
+    network,
+    touched,
+    users,
+)
+from chatchain.store.writer import Listener, Writer
+
+ACCEPTED_DAYS: Final = 60
+"""How long a message's id is remembered: a client that was away so long and sends again is noticed by the
+recipient.
+"""
+
+PRUNE_ROWS: Final = 5_000
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Who may message: everybody registered, or these."""
+
+    policy: Policy
+    members: frozenset[int]
+
+
+class ServerStore:
+    """One relay process's way to its database."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_database(url)
+        self.log = ServerLogStore(self._engine)
+        """The chain's events."""
+
+    def migrate(self) -> None:
+        """Creates or upgrades the tables; raises StoreUnavailable."""
+        migrate(self._engine)
+
+    def writer(self, listener: Listener) -> Writer:
+        """Starts the thread that commits."""
+        return Writer(self._engine, listener)
+
+    def check(self) -> None:
+        """Raises StoreUnavailable unless the database answers."""
+        with translated(), self._engine.connect() as connection:
+            connection.execute(select(1))
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    # --- the mailbox ---
+
+    def usage(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """What waits for each device: rows and bytes."""
+        query = select(
+            mailbox.c.uid,
+            mailbox.c.device,
+            func.count().label("rows"),
+            func.sum(mailbox.c.size).label("bytes"),
+        ).group_by(mailbox.c.uid, mailbox.c.device)
+        with translated(), self._engine.connect() as connection:
+            return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in connection.execute(query)}
+
+    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
+        """The next deliveries after a sequence, within both limits but at least one; whether there may be
+        more.
+        """
+        here = and_(mailbox.c.uid == uid, mailbox.c.device == device, mailbox.c.sequence > after)
+        sizes = (
+            select(mailbox.c.sequence, mailbox.c.size).where(here).order_by(mailbox.c.sequence).limit(rows)
+        )
+        with translated(), self._engine.connect() as connection:
+            found = connection.execute(sizes).all()
+            last, total, count = after, 0, 0
+            for sequence, bytes_ in found:  # sizes first, so that no more is loaded than may be sent
+                if count and total + bytes_ > size:
+                    break
+                last, total, count = sequence, total + bytes_, count + 1
+            if not count:
+                return [], False
+            query = select(mailbox).where(here, mailbox.c.sequence <= last).order_by(mailbox.c.sequence)
+            deliveries = [_delivery(row) for row in connection.execute(query)]
+            return deliveries, count < len(found) or len(found) == rows
+
+    def forget_device(self, connection: Connection, uid: int, device: int) -> None:
+        """Deletes what waits for a device, and its key bundle. For `Writer.run`."""
+        connection.execute(delete(mailbox).where(mailbox.c.uid == uid, mailbox.c.device == device))
+        connection.execute(
+            delete(key_bundles).where(key_bundles.c.uid == uid, key_bundles.c.device == device)
+        )
+
+    def prune(self, connection: Connection, now_ms: int) -> int:
+        """Forgets the oldest remembered message ids, some at a time; gives how many. For `Writer.run`."""
+        old = accepted.c.received_ms < now_ms - ACCEPTED_DAYS * 24 * 3600 * 1000
+        oldest = select(accepted).where(old).order_by(accepted.c.received_ms).limit(PRUNE_ROWS)
+        keys = [(row.sender, row.sender_device, row.id) for row in connection.execute(oldest)]
+        for start in range(0, len(keys), 200):
+            same = [
+                and_(accepted.c.sender == sender, accepted.c.sender_device == device, accepted.c.id == which)
+                for sender, device, which in keys[start : start + 200]
+            ]
+            connection.execute(delete(accepted).where(or_(*same)))
+        return len(keys)
+
+    # --- key bundles ---
+
+    def publish(self, connection: Connection, bundle: KeyBundle) -> None:
+        """Keeps a device's bundle in place of an older one. For `Writer.run`."""
+        same = and_(key_bundles.c.uid == bundle.uid, key_bundles.c.device == bundle.device)
+        connection.execute(delete(key_bundles).where(same))
+        connection.execute(insert(key_bundles), [msgspec.structs.asdict(bundle)])
+
+    def bundles(self, uids: Sequence[int]) -> list[KeyBundle]:
+        """The bundles of these users' devices."""
+        query = (
+            select(key_bundles)
+            .where(key_bundles.c.uid.in_(uids))
+            .order_by(key_bundles.c.uid, key_bundles.c.device)
+        )
+        with translated(), self._engine.connect() as connection:
+            return [
+                KeyBundle(
+                    row.uid,
+                    row.device,
+                    row.version,
+                    bytes(row.kem_public),
+                    row.issued,
+                    row.expires,
+                    bytes(row.signature),
+                )
+                for row in connection.execute(query)
+            ]
+
+    # --- the fold of the chain ---
+
+    def user(self, uid: int) -> User | None:
+        """A user as last rewritten; of each device's history only the current version is kept here."""
+        with translated(), self._engine.connect() as connection:
+            row = connection.execute(select(users).where(users.c.uid == uid)).first()
+            if row is None:
+                return None
+            query = select(devices).where(devices.c.uid == uid).order_by(devices.c.device)
+            return _user(row, [_device(found) for found in connection.execute(query)])
+
+    def membership(self) -> Membership | None:
+        """The network's policy and members as last rewritten; None before the first time."""
+        with translated(), self._engine.connect() as connection:
+            policy = connection.execute(select(network.c.value).where(network.c.name == "policy")).scalar()
+            if policy is None:
+                return None
+            uids = frozenset(connection.execute(select(members.c.uid)).scalars())
+            return Membership(Policy(policy), uids)
+
+    def rewrite(self, found: Iterable[User], gone: Iterable[int], *, settled_to: int) -> None:
+        """Brings `users` and `devices` to what the fold says now, in one transaction.
+
+        Those whose newest event is at or below `settled_to` need no further look; the others are looked at
+        again.
+        """
+        found, gone = list(found), list(gone)
+        uids = [*(user.uid for user in found), *gone]
+        if not uids:
+            return
+        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+            hashes = {row.number: bytes(row.hash) for row in connection.execute(select(chain_blocks))}
+            for start in range(0, len(uids), 500):
+                some = uids[start : start + 500]
+                connection.execute(delete(users).where(users.c.uid.in_(some)))
+                connection.execute(delete(devices).where(devices.c.uid.in_(some)))
+                connection.execute(
+                    delete(touched).where(touched.c.uid.in_(some), touched.c.block <= settled_to)
+                )
+            if found:
+                connection.execute(insert(users), [_user_values(user, hashes) for user in found])
+                rows = [_device_values(device) for user in found for device in user.devices]
+                if rows:
+                    connection.execute(insert(devices), rows)
+
+    def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
+        """Brings the network's policy and members (uid and sequence) to what the fold says now."""
+        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+            connection.execute(delete(members))
+            connection.execute(delete(network).where(network.c.name == "policy"))
+            connection.execute(insert(network), [{"name": "policy", "value": int(policy)}])
+            if sequences:
+                rows = [{"uid": uid, "sequence": sequence} for uid, sequence in sequences.items()]
+                connection.execute(insert(members), rows)
+            connection.execute(delete(touched).where(touched.c.uid == 0, touched.c.block <= settled_to))
+
+    def deployment(self, chain_id: int, directory: bytes) -> None:
+        """Remembers which deployment this database belongs to; raises BadConfig if it is another's."""
+        marks = {"chain_id": chain_id, "directory_high": int.from_bytes(directory[:7], "big")}
+        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+            known = {row.name: row.value for row in connection.execute(select(network))}
+            for name, value in marks.items():
+                if name not in known:
+                    connection.execute(insert(network), [{"name": name, "value": value}])
+                elif known[name] != value:
+                    raise BadConfig(
+                        "The database belongs to another deployment (another chain or Directory).",
+                        "Give this relay a database of its own with --db.",
+                    )
+
+
+def _delivery(row: Row[tuple[object, ...]]) -> Delivery:
+    return Delivery(
+        sequence=row.sequence,
+        id=bytes(row.id),
+        suite=row.suite,
+        sender=row.sender,
+        sender_device=row.sender_device,
+        recipient=row.recipient,
+        received_ms=row.received_ms,
+        header=bytes(row.header),
+        body=bytes(row.body),
+    )
+
+
+def _device(row: Row[tuple[object, ...]]) -> Device:
+    version = DeviceVersion(row.version, Address(bytes(row.signer)), bytes(row.record), row.block, row.time)
+    return Device(
+        uid=Uid(row.uid),
+        device=DeviceId(row.device),
+        state=DeviceState(row.state),
+        head=bytes(row.head),
+        history=(version,),
+    )
+
+
+def _user(row: Row[tuple[object, ...]], found: Sequence[Device]) -> User:
+    return User(
+        uid=Uid(row.uid),
+        username=row.username,
+        account=Address(bytes(row.account)),
+        recovery=Address(bytes(row.recovery)),
+        epoch=row.epoch,
+        verifier=bytes(row.password),
+        kdf=bytes(row.kdf),
+        devices=tuple(found),
+        device_list_version=row.device_list_version,
+        block=row.block,
+        time=row.update_time,
+    )
+
+
+def _user_values(user: User, hashes: dict[int, bytes]) -> dict[str, object]:
+    active = user.active_devices
+    return {
+        "uid": user.uid,
+        "username": user.username,
+        "password": user.verifier,
+        "kdf": user.kdf,
+        "pub_key": active[-1].current.record if active else b"",
+        "account": user.account,
+        "recovery": user.recovery,
+        "epoch": user.epoch,
+        "device_list_version": user.device_list_version,
+        "update_time": user.time,
+        "block": user.block,
+        "block_hash": hashes.get(user.block, b""),
+    }
+
+
+def _device_values(device: Device) -> dict[str, object]:
+    current = device.current
+    return {
+        "uid": device.uid,
+        "device": device.device,
+        "state": int(device.state),
+        "version": current.version,
+        "signer": current.signer,
+        "head": device.head,
+        "record": current.record,
+        "block": current.block,
+        "time": current.time,
+    }

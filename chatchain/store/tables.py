@@ -1,0 +1,164 @@
+"""The relay's tables, for SQLite and for MySQL or MariaDB.
+
+`users`, `devices` and `members` are a fold of the chain's events and can be rebuilt from `chain_logs`,
+which can be fetched again. `mailbox` and `accepted` cannot: they are what a tick promises. Byte columns
+that a key contains have fixed bounds, because MySQL indexes no unbounded ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+metadata: Final = MetaData()
+
+MYSQL_OPTIONS: Final[dict[str, Any]] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+
+
+def fixed_bytes(length: int) -> TypeEngine[bytes]:
+    """At most so many bytes, usable in a key."""
+    return LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
+
+
+def long_bytes() -> TypeEngine[bytes]:
+    """Bytes of any length."""
+    return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+def number() -> TypeEngine[int]:
+    """A 64-bit integer (in SQLite, where every integer is one, also as the row's own id)."""
+    return BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _table(name: str, *parts: Column[Any] | Index) -> Table:
+    return Table(name, metadata, *parts, **MYSQL_OPTIONS)
+
+
+def _key(name: str, type_: TypeEngine[Any]) -> Column[Any]:
+    return Column(name, type_, primary_key=True, autoincrement=False)
+
+
+def _column(name: str, type_: TypeEngine[Any]) -> Column[Any]:
+    return Column(name, type_, nullable=False)
+
+
+users: Final = _table(
+    "users",
+    _key("uid", number()),
+    _column("username", String(64)),
+    _column("password", fixed_bytes(32)),  # the verifier: a hash of a public key, nothing to log in with
+    _column("kdf", fixed_bytes(64)),
+    _column("pub_key", fixed_bytes(1024)),  # the record of the newest active device
+    _column("account", fixed_bytes(20)),
+    _column("recovery", fixed_bytes(20)),
+    _column("epoch", number()),
+    _column("device_list_version", number()),
+    _column("update_time", number()),  # of the block below, in seconds
+    _column("block", number()),
+    _column("block_hash", fixed_bytes(32)),  # empty when that block is older than those kept
+    Index("users_by_name", "username"),
+    Index("users_by_account", "account"),
+)
+
+devices: Final = _table(
+    "devices",
+    _key("uid", number()),
+    _key("device", number()),
+    _column("state", number()),
+    _column("version", number()),
+    _column("signer", fixed_bytes(20)),
+    _column("head", fixed_bytes(32)),
+    _column("record", fixed_bytes(1024)),
+    _column("block", number()),
+    _column("time", number()),
+)
+
+members: Final = _table(
+    "members",
+    _key("uid", number()),
+    _column("sequence", number()),
+)
+
+network: Final = _table(
+    "network",
+    _key("name", String(32)),
+    _column("value", number()),
+)
+
+touched: Final = _table("touched", _key("uid", number()), _column("block", number()))
+"""Users whose events came or went and for whom `users` is not settled yet; 0 stands for the network's
+membership.
+"""
+
+mailbox: Final = _table(
+    "mailbox",
+    _key("sequence", number()),
+    _column("uid", number()),
+    _column("device", number()),
+    _column("id", fixed_bytes(16)),
+    _column("suite", number()),
+    _column("sender", number()),
+    _column("sender_device", number()),
+    _column("recipient", number()),
+    _column("received_ms", number()),
+    _column("size", number()),
+    _column("header", long_bytes()),
+    _column("body", long_bytes()),
+    Index("mailbox_by_device", "uid", "device", "sequence"),
+)
+
+accepted: Final = _table(
+    "accepted",
+    _key("sender", number()),
+    _key("sender_device", number()),
+    _key("id", fixed_bytes(16)),
+    _column("hash", fixed_bytes(32)),
+    _column("received_ms", number()),
+    Index("accepted_by_time", "received_ms"),
+)
+
+counters: Final = _table("counters", _key("name", String(32)), _column("value", number()))
+
+key_bundles: Final = _table(
+    "key_bundles",
+    _key("uid", number()),
+    _key("device", number()),
+    _column("version", number()),
+    _column("kem_public", fixed_bytes(4096)),
+    _column("issued", number()),
+    _column("expires", number()),
+    _column("signature", fixed_bytes(128)),
+)
+
+chain_blocks: Final = _table(
+    "chain_blocks",
+    _key("number", number()),
+    _column("hash", fixed_bytes(32)),
+    _column("parent", fixed_bytes(32)),
+)
+
+chain_logs: Final = _table(
+    "chain_logs",
+    _key("block", number()),
+    _key("position", number()),
+    _column("block_hash", fixed_bytes(32)),
+    _column("time", number()),
+    _column("source", number()),
+    _column("topics", fixed_bytes(128)),  # up to four words of 32 bytes, one after the other
+    _column("data", long_bytes()),
+    _column("subject", number()),
+    _column("label", String(64)),
+    _column("address", fixed_bytes(20)),
+    Index("chain_logs_by_hash", "block_hash"),
+    Index("chain_logs_by_source", "source", "subject"),
+    Index("chain_logs_by_subject", "subject"),
+    Index("chain_logs_by_label", "label"),
+    Index("chain_logs_by_address", "address"),
+)

@@ -1,0 +1,609 @@
+"""Drives `wire.Connection` over asyncio and TLS 1.3: `dial` for clients, `listen` for relays.
+
+A client takes no certificate on trust and asks no authority: the relay's public key must be the one whose
+SHA-256 stands on the chain (its current or its next). A mismatch is final; only a relay that cannot be
+reached is passed over for the next. A relay writes to each peer through a bounded queue and stops reading
+from one that does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import socket
+import ssl
+from collections import Counter, deque
+from collections.abc import Coroutine, Sequence
+from typing import Final, Protocol, cast
+
+from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolation, RelayUnreachable
+from chatchain.model import RelayAddress
+from chatchain.wire.connection import Connection, Role, State, frame
+from chatchain.wire.messages import (
+    PROTOCOL_VERSION,
+    Challenge,
+    ClientMessage,
+    Goodbye,
+    Message,
+    Ping,
+    Pong,
+    RelayMessage,
+)
+
+HANDSHAKE_DEADLINE: Final = 5.0
+"""Seconds for TCP and TLS, and again for the relay's challenge."""
+
+LOGIN_DEADLINE: Final = 10.0
+"""Seconds that a stranger may stay connected without having logged in."""
+
+SPONSORED_DEADLINE: Final = 60.0
+"""The same for one whose registration was just paid for: the chain has to mine it first."""
+
+HEARTBEAT: Final = 20.0
+"""Seconds of silence after which a side asks whether the other is alive."""
+
+SILENCE: Final = 60.0
+"""Seconds without a byte after which the other side counts as gone."""
+
+WRITE_QUEUE: Final = 1024 * 1024
+"""Bytes that may wait for one slow reader."""
+
+WRITE_HIGH: Final = 256 * 1024
+"""Bytes waiting above which the peer is given nothing more and not listened to, until it has read most of
+them.
+"""
+
+CHUNK: Final = 64 * 1024
+
+
+# --- certificates ---------------------------------------------------------------------------------------
+
+
+def spki_of(certificate: bytes) -> bytes:
+    """Gives the SHA-256 of the SubjectPublicKeyInfo of a certificate in DER, as the Directory names
+    relays.
+    """
+    from cryptography import x509  # 60 ms that only a connection needs
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    except (
+        Exception
+    ) as error:  # whatever a stranger's certificate does to the parser, it is not the right one
+        raise ProtocolViolation("The relay shows a certificate that cannot be read.") from error
+
+
+def fingerprint(spki: bytes) -> str:
+    """Writes a public key's SHA-256 the way people compare it."""
+    return ":".join(f"{byte:02X}" for byte in spki)
+
+
+def client_context() -> ssl.SSLContext:
+    """TLS 1.3 without authorities: the chain says which key is right, `dial` compares it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
+    """TLS 1.3 with this certificate chain and key (PEM files); raises OSError or ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificate, key)
+    context.num_tickets = 0  # sessions are not resumed: each proves its login anew
+    return context
+
+
+# --- the client's side ----------------------------------------------------------------------------------
+
+
+class RelayLink:
+    """One connection to a relay whose certificate was right. One task sends, one receives."""
+
+    def __init__(
+        self,
+        relay: RelayAddress,
+        spki: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._relay = relay
+        self._spki = spki
+        self._reader = reader
+        self._writer = writer
+        self._connection = Connection(Role.CLIENT)
+        self._messages: deque[Message] = deque()
+        self._violation: ProtocolViolation | None = None
+        self._challenge: Challenge | None = None
+        self._beat: asyncio.Task[None] | None = None
+
+    @property
+    def relay(self) -> RelayAddress:
+        """Which relay this is."""
+        return self._relay
+
+    @property
+    def spki(self) -> bytes:
+        """SHA-256 of the public key that the relay's certificate showed."""
+        return self._spki
+
+    @property
+    def challenge(self) -> Challenge:
+        """The relay's opening message."""
+        assert self._challenge is not None, "the link is not open"
+        return self._challenge
+
+    async def open(self) -> None:
+        """Takes in the challenge and starts the heartbeat; raises NetworkError."""
+        opening = await self.receive()
+        if isinstance(opening, Goodbye):
+            raise RelayUnreachable(f"The relay {self._relay.endpoint} turned us away: {opening.message}")
+        assert isinstance(opening, Challenge), "the table of turns lets nothing else open"
+        if opening.version != PROTOCOL_VERSION:
+            raise ProtocolViolation(
+                f"The relay speaks version {opening.version} of the protocol, we speak {PROTOCOL_VERSION}."
+            )
+        self._challenge = opening
+        self._beat = asyncio.create_task(self._heartbeat())
+
+    async def send(self, message: ClientMessage) -> None:
+        """Writes one message, waiting while the relay is slow; raises NetworkError when the link has
+        ended.
+        """
+        if self._connection.state is State.CLOSED:
+            raise self._ended()
+        self._writer.write(self._connection.send(message))
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise self._ended() from error
+
+    async def receive(self) -> RelayMessage:
+        """Gives the next message that is not a heartbeat; raises NetworkError when the link ends.
+
+        May be cancelled: nothing that has arrived is lost.
+        """
+        while True:
+            while self._messages:
+                message = self._messages.popleft()
+                if isinstance(message, Ping):
+                    self._answer(message)
+                elif not isinstance(message, Pong):
+                    return cast(RelayMessage, message)
+            if self._violation is not None:
+                raise self._violation
+            self._take_in(await self._read())
+
+    async def close(self) -> None:
+        """Ends the link; never raises."""
+        if self._beat is not None:
+            self._beat.cancel()
+        self._connection.close()
+        with contextlib.suppress(OSError, ssl.SSLError, asyncio.TimeoutError):
+            self._writer.close()
+            async with asyncio.timeout(1.0):
+                await self._writer.wait_closed()
+
+    async def _read(self) -> bytes:
+        try:
+            async with asyncio.timeout(SILENCE):
+                data = await self._reader.read(CHUNK)
+        except TimeoutError as error:
+            raise NetworkError(f"The relay {self._relay.endpoint} has fallen silent.") from error
+        except (OSError, ssl.SSLError) as error:
+            raise self._ended() from error
+        if not data:
+            raise self._ended()
+        return data
+
+    def _take_in(self, data: bytes) -> None:
+        try:
+            self._messages.extend(self._connection.receive_data(data))
+        except ProtocolViolation as violation:  # told once what came before it has been given out
+            self._violation = violation
+
+    def _answer(self, ping: Ping) -> None:
+        # Not drained: waiting here for a relay that waits for us to read would stop both.
+        if self._connection.state is not State.CLOSED:
+            self._writer.write(self._connection.send(Pong(ping.nonce)))
+
+    async def _heartbeat(self) -> None:
+        for nonce in range(1, 2**62):
+            await asyncio.sleep(HEARTBEAT)
+            if self._connection.state is State.CLOSED:
+                return
+            self._writer.write(self._connection.send(Ping(nonce)))
+
+    def _ended(self) -> NetworkError:
+        return NetworkError(
+            f"The connection to the relay {self._relay.endpoint} has ended.",
+            "The next command connects again; what was not confirmed is sent again.",
+        )
+
+
+async def dial(relays: Sequence[RelayAddress]) -> RelayLink:
+    """Opens a link to the first relay that answers with the right certificate.
+
+    Raises CertificateMismatch at once when one shows a key that the chain does not name, and
+    RelayUnreachable when none answers.
+    """
+    failures = []
+    for relay in relays:
+        try:
+            return await _dial_one(relay)
+        except RelayUnreachable as error:
+            failures.append(error.message)
+    raise RelayUnreachable(" ".join(failures) or "The Directory names no relay.")
+
+
+async def _dial_one(relay: RelayAddress) -> RelayLink:
+    try:
+        host, port = split_endpoint(relay.endpoint)
+        async with asyncio.timeout(HANDSHAKE_DEADLINE):
+            reader, writer = await asyncio.open_connection(host, port, ssl=client_context(), limit=2 * CHUNK)
+    except (OSError, ssl.SSLError, ValueError) as error:  # TimeoutError is an OSError
+        raise RelayUnreachable(f"The relay {relay.endpoint} does not answer: {_why(error)}.") from error
+    link = None
+    try:
+        spki = _checked(relay, writer)
+        link = RelayLink(relay, spki, reader, writer)
+        async with asyncio.timeout(HANDSHAKE_DEADLINE):
+            await link.open()
+    except BaseException as error:
+        writer.transport.abort()
+        if isinstance(error, TimeoutError):
+            raise RelayUnreachable(
+                f"The relay {relay.endpoint} accepts connections and says nothing."
+            ) from error
+        if type(error) is NetworkError:  # it hung up before its challenge: as good as not there
+            raise RelayUnreachable(error.message) from error
+        raise
+    return link
+
+
+def _checked(relay: RelayAddress, writer: asyncio.StreamWriter) -> bytes:
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    spki = spki_of(certificate)
+    named = [pin for pin in (relay.spki, relay.next_spki) if any(pin)]
+    if not any(hmac.compare_digest(spki, pin) for pin in named):
+        expected = " or ".join(map(fingerprint, named)) or "none"
+        raise CertificateMismatch(
+            f"The relay {relay.endpoint} shows a certificate with the key {fingerprint(spki)}; "
+            f"the chain names {expected}."
+        )
+    return spki
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Reads `host:port` or `[v6]:port`; raises ValueError."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("its address on the chain is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it cannot be reached in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection is refused"
+    if isinstance(error, socket.gaierror):
+        return "its host name is unknown"
+    if isinstance(error, ssl.SSLError):
+        return "it does not speak TLS 1.3"
+    return (error.strerror if isinstance(error, OSError) else str(error)) or "the connection broke off"
+
+
+# --- the relay's side -----------------------------------------------------------------------------------
+
+
+class Handler(Protocol):
+    """What a relay does with its connections; every method is called on the loop and must not block."""
+
+    def opened(self, peer: Peer) -> None:
+        """A TLS handshake is done; the handler sends the challenge."""
+
+    def received(self, peer: Peer, message: Message) -> None:
+        """One message of the peer, heartbeats excepted."""
+
+    def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """The peer broke the protocol; `closed` follows."""
+
+    def writable(self, peer: Peer) -> None:
+        """A peer that was slow has caught up."""
+
+    def closed(self, peer: Peer) -> None:
+        """The connection is gone; told exactly once for every `opened`."""
+
+
+class Gate:
+    """Counts connections, and per address those that have not logged in, against their limits."""
+
+    def __init__(self, connections: int, strangers_per_address: int) -> None:
+        self._connections = connections
+        self._per_address = strangers_per_address
+        self._strangers: Counter[str] = Counter()
+        self.open = 0
+
+    def enter(self, address: str) -> bool:
+        """Counts a newcomer in, unless the relay or its address is full."""
+        if self.open >= self._connections or self._strangers[address] >= self._per_address:
+            return False
+        self.open += 1
+        self._strangers[address] += 1
+        return True
+
+    def known(self, address: str) -> None:
+        """One from this address is no longer a stranger."""
+        self._strangers[address] -= 1
+        if not self._strangers[address]:
+            del self._strangers[address]
+
+    def leave(self, address: str, *, stranger: bool) -> None:
+        """Counts one out."""
+        self.open -= 1
+        if stranger:
+            self.known(address)
+
+
+class Peer(asyncio.Protocol):
+    """A client as the relay sees it: decoded messages in, a bounded queue out."""
+
+    __slots__ = (
+        "_connection",
+        "_gate",
+        "_handler",
+        "_held",
+        "_inbox",
+        "_transport",
+        "address",
+        "deadline",
+        "heard",
+        "session",
+        "slow",
+        "was_opened",
+    )
+
+    def __init__(self, handler: Handler, gate: Gate, address: str) -> None:
+        self.address = address
+        self.session: object = None
+        """Whatever the handler remembers about this peer."""
+        self.slow = False
+        """Whether the peer leaves so much unread that it is given nothing more for now."""
+        self.was_opened = False
+        self.heard = 0.0
+        self.deadline = 0.0
+        """Loop time by which the login must hold; 0 once it does."""
+        self._handler = handler
+        self._gate = gate
+        self._connection = Connection(Role.RELAY)
+        self._transport: asyncio.Transport | None = None
+        self._inbox: deque[Message] = deque()
+        self._held = False
+
+    @property
+    def state(self) -> State:
+        """How far the conversation has come."""
+        return self._connection.state
+
+    # --- called by the event loop ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TLS handshake is done."""
+        self.was_opened = True
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        loop = asyncio.get_running_loop()
+        self.heard = loop.time()
+        self.deadline = self.heard + LOGIN_DEADLINE
+        self._handler.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: decode, answer heartbeats, hand the rest on in order."""
+        self.heard = asyncio.get_running_loop().time()
+        try:
+            for message in self._connection.receive_data(data):
+                if isinstance(message, Ping):
+                    self.send(Pong(message.nonce))
+                elif not isinstance(message, Pong):
+                    self._dispatch(message)
+        except ProtocolViolation as violation:
+            self._refuse(violation)
+
+    def pause_writing(self) -> None:
+        """Too much lies unread: stop listening to the peer as well, so that no answers pile up."""
+        self.slow = True
+        self._adjust_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has read most of it."""
+        self.slow = False
+        self._adjust_reading()
+        self._handler.writable(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._connection.close()
+        self._inbox.clear()
+        self._transport = None
+        self._gate.leave(self.address, stranger=self.deadline > 0)
+        self._handler.closed(self)
+
+    # --- called by the handler ---
+
+    def send(self, message: Message) -> None:
+        """Queues one message; a peer with more than 1 MiB unread is cut off. Does nothing on a closed
+        connection.
+        """
+        if self._transport is None or self._connection.state is State.CLOSED:
+            return
+        self._transport.write(self._connection.send(message))
+        if self.slow and self._transport.get_write_buffer_size() > WRITE_QUEUE:
+            self.abort()
+
+    def say_goodbye(self, code: str, message: str, retry_after_ms: int = 0) -> None:
+        """Sends Goodbye and closes once it is written, or after a moment if the peer does not read."""
+        if self._transport is None or self._connection.state is State.CLOSED:
+            return
+        self.send(Goodbye(code, message, retry_after_ms))
+        self._finish()
+
+    def abort(self) -> None:
+        """Cuts the connection at once."""
+        self._connection.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def hold(self) -> None:
+        """Stops handing messages on (and reading) until `release`: the handler is waiting for something."""
+        self._held = True
+        self._adjust_reading()
+
+    def release(self) -> None:
+        """Hands on what came meanwhile, in order, and reads again."""
+        self._held = False
+        while self._inbox and not self._held:
+            self._handler.received(self, self._inbox.popleft())
+        self._adjust_reading()
+
+    def logged_in(self) -> None:
+        """The peer is a stranger no more: no deadline, and its address has room for another."""
+        self.deadline = 0.0
+        self._gate.known(self.address)
+
+    # --- inside ---
+
+    def _dispatch(self, message: Message) -> None:
+        if self._held:
+            self._inbox.append(message)  # bounded: reading is paused, so at most one read's worth
+        else:
+            self._handler.received(self, message)
+
+    def _adjust_reading(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._held or self.slow:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _refuse(self, violation: ProtocolViolation) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            # The connection's state is closed by now, so the farewell is framed here.
+            self._transport.write(frame(Goodbye(violation.code, violation.message, 0)))
+            self._finish()
+        self._handler.violated(self, violation)
+
+    def _finish(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.close()
+        asyncio.get_running_loop().call_later(HANDSHAKE_DEADLINE, transport.abort)
+
+
+class Listener:
+    """Accepts TLS connections on one address and hands each to the handler as a `Peer`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        context: ssl.SSLContext,
+        *,
+        connections: int = 10_000,
+        strangers_per_address: int = 256,
+    ) -> None:
+        self._handler = handler
+        self._context = context
+        self._sockets: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.gate = Gate(connections, strangers_per_address)
+
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Binds and accepts; gives the port (a free one for 0). `shared` lets several processes bind it."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                self._sockets.append(_bound(family, (address[0], port, *address[2:]), shared=shared))
+                port = self._sockets[0].getsockname()[1]
+        except OSError:
+            self.stop()
+            raise
+        for listening in self._sockets:
+            self._spawn(self._accept(listening))
+        return port
+
+    def stop(self) -> None:
+        """Accepts no more; the connections that are open stay."""
+        for task in self._tasks:
+            task.cancel()
+        for listening in self._sockets:
+            listening.close()
+        self._sockets.clear()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError:  # the peer left already, or file descriptors ran out: neither ends the relay
+                await asyncio.sleep(0.05)
+                continue
+            host = _subject(address[0])
+            if self.gate.enter(host):
+                self._spawn(self._welcome(accepted, host))
+            else:
+                accepted.close()
+
+    async def _welcome(self, accepted: socket.socket, address: str) -> None:
+        peer = Peer(self._handler, self.gate, address)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: peer,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_DEADLINE,
+                ssl_shutdown_timeout=HANDSHAKE_DEADLINE,
+            )
+        except OSError:  # no TLS 1.3, or nothing said in time; ssl.SSLError and TimeoutError are OSErrors
+            pass
+        finally:
+            if not peer.was_opened:
+                self.gate.leave(address, stranger=True)
+
+
+def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _subject(host: str) -> str:
+    """What an address counts as: itself, or for IPv6 its /64, which one subscriber holds whole."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
