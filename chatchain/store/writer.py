@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, Table, delete, select, text, update
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -104,18 +104,20 @@ _Job = _Keep | _Remove | _Run | _Stop
 
 
 class _Statements:
-    """The two hot statements as the driver takes them: SQLAlchemy writes them once, not per row."""
+    """The two hot statements as the driver takes them: rows pass as tuples, not through SQLAlchemy one by
+    one.
+    """
 
     def __init__(self, engine: Engine) -> None:
-        self.accepted = _positional(engine, accepted)
-        self.mailbox = _positional(engine, mailbox)
         self.mysql = engine.dialect.name in ("mysql", "mariadb")
+        mark = "%s" if self.mysql else "?"
+        self.accepted = _insert(accepted, mark)
+        self.mailbox = _insert(mailbox, mark)
 
 
-def _positional(engine: Engine, table: Table) -> str:
-    compiled = insert(table).compile(dialect=engine.dialect)
-    assert list(compiled.positiontup or ()) == [column.name for column in table.columns]
-    return str(compiled)
+def _insert(table: Table, mark: str) -> str:
+    names = [column.name for column in table.columns]
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608
 
 
 class Writer:
