@@ -243,7 +243,7 @@ def _tell(sentence: str) -> None:
 
 
 def _common(*, default: object) -> argparse.ArgumentParser:
-    """Options that may stand before and after the command: made twice, since argparse shares the inherited."""
+    """Options that stand before or after the command; made twice, as argparse shares what it inherits."""
     common = argparse.ArgumentParser(add_help=False, argument_default=default)
     common.add_argument("--rpc", metavar="URL", help="endpoint of the chain (RPC_URL)")
     common.add_argument("--directory", metavar="ADDRESS", help="the network's Directory (CONTRACT_ADDRESS)")

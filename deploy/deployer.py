@@ -15,15 +15,24 @@ import msgspec
 
 from chatchain.chain import calls
 from chatchain.chain.artifacts import CONTRACTS, Artifact, artifact, code
-from chatchain.chain.rpc import Rpc, RpcFault, hexed, quantity, unhex
-from chatchain.errors import ChainError, NoContract, Reverted, TransactionPending, UnknownUser
+from chatchain.chain.reverts import explain, revert_data
+from chatchain.chain.rpc import Endpoints, Rpc, RpcFault, hexed, quantity, unhex
+from chatchain.chain.writer import ChainWriter
+from chatchain.errors import (
+    ChainError,
+    ChainUnreachable,
+    NoContract,
+    Reverted,
+    TransactionPending,
+    UnknownUser,
+)
 from chatchain.identity.keys import address_of, keccak256, parse_address, to_checksum
 from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.model import Address, Call, Network, Policy, RelayAddress, Uid
 
 if TYPE_CHECKING:
     from web3 import Web3
-    from web3.types import TxParams, TxReceipt, Wei
+    from web3.types import HexStr, TxParams, TxReceipt
 
 DEV_CHAINS: Final = {31337: "Anvil", 1337: "Ganache"}
 
@@ -120,7 +129,7 @@ class Deployer:
     def seat(self, network: Network, names: Sequence[str]) -> list[Uid]:
         """Seat registered users as founders; those who are seated already are passed over."""
         uids = [self._uid(network, name) for name in names]
-        new = [uid for uid in dict.fromkeys(uids) if not self._seated(network, uid)]
+        new = [uid for uid in dict.fromkeys(uids) if not self._ask(calls.MEMBER, network, 0, uid)[0]]
         if new:
             self._send(network, self._calls.seat(new))
         return new
@@ -129,6 +138,10 @@ class Deployer:
         """End the deployer's role; nothing happens when it ended before."""
         if not self.sealed(network):
             self._send(network, self._calls.seal())
+
+    def is_member(self, network: Network, name: str) -> bool:
+        """Whether a registered user has a seat."""
+        return bool(self._ask(calls.MEMBER, network, 0, self._uid(network, name))[0])
 
     def sealed(self, network: Network) -> bool:
         """Whether the deployer's role is over."""
@@ -159,9 +172,6 @@ class Deployer:
             raise UnknownUser(f"Nobody is registered as {name} in this network.", hint)
         return uid
 
-    def _seated(self, network: Network, uid: Uid) -> bool:
-        return bool(self._ask(calls.MEMBER, network, 0, uid)[0])
-
     def _ask(self, view: calls.View, network: Network, *values: object) -> tuple[Any, ...]:
         request = view.request(calls.address_in(network, view.contract), *values)
         return view.answer(unhex(self.rpc.call(request.method, *request.params)))
@@ -172,43 +182,40 @@ class Deployer:
     def _create(self, built: Artifact, nonce: int, *arguments: object) -> tuple[Address, int]:
         """Create one contract; gives its address and block."""
         contract = self._node().eth.contract(abi=cast(Any, built.abi), bytecode=cast(Any, built.bytecode))
-        data = contract.constructor(*arguments).data_in_transaction
-        receipt = self._submit({"nonce": cast(Any, nonce), "data": data})
+        receipt = self._submit(nonce, contract.constructor(*arguments).data_in_transaction)
         address = receipt["contractAddress"]
         if address is None:
             raise ChainError(f"The endpoint names no address for the new {built.contract}.")
         return parse_address(address), int(receipt["blockNumber"])
 
     def _send(self, network: Network, call: Call) -> None:
-        to = to_checksum(calls.address_in(network, call.contract))
-        self._submit({"nonce": cast(Any, self._nonce()), "to": to, "data": cast(Any, call.data)})
+        """Send a call as every writer of the package does."""
+        ChainWriter(Endpoints([self._url]), network).send(call, self._key)
 
-    def _submit(self, transaction: TxParams) -> TxReceipt:
-        """Sign, send, wait until it is mined."""
-        from web3.exceptions import ContractCustomError, ContractLogicError, TimeExhausted, Web3RPCError
+    def _submit(self, nonce: int, code_and_arguments: HexStr) -> TxReceipt:
+        """Sign a creation, send it, wait until it is mined."""
+        from web3.exceptions import ContractLogicError, TimeExhausted, Web3RPCError
 
-        node = self._node()
-        filled = cast(
-            "TxParams", {**transaction, "chainId": self.chain_id(), "from": to_checksum(self.account)}
-        )
+        eth = self._node().eth
+        transaction: dict[str, Any] = {"chainId": self.chain_id(), "nonce": nonce, "data": code_and_arguments}
+        transaction |= {"from": to_checksum(self.account), "value": 0}
         try:
-            filled["gas"] = node.eth.estimate_gas(filled) * 5 // 4
-            priority = node.eth.max_priority_fee
-            base = node.eth.get_block("latest").get("baseFeePerGas", 0)
-            filled |= {"maxPriorityFeePerGas": priority, "maxFeePerGas": cast("Wei", 2 * base + priority)}
-            signed = node.eth.account.sign_transaction(cast(Any, filled), self._key)
-            sent = node.eth.send_raw_transaction(signed.raw_transaction)
-            receipt = node.eth.wait_for_transaction_receipt(sent, RECEIPT_SECONDS, poll_latency=0.05)
-        except ContractCustomError as refusal:
-            raise Reverted(f"A contract refused: {refusal.data}") from refusal
+            tip, base = eth.max_priority_fee, eth.get_block("latest").get("baseFeePerGas", 0)
+            transaction |= {"maxPriorityFeePerGas": tip, "maxFeePerGas": 2 * base + tip}
+            transaction["gas"] = eth.estimate_gas(cast("TxParams", transaction)) * 5 // 4
+            signed = eth.account.sign_transaction(transaction, self._key)
+            sent = eth.send_raw_transaction(signed.raw_transaction)
+            receipt = eth.wait_for_transaction_receipt(sent, RECEIPT_SECONDS, poll_latency=0.05)
         except ContractLogicError as refusal:
-            raise Reverted(f"A contract refused: {refusal.message}") from refusal
+            raise explain(revert_data(refusal.data) or b"") from refusal
         except TimeExhausted as late:
             raise TransactionPending(f"A transaction is not mined after {RECEIPT_SECONDS} s.") from late
         except Web3RPCError as refusal:
             raise ChainError(f"The endpoint refused a transaction: {refusal.message}") from refusal
+        except OSError as broken:  # what web3's HTTP library raises
+            raise ChainUnreachable(f"The endpoint {self.rpc.name} does not answer.") from broken
         if receipt["status"] != 1:
-            raise Reverted("A contract refused the transaction.")
+            raise Reverted("A contract could not be created.", "Nothing was gained; deploy again.")
         return receipt
 
     def _node(self) -> Web3:
