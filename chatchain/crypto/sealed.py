@@ -142,6 +142,9 @@ def open_(
         or len(delivery.id) != MESSAGE_ID_BYTES
     ):
         raise Undecryptable("The message is truncated or too long.")
+    if uid not in (delivery.recipient, delivery.sender):
+        # A reader could pass a signed message on; it must not appear where it was not written for.
+        raise ForgedMessage("The message is addressed to somebody else.")
     key, version, time_ms, signature = _HEADER.unpack(_open_header(network, delivery, uid, device, keys))
     try:
         padded = AESGCM(key).decrypt(_ZERO_NONCE, delivery.body, _BODY_LABEL)

@@ -1,0 +1,83 @@
+"""Keystore V3: what leaves a home opens elsewhere, and what comes in is bounded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from chatchain.crypto.keystore import export_keystore, import_keystore
+from chatchain.errors import UsageError, WrongPassword
+
+KEY = b"\x11" * 32
+
+# A keystore made by geth's documentation (Web3 Secret Storage Definition, PBKDF2 vector).
+PUBLISHED = {
+    "crypto": {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": "6087dab2f9fdbbfaddc31a909735c1e6"},
+        "ciphertext": "5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46",
+        "kdf": "pbkdf2",
+        "kdfparams": {
+            "c": 262144,
+            "dklen": 32,
+            "prf": "hmac-sha256",
+            "salt": "ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd",
+        },
+        "mac": "517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2",
+    },
+    "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+    "version": 3,
+}
+
+
+def test_an_exported_key_comes_back() -> None:
+    """The file is V3 with scrypt, and a wrong password is told as such."""
+    text = export_keystore(KEY, "correct horse")
+    assert json.loads(text)["version"] == 3
+    assert import_keystore(text, "correct horse") == KEY
+    assert bytes(Account.decrypt(text, "correct horse")) == KEY
+    with pytest.raises(WrongPassword):
+        import_keystore(text, "wrong horse")
+
+
+def test_the_published_keystore_opens() -> None:
+    """Known answer of the Web3 Secret Storage Definition."""
+    found = import_keystore(json.dumps(PUBLISHED), "testpassword")
+    assert found.hex() == "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"
+
+
+def changed(**parameters: Any) -> str:
+    """The published keystore with other KDF parameters."""
+    crypto: dict[str, Any] = dict(PUBLISHED["crypto"])  # type: ignore[call-overload]  # the value is a dict
+    return json.dumps(PUBLISHED | {"crypto": crypto | {"kdfparams": crypto["kdfparams"] | parameters}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "not json",
+        "[" * 100_000,
+        "x" * 70_000,
+        json.dumps(PUBLISHED | {"version": 1}),
+        json.dumps(PUBLISHED | {"crypto": None}),
+        json.dumps(PUBLISHED | {"crypto": {"kdfparams": []}}),
+        json.dumps(PUBLISHED | {"crypto": {"kdfparams": {}}}),
+        changed(c=10**12),
+        changed(c="262144"),
+        changed(c=True),
+        changed(dklen=10**9),
+        changed(n=2**30),
+        changed(prf=5),
+    ],
+)
+def test_a_malformed_or_hostile_keystore_is_a_usage_error(text: str) -> None:
+    """Refused before any work is done for it."""
+    with pytest.raises(UsageError):
+        import_keystore(text, "testpassword")
