@@ -45,6 +45,8 @@ class Registered(View, frozen=True, omit_defaults=False):
     proposal: int | None = None
     restored: bool = False
     sponsored: bool = False
+    problem: Problem | None = None
+    """What is left to do, if the account is there and a later step (keys at the relay, request to join) failed."""
 
 
 class LoggedIn(View, frozen=True):

@@ -1,0 +1,395 @@
+"""Accounts: making one, bringing one back, changing its password; each goes on where a crash broke off.
+
+The rule throughout: what a transaction will make true is stored here before it is sent, and which of two things is true
+is asked of the chain. A registration is unfinished while `account.json` has no uid; a password change while
+`vault.new` exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from chatchain.client.home import Home, OwnAccount
+from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
+from chatchain.client.ports import ChainWriter, Edges, Store
+from chatchain.client.session import Session
+from chatchain.client.watch import Watch
+from chatchain.crypto import password as passwords
+from chatchain.crypto import phrase as phrases
+from chatchain.crypto.derive import require_post_quantum
+from chatchain.crypto.device import DeviceSecrets
+from chatchain.crypto.keystore import import_keystore
+from chatchain.crypto.vault import (
+    Secrets,
+    new_secrets,
+    open_account_key,
+    open_vault,
+    seal_account_key,
+    seal_vault,
+    with_new_password,
+)
+from chatchain.errors import (
+    AlreadyDone,
+    BadRecord,
+    ChainError,
+    NameUnavailable,
+    NoAccount,
+    RefusedError,
+    UsageError,
+    WrongPassword,
+)
+from chatchain.identity.keys import NOBODY, address_of, sign_digest, to_checksum
+from chatchain.identity.login import verifier_for
+from chatchain.identity.names import RESERVED_NAMES, normalise_username
+from chatchain.identity.typed_data import add_device_digest, register_digest, set_verifier_digest
+from chatchain.model import Address, Call, Network, OwnKeys, User
+
+VAULT: Final = "vault"
+NEXT_VAULT: Final = "vault.new"
+ACCOUNT_KEY: Final = "account.key"
+PHRASE: Final = "phrase"
+"""The setting that holds a new phrase until it was shown."""
+
+
+@dataclass(frozen=True, repr=False)
+class Unlocked:
+    """A home opened with its password."""
+
+    account: OwnAccount
+    secrets: Secrets
+    store: Store
+    from_next: bool
+    """Whether the password is the one of an unfinished change."""
+
+
+def unlock(home: Home, edges: Edges, password: str) -> Unlocked:
+    """Opens the vault and the database; raises WrongPassword. Runs Argon2id: call it in a thread."""
+    account = home.account()
+    data = home.read(VAULT)
+    if account is None or data is None:
+        raise NoAccount(f"There is no account in {home.path} yet.")
+    following = home.read(NEXT_VAULT)
+    from_next = False
+    try:
+        secrets = open_vault(data, password)
+    except WrongPassword:
+        if following is None:
+            raise
+        secrets = open_vault(following, password)
+        from_next = True
+    return Unlocked(account, secrets, edges.open_store(home.database, secrets.database_key), from_next)
+
+
+def account_key(home: Home, secrets: Secrets) -> bytes:
+    """The account's key, from its own file."""
+    data = home.read(ACCOUNT_KEY)
+    if data is None:
+        raise BadRecord(
+            "The account key file of this home is missing.",
+            "Restore it from a backup, or the account from its recovery phrase.",
+        )
+    return open_account_key(secrets.keystore_key, data)
+
+
+def reconcile_password(home: Home, unlocked: Unlocked, user: User) -> None:
+    """Finishes a password change that a crash broke off, or says which password counts.
+
+    The chain holds one verifier; the password given opened one of two vaults.
+    """
+    held = hmac.compare_digest(
+        verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf), user.verifier
+    )
+    if held and unlocked.from_next:
+        home.replace(NEXT_VAULT, VAULT)
+    elif not held and unlocked.from_next:
+        raise WrongPassword(
+            "The change to this password was not completed: the chain still has the old one.",
+            "Use the old password, or wait if the change was sent just now, and change it again.",
+        )
+    elif not held and home.read(NEXT_VAULT) is not None:
+        raise WrongPassword("The password was changed: the chain has the new one.", "Use the new password.")
+    elif not held:
+        raise WrongPassword(
+            "The account's password was changed on another device; this home still opens with the old one.",
+            "Run `chatchain password` here to set one password for both again.",
+        )
+
+
+# --- making and restoring ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a registration."""
+
+    user: User
+    device: int
+    paid: Paid
+    restored: bool
+
+
+class Registration:
+    """Makes an account, or makes this home a new device of one."""
+
+    def __init__(
+        self,
+        home: Home,
+        edges: Edges,
+        watch: Watch,
+        network: Network,
+        writer: ChainWriter,
+        connect: Callable[[], Awaitable[Session]],
+    ) -> None:
+        """`connect` opens a session without login, for the sponsor."""
+        self._home = home
+        self._edges = edges
+        self._watch = watch
+        self._network = network
+        self._writer = writer
+        self._connect = connect
+
+    async def prepare(
+        self, name: str, password: str, *, mnemonic: str | None, keystore: tuple[str, str] | None
+    ) -> Unlocked:
+        """Checks the wishes and stores every secret in the home; nothing is sent."""
+        require_post_quantum()
+        username = normalise_username(name)
+        account = self._home.account()
+        if account is not None:
+            return await self._resume(account, username, password)
+        phrase = None
+        if keystore is not None:
+            key = await asyncio.to_thread(import_keystore, *keystore)
+            keys = phrases.PhraseKeys(key, os.urandom(passwords.ACCOUNT_SECRET_BYTES))
+        elif mnemonic is not None:
+            keys = await asyncio.to_thread(phrases.keys_of, mnemonic)
+        else:
+            phrase = await asyncio.to_thread(phrases.new_phrase)
+            keys = await asyncio.to_thread(phrases.keys_of, phrase)
+        address = address_of(keys.account_key)
+        user = await self._watch.user_by_address(address)
+        if user is None:
+            await self._require_free(username)
+            passwords.check_password(password, [username])
+        elif user.username != username:
+            raise UsageError(
+                f"This recovery phrase belongs to {user.username}, not to {username}.",
+                f"Restore it with `chatchain register {user.username} --mnemonic-file F`.",
+            )
+        secrets = await asyncio.to_thread(_home_secrets, password, keys.account_secret, user)
+        vault = await asyncio.to_thread(seal_vault, secrets, password)
+        return self._store_all(username, address, keys.account_key, secrets, vault, phrase)
+
+    async def _resume(self, account: OwnAccount, username: str, password: str) -> Unlocked:
+        if account.uid:
+            raise AlreadyDone(
+                f"This home already belongs to {account.username}.", "Choose another --home or --user."
+            )
+        unlocked = await asyncio.to_thread(unlock, self._home, self._edges, password)
+        if account.username == username:
+            return unlocked
+        address = _parse(account.account)
+        if await self._watch.user_by_address(address) is not None:
+            raise AlreadyDone(
+                f"This home already has the account of {account.username}.",
+                f"Go on with `chatchain register {account.username}`.",
+            )
+        await self._require_free(username)
+        renamed = msgspec.structs.replace(account, username=username)
+        self._home.put_account(renamed)
+        return replace(unlocked, account=renamed)
+
+    async def _require_free(self, username: str) -> None:
+        if username in RESERVED_NAMES:
+            raise NameUnavailable(f"The name {username} is reserved.")
+        if await self._watch.user_by_name(username) is not None:
+            raise NameUnavailable(
+                f"The name {username} is taken.",
+                "Choose another name; if it is yours, restore it with its recovery phrase (--mnemonic-file).",
+            )
+
+    def _store_all(
+        self, username: str, address: Address, key: bytes, secrets: Secrets, vault: bytes, phrase: str | None
+    ) -> Unlocked:
+        """Writes the home, the file that says whose it is last: without it nothing here counts yet."""
+        home = self._home
+        for leftover in ("messages.db", "messages.db-wal", "messages.db-shm", NEXT_VAULT):
+            home.remove(leftover)
+        home.write(VAULT, vault)
+        home.write(ACCOUNT_KEY, seal_account_key(secrets.keystore_key, key))
+        store = self._edges.open_store(home.database, secrets.database_key)
+        store.put_own_keys(OwnKeys(1, DeviceSecrets.generate().encode()))
+        if phrase is not None:
+            store.set_setting(PHRASE, phrase.encode())
+        account = OwnAccount(
+            username, to_checksum(address), self._network.chain_id, to_checksum(self._network.directory)
+        )
+        home.put_account(account)
+        return Unlocked(account, secrets, store, from_next=False)
+
+    async def carry_out(self, unlocked: Unlocked) -> Made:
+        """Gets the account or device onto the chain, unless it is there already, and notes it in the home."""
+        key = account_key(self._home, unlocked.secrets)
+        address = address_of(key)
+        device = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
+        user = await self._watch.user_by_address(address)
+        if user is None:
+            made = await self._register(unlocked, key, device)
+        elif (number := _number_of(user, device.signer_address)) is not None:
+            made = Made(user, number, Paid("", user.block, sponsored=False), restored=number != 1)
+        else:
+            made = await self._add_device(unlocked, user, key, device)
+        if not _holds(made.user, unlocked.secrets):
+            paid = await self._set_verifier(made.user, unlocked.secrets, key)
+            made = replace(made, paid=paid if not made.paid.tx else made.paid)
+        self._home.put_account(msgspec.structs.replace(unlocked.account, uid=made.user.uid, device=made.device))
+        return made
+
+    async def _register(self, unlocked: Unlocked, key: bytes, device: DeviceSecrets) -> Made:
+        network, address, username = self._network, address_of(key), unlocked.account.username
+        verifier = verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf)
+        kdf, signer = unlocked.secrets.kdf, device.signer_address
+        record = device.record(network, address, uid=0, device=1, version=1)
+        calls = self._edges.calls
+
+        async def signed() -> Call:
+            deadline = self._deadline()
+            digest = register_digest(
+                network, username, address, verifier, kdf, NOBODY, signer, record, deadline
+            )
+            return calls.register_for(
+                address, username, verifier, kdf, NOBODY, signer, record, deadline, sign_digest(key, digest)
+            )
+
+        try:
+            paid = await self._payer(address).carry_out(
+                calls.register(username, verifier, kdf, NOBODY, signer, record), lambda: key, signed
+            )
+        except (ChainError, RefusedError):
+            # An earlier run's transaction may have been mined meanwhile; then ours had to fail.
+            with suppress(ChainError):
+                await self._watch.sync()
+            done = await self._watch.user_by_address(address)
+            if done is None:
+                raise
+            paid = Paid("", done.block, sponsored=False)
+
+        async def listed() -> User | None:
+            return await self._watch.user_by_address(address)
+
+        user = await self._watch.until(listed, f"The registration of {username}")
+        return Made(user, _number_of(user, signer) or 1, paid, restored=False)
+
+    async def _add_device(
+        self, unlocked: Unlocked, user: User, key: bytes, device: DeviceSecrets
+    ) -> Made:
+        network, signer = self._network, device.signer_address
+        number = len(user.devices) + 1
+        record = device.record(network, user.account, uid=user.uid, device=number, version=1)
+        calls = self._edges.calls
+
+        async def signed() -> Call:
+            nonce, deadline = await self._watch.nonce(user.uid), self._deadline()
+            digest = add_device_digest(network, user.uid, user.epoch, signer, record, nonce, deadline)
+            return calls.add_device_for(user.uid, signer, record, deadline, sign_digest(key, digest))
+
+        paid = await self._payer(user.account).carry_out(
+            calls.add_device(signer, record), lambda: key, signed
+        )
+
+        async def listed() -> User | None:
+            found = await self._watch.user(user.uid)
+            return found if found is not None and _number_of(found, signer) is not None else None
+
+        found = await self._watch.until(listed, f"The new device of {user.username}")
+        return Made(found, _number_of(found, signer) or number, paid, restored=True)
+
+    async def _set_verifier(self, user: User, secrets: Secrets, key: bytes) -> Paid:
+        return await set_verifier(
+            self._edges, self._watch, self._network, self._payer(user.account), user, secrets, key
+        )
+
+    def _payer(self, address: Address) -> Payer:
+        return Payer(self._writer, address, self._connect)
+
+    def _deadline(self) -> int:
+        return int(self._edges.clock()) + SIGNATURE_LASTS_S
+
+
+async def set_verifier(
+    edges: Edges, watch: Watch, network: Network, payer: Payer, user: User, secrets: Secrets, key: bytes
+) -> Paid:
+    """Sets the chain's verifier to the one of these secrets and waits until it is in force."""
+    verifier, kdf = verifier_for(secrets.login_key, secrets.kdf), secrets.kdf
+
+    async def signed() -> Call:
+        nonce, deadline = await watch.nonce(user.uid), int(edges.clock()) + SIGNATURE_LASTS_S
+        digest = set_verifier_digest(network, user.uid, user.epoch, verifier, kdf, nonce, deadline)
+        return edges.calls.set_verifier_for(user.uid, verifier, kdf, deadline, sign_digest(key, digest))
+
+    paid = await payer.carry_out(edges.calls.set_verifier(verifier, kdf), lambda: key, signed)
+
+    async def holds() -> bool | None:
+        found = await watch.user(user.uid)
+        return True if found is not None and _holds(found, secrets) else None
+
+    await watch.until(holds, "The new password")
+    return paid
+
+
+async def change_password(
+    home: Home,
+    edges: Edges,
+    watch: Watch,
+    network: Network,
+    payer: Payer,
+    user: User,
+    secrets: Secrets,
+    new: str,
+) -> tuple[Secrets, Paid]:
+    """Writes the new vault beside the old one, sets the verifier on chain, then swaps the vaults."""
+    passwords.check_password(new, [user.username])
+    following = await asyncio.to_thread(with_new_password, secrets, new)
+    home.write(NEXT_VAULT, await asyncio.to_thread(seal_vault, following, new))
+    paid = await set_verifier(
+        edges, watch, network, payer, user, following, account_key(home, secrets)
+    )
+    home.replace(NEXT_VAULT, VAULT)
+    return following, paid
+
+
+def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Secrets:
+    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are kept."""
+    secrets = new_secrets(password, account_secret)
+    if user is not None:
+        try:
+            login_key = passwords.login_key(password, account_secret, user.kdf)
+        except BadRecord:
+            return secrets
+        known = replace(secrets, login_key=login_key, kdf=user.kdf)
+        if _holds(user, known):
+            return known
+    return secrets
+
+
+def _holds(user: User, secrets: Secrets) -> bool:
+    return hmac.compare_digest(verifier_for(secrets.login_key, secrets.kdf), user.verifier)
+
+
+def _number_of(user: User, signer: Address) -> int | None:
+    """Which active device of the user has this signer."""
+    return next((d.device for d in user.active_devices if d.current.signer == signer), None)
+
+
+def _parse(text: str) -> Address:
+    return Address(bytes.fromhex(text.removeprefix("0x")))
+
+

@@ -1,0 +1,121 @@
+"""The keys of an account's devices: listed, given anew, ended."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from chatchain.client.own import Own
+from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
+from chatchain.client.ports import Calls, Store
+from chatchain.client.views import KeyView
+from chatchain.client.watch import Watch
+from chatchain.crypto.device import DeviceSecrets
+from chatchain.errors import AlreadyDone, UnknownDevice
+from chatchain.identity.keys import sign_digest, to_checksum
+from chatchain.identity.record import decode_record
+from chatchain.identity.typed_data import revoke_device_digest, update_device_digest
+from chatchain.model import Call, Device, DeviceState, OwnKeys, User
+
+FINGERPRINT_HEX: Final = 32
+"""Hex digits shown of SHA-256 of a device's Ed25519 key: 128 bits, to compare two devices of one's own."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What this user may change about devices."""
+
+    own: Own
+    me: User
+    store: Store
+    watch: Watch
+    calls: Calls
+    payer: Payer
+    account_key: Callable[[], bytes]
+    now: Callable[[], float]
+
+    async def rotate(self) -> KeyView:
+        """Gives this device new keys. They are stored here before the chain hears of them."""
+        version = self.own.version + 1
+        kept = next((keys for keys in self.store.own_keys() if keys.version == version), None)
+        if kept is None:  # else an earlier rotation broke off before it was mined
+            kept = OwnKeys(version, DeviceSecrets.generate().encode())
+            self.store.put_own_keys(kept)
+        secrets = DeviceSecrets.decode(kept.secret)
+        device, signer = self.own.device, secrets.signer_address
+        record = secrets.record(
+            self.own.network, self.me.account, uid=self.me.uid, device=device, version=version
+        )
+
+        async def signed() -> Call:
+            deadline = int(self.now()) + SIGNATURE_LASTS_S
+            digest = update_device_digest(
+                self.own.network, self.me.uid, self.me.epoch, device, version, signer, record, deadline
+            )
+            by = self.own.secrets
+            return self.calls.update_device_for(
+                self.me.uid,
+                device,
+                version,
+                signer,
+                record,
+                deadline,
+                by.signer_address,
+                sign_digest(by.signer, digest),
+            )
+
+        paid = await self.payer.carry_out(
+            self.calls.update_device(device, version, signer, record), self.account_key, signed
+        )
+        found = await self.watch.until(
+            lambda: self._device(device, lambda listed: listed.current.version >= version), "The new key"
+        )
+        return key_view(found, here=True, paid=paid)
+
+    async def revoke(self, device: int) -> KeyView:
+        """Ends a device for ever."""
+        listed = next((entry for entry in self.me.devices if entry.device == device), None)
+        if listed is None:
+            raise UnknownDevice(f"{self.me.username} has no device {device}.", "`chatchain keys list` shows them.")
+        if listed.state is DeviceState.REVOKED:
+            raise AlreadyDone(f"Device {device} was revoked at block {listed.revoked_block}.")
+        key = self.account_key()
+
+        async def signed() -> Call:
+            deadline = int(self.now()) + SIGNATURE_LASTS_S
+            digest = revoke_device_digest(self.own.network, self.me.uid, self.me.epoch, device, deadline)
+            return self.calls.revoke_device_for(self.me.uid, device, deadline, sign_digest(key, digest))
+
+        paid = await self.payer.carry_out(self.calls.revoke_device(device), lambda: key, signed)
+        found = await self.watch.until(
+            lambda: self._device(device, lambda listed: listed.state is DeviceState.REVOKED), "The revocation"
+        )
+        return key_view(found, here=device == self.own.device, paid=paid)
+
+    async def _device(self, number: int, holds: Callable[[Device], bool]) -> Device | None:
+        user = await self.watch.user(self.me.uid)
+        devices = user.devices if user is not None else ()
+        return next((entry for entry in devices if entry.device == number and holds(entry)), None)
+
+
+def key_view(device: Device, *, here: bool, paid: Paid | None = None) -> KeyView:
+    """A device as people read it."""
+    current = device.current
+    revoked = device.state is DeviceState.REVOKED
+    fingerprint = hashlib.sha256(decode_record(current.record).ed25519).hexdigest()[:FINGERPRINT_HEX]
+    return KeyView(
+        device=device.device,
+        version=current.version,
+        state=device.state.name.lower(),
+        here=here,
+        signer=to_checksum(current.signer),
+        fingerprint=fingerprint,
+        block=device.revoked_block if revoked else current.block,
+        time=datetime.fromtimestamp(device.revoked_time if revoked else current.time, UTC).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        ),
+        tx=paid.tx if paid else None,
+    )

@@ -1,0 +1,99 @@
+"""A look at everything that must be right for messages to flow; each check says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Awaitable, Callable
+
+from chatchain.client.home import Home
+from chatchain.client.ports import Dialer, NetworkSettings
+from chatchain.client.views import Finding
+from chatchain.client.watch import Watch
+from chatchain.crypto.derive import require_post_quantum
+from chatchain.errors import ChatchainError
+from chatchain.identity.keys import to_checksum
+from chatchain.model import Policy
+
+CLOCK_SKEW_MS = 60_000
+
+
+def home_is_private(home: Home) -> Finding:
+    """Whether nobody else can read the home."""
+    if not home.path.exists():
+        return Finding("home", ok=True, detail=f"{home.path} does not exist yet.")
+    loose = [
+        path.name
+        for path in (home.path, *home.path.iterdir())
+        if stat.S_IMODE(path.stat().st_mode) & 0o077 or path.stat().st_uid != os.getuid()
+    ]
+    if loose:
+        return Finding(
+            "home",
+            ok=False,
+            detail=f"Others may read {', '.join(loose)} in {home.path}.",
+            hint=f"chmod -R go-rwx '{home.path}'",
+        )
+    return Finding("home", ok=True, detail=f"{home.path} is yours alone.")
+
+
+def post_quantum() -> Finding:
+    """Whether this machine's cryptography has what messages are sealed with."""
+    try:
+        require_post_quantum()
+    except ChatchainError as missing:
+        return Finding("cryptography", ok=False, detail=missing.message, hint=missing.hint)
+    return Finding("cryptography", ok=True, detail="ML-KEM-768 and X25519 are there.")
+
+
+async def attempt(check: str, question: Callable[[], Awaitable[str]], hint: str = "") -> Finding:
+    """Turns an answer or an error into a finding."""
+    try:
+        return Finding(check, ok=True, detail=await question(), hint=hint)
+    except ChatchainError as failed:
+        return Finding(check, ok=False, detail=failed.message, hint=failed.hint)
+
+
+async def chain(watch: Watch, settings: NetworkSettings) -> list[Finding]:
+    """Whether the endpoints serve the network that is meant."""
+
+    async def reachable() -> str:
+        network = await watch.network()
+        head = await watch.sync()
+        return f"Chain {network.chain_id} at block {head}, by way of {', '.join(settings.endpoints)}."
+
+    async def contracts() -> str:
+        network = await watch.network()
+        group = await watch.group()
+        policy = "only members message" if group.policy is Policy.VOTE else "anyone registered messages"
+        return f"Directory {to_checksum(network.directory)}; {len(group.members)} members; {policy}."
+
+    trusted = (
+        "One endpoint is trusted with what it says about keys; name a second with --rpc."
+        if len(settings.endpoints) == 1
+        else ""
+    )
+    return [await attempt("chain", reachable, trusted), await attempt("contracts", contracts)]
+
+
+async def relay(watch: Watch, dial: Dialer, now_ms: Callable[[], int]) -> Finding:
+    """Whether a relay answers with the right certificate, and whether the clocks agree."""
+    skew = 0
+
+    async def answers() -> str:
+        nonlocal skew
+        link = await dial(await watch.relays())
+        skew = now_ms() - link.challenge.time_ms
+        endpoint = link.relay.endpoint
+        await link.close()
+        return f"{endpoint} answers with the certificate that the chain names."
+
+    found = await attempt("relay", answers)
+    if found.ok and abs(skew) > CLOCK_SKEW_MS:
+        return Finding(
+            "relay",
+            ok=False,
+            detail=f"The relay's clock and this one differ by {abs(skew) // 1000} s.",
+            hint="Set this machine's clock.",
+        )
+    return found

@@ -1,0 +1,211 @@
+"""Membership as a member sees it: asking to join, proposing, voting, and reading how it stands.
+
+With ether the account sends the transaction itself; without, this device's signer signs the EIP-712 digest and the
+relay's sponsor pays. Whatever can be known from the fold is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from chatchain.client.own import Own
+from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
+from chatchain.client.ports import Calls
+from chatchain.client.views import MemberView, ProposalView
+from chatchain.client.watch import Watch
+from chatchain.errors import (
+    AlreadyDone,
+    AlreadyVoted,
+    NotAMember,
+    NotFoundError,
+    UnknownProposal,
+    VotingClosed,
+)
+from chatchain.identity.keys import sign_digest, to_checksum
+from chatchain.identity.typed_data import propose_digest, request_digest, vote_digest
+from chatchain.model import Address, Call, Group, Kind, Proposal, ProposalId, ProposalState, Uid, User
+
+NETWORK: Final = "network"
+"""The name of group 0."""
+
+KINDS: Final = {"admit": Kind.ADMIT, "expel": Kind.EXPEL}
+
+
+def group_number(name: str | None) -> int:
+    """The group that a name stands for; raises NotFoundError. Group 0 is the network itself."""
+    if name is None or name.removeprefix("#") in (NETWORK, "0"):
+        return 0
+    raise NotFoundError(f"There is no group {name}.", "Without a name the network's own group is meant.")
+
+
+async def members(watch: Watch, group: int) -> list[MemberView]:
+    """The members in the order in which they joined."""
+    found = await watch.group(group)
+    views = []
+    for member in sorted(found.members, key=lambda member: member.sequence):
+        user = await watch.user(member.uid)
+        views.append(
+            MemberView(
+                username=user.username if user else str(member.uid),
+                uid=member.uid,
+                account=to_checksum(user.account) if user else "",
+                sequence=member.sequence,
+                block=member.block,
+            )
+        )
+    return views
+
+
+async def proposal_view(
+    watch: Watch, proposal: Proposal, me: Uid | None, paid: Paid | None = None
+) -> ProposalView:
+    """A proposal as people read it."""
+    group = await watch.group(proposal.group)
+    return ProposalView(
+        id=proposal.id,
+        kind=proposal.kind.name.lower(),
+        subject=await _name(watch, proposal.subject),
+        yes=proposal.yes,
+        no=proposal.no,
+        electorate=proposal.electorate,
+        state=proposal.state.name.lower(),
+        group=group.name or NETWORK,
+        subject_uid=proposal.subject,
+        proposer=await _name(watch, proposal.proposer),
+        deadline=datetime.fromtimestamp(proposal.deadline, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        voted=me is not None and me in proposal.voters,
+        tx=paid.tx if paid else None,
+        block=paid.block if paid else None,
+        sponsored=paid.sponsored if paid else None,
+    )
+
+
+async def _name(watch: Watch, uid: Uid) -> str:
+    user = await watch.user(uid)
+    return user.username if user is not None else str(uid)
+
+
+@dataclass(frozen=True)
+class Governance:
+    """What this user may change about a group."""
+
+    own: Own
+    me: User
+    watch: Watch
+    calls: Calls
+    payer: Payer
+    account_key: Callable[[], bytes]
+    now: Callable[[], float]
+
+    async def request(self, group: int) -> ProposalView:
+        """Opens the proposal to admit this user; an open one is given instead of a second."""
+        if await self.watch.is_member(self.me.uid, group):
+            raise AlreadyDone("You are a member already.")
+        existing = await self._open(group, Kind.ADMIT, self.me.uid)
+        if existing is not None:
+            return await proposal_view(self.watch, existing, self.me.uid)
+
+        async def signed() -> Call:
+            deadline = self._deadline()
+            digest = request_digest(self.own.network, group, self.me.uid, self.me.epoch, deadline)
+            return self.calls.request_for(group, self._signer, deadline, self._sign(digest))
+
+        paid = await self.payer.carry_out(self.calls.request(group), self.account_key, signed)
+        return await self._opened(group, Kind.ADMIT, self.me.uid, paid)
+
+    async def propose(self, group: int, kind: Kind, subject: User) -> ProposalView:
+        """Opens a proposal about a user."""
+        found = await self._require_member(group)
+        inside = any(member.uid == subject.uid for member in found.members)
+        if kind is Kind.ADMIT and inside:
+            raise AlreadyDone(f"{subject.username} is a member already.")
+        if kind is Kind.EXPEL and not inside:
+            raise AlreadyDone(f"{subject.username} is not a member.")
+        if await self._open(group, kind, subject.uid) is not None:
+            raise AlreadyDone(
+                f"A proposal to {kind.name.lower()} {subject.username} is open already.",
+                "`chatchain proposals` shows it; vote on that one.",
+            )
+
+        async def signed() -> Call:
+            deadline = self._deadline()
+            digest = propose_digest(
+                self.own.network, group, kind, subject.uid, b"", self.me.uid, self.me.epoch, deadline
+            )
+            return self.calls.propose_for(
+                group, kind, subject.uid, b"", self._signer, deadline, self._sign(digest)
+            )
+
+        paid = await self.payer.carry_out(
+            self.calls.propose(group, kind, subject.uid, b""), self.account_key, signed
+        )
+        return await self._opened(group, kind, subject.uid, paid)
+
+    async def vote(self, number: int, support: bool) -> ProposalView:
+        """Casts this user's vote."""
+        id = ProposalId(number)
+        proposal = await self.watch.proposal(id)
+        if proposal is None:
+            raise UnknownProposal(f"There is no proposal {number}.", "`chatchain proposals` lists them.")
+        if proposal.state is not ProposalState.OPEN:
+            raise VotingClosed(f"Proposal {number} is {proposal.state.name.lower()}; it takes no more votes.")
+        group = await self._require_member(proposal.group)
+        if self.me.uid in proposal.voters:
+            raise AlreadyVoted(f"You have voted on proposal {number} already; a vote counts once.")
+        seat = next(member for member in group.members if member.uid == self.me.uid)
+        if seat.block > proposal.block:
+            raise NotAMember(
+                f"You joined after proposal {number} was opened; its electorate is the members of that moment."
+            )
+
+        async def signed() -> Call:
+            digest = vote_digest(self.own.network, number, self.me.uid, self.me.epoch, support)
+            return self.calls.vote_by_sig(id, support, self._signer, self._sign(digest))
+
+        paid = await self.payer.carry_out(self.calls.vote(id, support), self.account_key, signed)
+
+        async def counted() -> Proposal | None:
+            found = await self.watch.proposal(id)
+            return found if found is not None and self.me.uid in found.voters else None
+
+        found = await self.watch.until(counted, "The vote")
+        return await proposal_view(self.watch, found, self.me.uid, paid)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    @property
+    def _signer(self) -> Address:
+        return self.own.secrets.signer_address
+
+    def _sign(self, digest: bytes) -> bytes:
+        return sign_digest(self.own.secrets.signer, digest)
+
+    def _deadline(self) -> int:
+        return int(self.now()) + SIGNATURE_LASTS_S
+
+    async def _require_member(self, group: int) -> Group:
+        found = await self.watch.group(group)
+        if not any(member.uid == self.me.uid for member in found.members):
+            raise NotAMember("Only admitted members propose and vote.")
+        return found
+
+    async def _open(self, group: int, kind: Kind, subject: Uid) -> Proposal | None:
+        for proposal in reversed(await self.watch.proposals(group)):
+            if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
+                return proposal
+        return None
+
+    async def _opened(self, group: int, kind: Kind, subject: Uid, paid: Paid) -> ProposalView:
+        async def listed() -> Proposal | None:
+            for proposal in reversed(await self.watch.proposals(group)):
+                if (proposal.kind, proposal.subject) == (kind, subject) and proposal.block >= paid.block:
+                    return proposal
+            return await self._open(group, kind, subject)
+
+        found = await self.watch.until(listed, "The proposal")
+        return await proposal_view(self.watch, found, self.me.uid, paid)
+
+

@@ -1,0 +1,214 @@
+"""A home: the folder of one user of one network, and what of it is not in the database.
+
+    network.json   which deployment this home belongs to, and the endpoints that it asks
+    account.json   whose home it is: public facts, readable without the password
+    vault          the secrets that the password opens (crypto.vault); vault.new while a password change is under way
+    account.key    the account's key under the vault's keystore key
+    messages.db    the SQLCipher database
+    lock           held by the process that works here
+
+The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The lock is
+the operating system's, so a process that died holds nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from chatchain.client.ports import NetworkSettings
+from chatchain.errors import BadConfig, HomeBusy, NoAccount, StoreUnavailable
+from chatchain.model import Address
+
+MAX_FILE = 64 * 1024
+"""No file that is read whole here is anywhere near as long."""
+
+
+class OwnAccount(msgspec.Struct, frozen=True):
+    """Whose home this is. `uid` and `device` are 0 until the chain has given them (a registration under way)."""
+
+    username: str
+    account: str
+    chain_id: int
+    directory: str
+    uid: int = 0
+    device: int = 0
+
+
+class _NetworkFile(msgspec.Struct, frozen=True):
+    rpc: tuple[str, ...]
+    directory: str
+    chain_id: int = 0
+
+
+class Home:
+    """One user's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_file: int | None = None
+
+    # --- the lock ----------------------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Takes the home for this process; raises HomeBusy, naming the other process. May be called again."""
+        if self._lock_file is not None:
+            return
+        self.make()
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as held:
+            other = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            who = f"process {other}" if other.isdigit() else "another process"
+            raise HomeBusy(
+                f"This home is in use by {who}.", "Let it finish or end it, then try again; nothing was changed."
+            ) from held
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock_file = descriptor
+
+    def release(self) -> None:
+        """Gives the home back; may be called twice."""
+        if self._lock_file is not None:
+            with suppress(OSError):
+                os.ftruncate(self._lock_file, 0)
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has the home."""
+        return self._lock_file is not None
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Makes the folder, for its owner alone."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as failure:
+            raise StoreUnavailable(f"The home {self.path} cannot be made: {failure.strerror}.") from failure
+
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes, or None."""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(MAX_FILE)
+        except FileNotFoundError:
+            return None
+        except OSError as failure:
+            raise StoreUnavailable(f"{self.path / name} cannot be read: {failure.strerror}.") from failure
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replaces a file whole, or leaves it as it was."""
+        self.make()
+        write_private(self.path / name, data)
+
+    def replace(self, source: str, target: str) -> None:
+        """Renames a file over another."""
+        os.replace(self.path / source, self.path / target)
+        _sync_folder(self.path)
+
+    def remove(self, name: str) -> None:
+        """Deletes a file if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+        _sync_folder(self.path)
+
+    @property
+    def database(self) -> Path:
+        """Where the database is."""
+        return self.path / "messages.db"
+
+    # --- what the files say ------------------------------------------------------------------------------
+
+    def network(self) -> NetworkSettings | None:
+        """What `join` or the registration stored."""
+        data = self.read("network.json")
+        if data is None:
+            return None
+        try:
+            file = msgspec.json.decode(data, type=_NetworkFile)
+            return NetworkSettings(file.rpc, _address(file.directory), file.chain_id)
+        except (msgspec.DecodeError, ValueError) as failure:
+            raise BadConfig(
+                f"{self.path / 'network.json'} is damaged.", "Run `chatchain join LINK` again."
+            ) from failure
+
+    def put_network(self, settings: NetworkSettings) -> None:
+        """Stores the network."""
+        file = _NetworkFile(settings.endpoints, "0x" + settings.directory.hex(), settings.chain_id)
+        self.write("network.json", msgspec.json.format(msgspec.json.encode(file)))
+
+    def account(self) -> OwnAccount | None:
+        """Whose home this is, if anybody's."""
+        data = self.read("account.json")
+        if data is None:
+            return None
+        try:
+            return msgspec.json.decode(data, type=OwnAccount)
+        except msgspec.DecodeError as failure:
+            raise BadConfig(f"{self.path / 'account.json'} is damaged.") from failure
+
+    def put_account(self, account: OwnAccount) -> None:
+        """Stores whose home this is."""
+        self.write("account.json", msgspec.json.format(msgspec.json.encode(account)))
+
+    def require_account(self) -> OwnAccount:
+        """Whose home this is; raises NoAccount, also while a registration is unfinished."""
+        account = self.account()
+        if account is None:
+            raise NoAccount(f"There is no account in {self.path} yet.")
+        if not account.uid:
+            raise NoAccount(
+                f"The registration of {account.username} in {self.path} is not finished.",
+                f"Go on with `chatchain register {account.username}`.",
+            )
+        return account
+
+
+def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Writes a file of mode 0600 that is there whole after a crash, or not at all.
+
+    Without `replace`, FileExistsError says that something is there already.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(beside, path)
+        else:
+            os.link(beside, path)
+    except OSError as failure:
+        if isinstance(failure, FileExistsError):
+            raise
+        raise StoreUnavailable(f"{path} cannot be written: {failure.strerror}.") from failure
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _address(text: str) -> Address:
+    raw = bytes.fromhex(text.removeprefix("0x"))
+    if len(raw) != 20:
+        raise ValueError("an address has 20 bytes")
+    return Address(raw)

@@ -1,0 +1,182 @@
+"""The inbox: from a delivery to a stored message, and only then an acknowledgement.
+
+A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is stored in
+one transaction together with the receipt that is owed for it; a (sender, id) that is there already changes nothing. What
+does not hold becomes a notice that says what happened: it is stored and acknowledged too, or it would come back for
+ever. The notice's own id is a digest of the delivery, so a forgery cannot take the place of the real message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chatchain.client.contacts import People
+from chatchain.client.own import Own
+from chatchain.client.ports import Store
+from chatchain.client.watch import Watch
+from chatchain.crypto.content import Receipt, ReceiptKind, Text, Unsupported
+from chatchain.crypto.sealed import Opened, open_
+from chatchain.errors import ChatchainError, ForgedMessage, VerificationError
+from chatchain.identity.record import signing_key_for
+from chatchain.model import (
+    Arrival,
+    Delivery,
+    Direction,
+    MessageId,
+    MessageState,
+    Policy,
+    StoredMessage,
+    Uid,
+    User,
+)
+
+TEXT: Final = "text"
+NOTICE: Final = "notice"
+
+FRESH_S: Final = 5.0
+"""How old the fold may be when messages are judged by it; a key or member that it does not know is looked for at once."""
+
+_STATES: Final = {
+    ReceiptKind.DELIVERED: MessageState.DELIVERED,
+    ReceiptKind.READ: MessageState.READ,
+}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a batch of deliveries came to: the messages that are new here, and what may be acknowledged."""
+
+    fresh: list[StoredMessage]
+    sequences: tuple[int, ...]
+
+
+class Inbox:
+    """Takes deliveries in."""
+
+    def __init__(
+        self, own: Own, store: Store, watch: Watch, people: People, now_ms: Callable[[], int]
+    ) -> None:
+        self._own = own
+        self._store = store
+        self._watch = watch
+        self._people = people
+        self._now_ms = now_ms
+
+    async def take(self, deliveries: Sequence[Delivery]) -> Taken:
+        """Opens, checks and stores deliveries; afterwards they may be acknowledged."""
+        fresh_fold = await self._watch.sync_if_older(FRESH_S)
+        judged = [await self._judged(delivery) for delivery in deliveries]
+        if not fresh_fold and any(isinstance(outcome, ForgedMessage) for outcome in judged):
+            # The key, device or seat may be newer than our fold: no message is called forged by an old one.
+            await self._watch.sync()
+            judged = [await self._judged(delivery) for delivery in deliveries]
+        arrivals = [
+            outcome if isinstance(outcome, Arrival) else self._notice(delivery, outcome)
+            for delivery, outcome in zip(deliveries, judged, strict=True)
+        ]
+        fresh = self._store.take_in(arrivals)
+        for uid in {message.peer for message in fresh if message.kind == TEXT}:
+            self._people.remember(await self._people.require(uid))
+        return Taken(fresh, tuple(delivery.sequence for delivery in deliveries))
+
+    async def _members(self) -> frozenset[Uid] | None:
+        """Who may message, or None where everybody registered may."""
+        group = await self._watch.group()
+        return frozenset(member.uid for member in group.members) if group.policy is Policy.VOTE else None
+
+    async def _judged(self, delivery: Delivery) -> Arrival | VerificationError:
+        sender = await self._watch.user(Uid(delivery.sender))
+        members = await self._members()
+        try:
+            return self._arrival(delivery, sender, members)
+        except VerificationError as flaw:
+            return flaw
+
+    def _arrival(self, delivery: Delivery, sender: User | None, members: frozenset[Uid] | None) -> Arrival:
+        if sender is None:
+            raise ForgedMessage(
+                f"A message claims to come from user {delivery.sender}, whom the chain does not list."
+            )
+        if delivery.recipient != self._own.uid and delivery.sender != self._own.uid:
+            raise ForgedMessage(f"A message of {sender.username} for somebody else was delivered here.")
+        if members is not None and sender.uid not in members:
+            raise ForgedMessage(f"A message comes from {sender.username}, who is not a member of this network.")
+        opened = self._open(delivery, sender)
+        match opened.content:
+            case Text(text):
+                return self._text(delivery, sender, opened, text)
+            case Receipt(kind, ids):
+                states = tuple((id, _STATES[kind]) for id in ids)
+                return Arrival(sender.uid, delivery.id, states=states)
+            case Unsupported():
+                raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
+
+    def _open(self, delivery: Delivery, sender: User) -> Opened:
+        def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:
+            assert uid == sender.uid
+            return signing_key_for(
+                self._own.network, sender, device, version, time_ms, delivery.received_ms
+            )
+
+        return open_(
+            self._own.network,
+            delivery,
+            uid=self._own.uid,
+            device=self._own.device,
+            keys=self._own.readers,
+            resolve=resolve,
+        )
+
+    def _text(self, delivery: Delivery, sender: User, opened: Opened, text: str) -> Arrival:
+        mine = sender.uid == self._own.uid  # written on another device of ours
+        message = StoredMessage(
+            id=delivery.id,
+            sender=sender.uid,
+            device=delivery.sender_device,
+            peer=Uid(delivery.recipient) if mine else sender.uid,
+            direction=Direction.OUT if mine else Direction.IN,
+            kind=TEXT,
+            text=text,
+            time_ms=opened.time_ms,
+            state=MessageState.SENT if mine else None,
+        )
+        return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
+
+    def _notice(self, delivery: Delivery, flaw: ChatchainError) -> Arrival:
+        id = notice_id(delivery)
+        peer = Uid(delivery.sender)
+        message = StoredMessage(
+            id=id,
+            sender=peer,
+            device=delivery.sender_device,
+            peer=peer,
+            direction=Direction.IN,
+            kind=NOTICE,
+            text=flaw.message,
+            time_ms=min(delivery.received_ms, self._now_ms()),
+            code=flaw.code,
+        )
+        return Arrival(peer, id, message=message)
+
+
+class _TooNew(VerificationError):
+    """A message of a kind that this program does not know."""
+
+    code = "unsupported"
+
+
+def notice_id(delivery: Delivery) -> MessageId:
+    """The id of the notice about a delivery: the same for the same bytes, however often they come."""
+    digest = hashlib.sha256(b"chatchain/1 notice")
+    for part in (
+        delivery.id,
+        delivery.sender.to_bytes(8, "big"),
+        delivery.sender_device.to_bytes(8, "big"),
+        hashlib.sha256(delivery.header).digest(),
+        hashlib.sha256(delivery.body).digest(),
+    ):
+        digest.update(part)
+    return MessageId(digest.digest()[:16])

@@ -1,0 +1,484 @@
+"""The outbox: what was written is stored before it leaves, and stays until the relay's tick.
+
+The database is the queue. A message and its envelope enter it in one transaction; after a crash the very same
+ciphertext is submitted again, and the relay and every recipient recognise it by its id. One pump a session submits in
+order, with a window of envelopes under way, and settles whatever verdicts have come in one transaction. An answer
+that asks for a repeat (device lists out of date, a limit) stops the filling of the window until everything under way has
+its verdict, so that no message overtakes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from chatchain.client.contacts import People
+from chatchain.client.own import Own, own_device
+from chatchain.client.ports import Store
+from chatchain.client.session import Session, Verdict, failure
+from chatchain.client.watch import Watch
+from chatchain.crypto import content as contents
+from chatchain.crypto.bundle import check_bundle
+from chatchain.crypto.content import Content, ReceiptKind, Unsupported
+from chatchain.crypto.sealed import Target, seal
+from chatchain.errors import (
+    BadRecord,
+    ChatchainError,
+    KeyChanged,
+    NetworkError,
+    NotAMember,
+    NoTick,
+    RefusedError,
+    UnknownUser,
+    VerificationError,
+)
+from chatchain.identity.record import device_record
+from chatchain.model import (
+    Device,
+    Direction,
+    Envelope,
+    MessageState,
+    Outgoing,
+    Policy,
+    StoredMessage,
+    Suite,
+    Uid,
+    User,
+)
+from chatchain.wire.messages import Refused, StaleDevices, Tick
+
+WINDOW: Final = 256
+"""Envelopes under way at once: enough to keep a relay's group commit busy over a long line."""
+
+REPEATS: Final = 8
+"""How often one session repeats an envelope that the relay finds out of date or too early."""
+
+LONGEST_PAUSE_S: Final = 30.0
+"""A relay that asks for a longer pause than this gets the message in another session."""
+
+TEXT: Final = "text"
+RECEIPT: Final = "receipt"
+
+_RECEIPTS: Final = {MessageState.DELIVERED: ReceiptKind.DELIVERED, MessageState.READ: ReceiptKind.READ}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went with one message: SENT, DROPPED with the relay's reason, or QUEUED with what is in the way."""
+
+    state: MessageState
+    error: ChatchainError | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """To whom an envelope for one recipient is sealed, and which view of the chain that rests on."""
+
+    recipient_version: int
+    sender_version: int
+    targets: tuple[Target, ...]
+    own_targets: tuple[Target, ...]
+
+
+class Outbox:
+    """What waits to be sent, and the pump that sends it."""
+
+    def __init__(
+        self, own: Own, store: Store, watch: Watch, people: People, now_ms: Callable[[], int]
+    ) -> None:
+        self._own = own
+        self._store = store
+        self._watch = watch
+        self._people = people
+        self._now_ms = now_ms
+        self._plans: dict[Uid, Plan] = {}
+        self._outcomes: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._wake = asyncio.Event()
+        self.progress = 0.0
+        """Loop time of the last verdict."""
+        self.pump: Pump | None = None
+
+    # --- putting in ------------------------------------------------------------------------------------------
+
+    async def check(self, peer: User) -> None:
+        """Raises what would keep a message to this peer from being sent: KeyChanged, NotAMember, FoldMismatch."""
+        await self._people.vet(peer)
+        group = await self._watch.group()
+        if group.policy is Policy.VOTE:
+            members = {member.uid for member in group.members}
+            if self._own.uid not in members:
+                raise NotAMember("Only admitted members may send messages in this network.")
+            if peer.uid not in members:
+                raise NotAMember(
+                    f"{peer.username} is not a member of this network (yet).", "`proposals` shows open requests."
+                )
+
+    async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
+        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has left yet."""
+        now = self._now_ms()
+        messages = [self._message(peer, text, now) for text in texts]
+        outgoing = [
+            Outgoing(message.id, peer.uid, TEXT, contents.encode(contents.Text(message.text)), now)
+            for message in messages
+        ]
+        try:
+            plan = await self._plan(peer.uid, session)
+        except (NetworkError, _NoKeys):
+            pass  # kept unsealed: the pump seals it once it has a session
+        else:
+            outgoing = [self._sealed(item, plan) for item in outgoing]
+        self._store.queue(messages, outgoing)
+        for message in messages:
+            self._outcomes[message.id] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        return messages
+
+    def _message(self, peer: User, text: str, now: int) -> StoredMessage:
+        return StoredMessage(
+            id=os.urandom(16),
+            sender=self._own.uid,
+            device=self._own.device,
+            peer=peer.uid,
+            direction=Direction.OUT,
+            kind=TEXT,
+            text=text,
+            time_ms=now,
+            state=MessageState.QUEUED,
+        )
+
+    def outcome(self, id: bytes) -> asyncio.Future[Outcome]:
+        """What will have become of a message added by this process."""
+        return self._outcomes[id]
+
+    def forget(self, id: bytes) -> None:
+        """Stops waiting for a message."""
+        self._outcomes.pop(id, None)
+
+    def queue_receipts(self) -> int:
+        """Turns the receipts that are owed into things to send, one a peer and kind; gives their number."""
+        due = self._store.receipts_due()
+        for (peer, state), ids in due.items():
+            content = contents.receipt(_RECEIPTS[state], tuple(ids[: contents.MAX_RECEIPT_IDS]))
+            item = Outgoing(os.urandom(16), peer, RECEIPT, contents.encode(content), self._now_ms())
+            self._store.queue_receipts(peer, item, content.ids)
+        if due:
+            self._wake.set()
+        return len(due)
+
+    # --- sealing ---------------------------------------------------------------------------------------------
+
+    def stale(self, uid: Uid | None = None) -> None:
+        """Forgets for whom envelopes are sealed (to one user, or to all)."""
+        if uid is None or uid == self._own.uid:
+            self._plans.clear()
+        else:
+            self._plans.pop(uid, None)
+
+    async def _plan(self, recipient: Uid, session: Session | None) -> Plan:
+        """Which devices an envelope to this recipient goes to; asks the relay for keys that are not at hand."""
+        plan = self._plans.get(recipient)
+        if plan is None:
+            peer = await self._people.require(recipient)
+            me = await self._people.require(self._own.uid)
+            await self._people.vet(peer)
+            await self._people.vet(me, own=True)
+            own_device(me, self._own.device)
+            others = tuple(device for device in me.active_devices if device.device != self._own.device)
+            if not peer.active_devices:
+                raise _NoKeys(f"{peer.username} has no active device that could read a message.")
+            targets = await self._targets(peer, peer.active_devices, session)
+            if not targets:
+                raise _NoKeys(
+                    f"{peer.username} has not logged in yet, so there are no keys to encrypt to.",
+                    "The message is kept; a later command sends it.",
+                )
+            plan = Plan(
+                peer.device_list_version,
+                me.device_list_version,
+                targets,
+                await self._targets(me, others, session),
+            )
+            self._plans[recipient] = plan
+        return plan
+
+    async def _targets(
+        self, user: User, devices: Sequence[Device], session: Session | None
+    ) -> tuple[Target, ...]:
+        """The devices with their KEM keys, each checked against the chain; a device that published none is left out."""
+        found = self._checked(user, devices)
+        if len(found) < len(devices) and session is not None:
+            fetched = await session.fetch((user.uid,))
+            self._store.put_bundles(bundle for bundle in fetched if bundle.uid == user.uid)
+            found = self._checked(user, devices)
+        return tuple(found)
+
+    def _checked(self, user: User, devices: Sequence[Device]) -> list[Target]:
+        bundles = {bundle.device: bundle for bundle in self._store.bundles(user.uid)}
+        targets: list[Target] = []
+        for device in devices:
+            bundle = bundles.get(device.device)
+            if bundle is None:
+                continue
+            try:
+                record = device_record(self._own.network, user, device)
+                key = check_bundle(self._own.network, bundle, record, user.uid, self._now_ms() // 1000)
+            except BadRecord:
+                continue  # out of date, or the relay's invention: as good as absent
+            targets.append(Target(user.uid, device.device, key))
+        return targets
+
+    def _sealed(self, item: Outgoing, plan: Plan) -> Outgoing:
+        content = contents.decode(item.content)
+        assert not isinstance(content, Unsupported)
+        return msgspec.structs.replace(
+            item, envelope=self._envelope(item, content, plan), version=self._own.version
+        )
+
+    def _envelope(self, item: Outgoing, content: Content, plan: Plan) -> Envelope:
+        # A receipt tells the other side; one's own other devices need not know who told whom.
+        targets = plan.targets + (plan.own_targets if item.kind == TEXT else ())
+        body, copies = seal(
+            self._own.network,
+            content,
+            secrets=self._own.secrets,
+            sender=self._own.uid,
+            device=self._own.device,
+            version=self._own.version,
+            recipient=item.recipient,
+            message_id=item.id,
+            time_ms=item.time_ms,
+            targets=targets,
+        )
+        return Envelope(
+            id=item.id,
+            suite=Suite.SEALED,
+            recipient=item.recipient,
+            recipient_version=plan.recipient_version,
+            sender_version=plan.sender_version,
+            body=body,
+            copies=copies,
+        )
+
+    async def seal_again(self, items: Sequence[Outgoing], session: Session) -> list[Outgoing]:
+        """Seals things for the devices that the chain lists now and stores that before they leave.
+
+        What cannot be sealed now gets its outcome and is left out; it stays queued.
+        """
+        sealed: list[Outgoing] = []
+        for item in items:
+            try:
+                sealed.append(self._sealed(item, await self._plan(item.recipient, session)))
+            except (_NoKeys, KeyChanged, UnknownUser, VerificationError, NotAMember) as obstacle:
+                self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
+        if sealed:
+            self._store.reseal(sealed)
+        return sealed
+
+    # --- verdicts --------------------------------------------------------------------------------------------
+
+    def conclude(self, item: Outgoing, outcome: Outcome) -> None:
+        """Tells whoever waits for a message."""
+        waiting = self._outcomes.get(item.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(outcome)
+
+    def settle(self, verdicts: Sequence[tuple[Outgoing, Outcome]]) -> None:
+        """Stores final verdicts in few transactions, then tells."""
+        sent = [item.id for item, outcome in verdicts if outcome.state is MessageState.SENT]
+        if sent:
+            self._store.settle(sent, MessageState.SENT)
+        for item, outcome in verdicts:
+            if outcome.state is MessageState.DROPPED:
+                self._store.settle([item.id], MessageState.DROPPED, outcome.error.code if outcome.error else "")
+        for item, outcome in verdicts:
+            self.conclude(item, outcome)
+
+    async def refresh(self, stale: Sequence[StaleDevices]) -> None:
+        """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay."""
+        await self._watch.sync()
+        for hint in stale:
+            self.stale(Uid(hint.uid))
+
+    # --- the pump --------------------------------------------------------------------------------------------
+
+    def start(self, session: Session) -> None:
+        """Starts to send what waits, in order, over this session."""
+        self.pump = Pump(self, self._own, self._store, session, self._wake)
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stops the pump; what is under way stays queued."""
+        if self.pump is not None:
+            await self.pump.stop()
+            self.pump = None
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until nothing can be sent any more or the time is over."""
+        if self.pump is None:
+            return self._store.count_queued() == 0
+        return await self.pump.drained(timeout)
+
+
+class Pump:
+    """Sends the outbox over one session."""
+
+    def __init__(
+        self, outbox: Outbox, own: Own, store: Store, session: Session, wake: asyncio.Event
+    ) -> None:
+        self._outbox = outbox
+        self._own = own
+        self._store = store
+        self._session = session
+        self._wake = wake
+        self._row = 0  # everything up to here was taken up in this session
+        self._flights: OrderedDict[bytes, Outgoing] = OrderedDict()
+        self._landed: list[tuple[Outgoing, Verdict]] = []
+        self._again: list[Outgoing] = []
+        self._hints: list[StaleDevices] = []
+        self._repeats: dict[bytes, int] = {}
+        self._pause_s = 0.0
+        self._idle = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+        self.error: ChatchainError | None = None
+        """Why the pump ended, once it has."""
+
+    async def stop(self) -> None:
+        """Ends the pump."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until the pump has nothing to do."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return self.error is None
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                self._settle_landed()
+                if self._again:
+                    if not self._flights:
+                        await self._repeat()
+                        continue
+                elif await self._fill():
+                    continue
+                if not self._flights and not self._again:
+                    self._idle.set()
+                await self._wake.wait()
+                self._idle.clear()
+        except ChatchainError as failed:
+            self.error = failed
+            self._idle.set()
+
+    async def _fill(self) -> bool:
+        """Submits the next of what waits; says whether there was something."""
+        room = WINDOW - len(self._flights)
+        batch = self._store.pending(after=self._row, limit=room) if room > 0 else []
+        if not batch:
+            return False
+        self._row = batch[-1].row
+        for item in await self._ready(batch):
+            await self._submit(item)
+        return True
+
+    async def _ready(self, batch: Sequence[Outgoing]) -> list[Outgoing]:
+        """The batch with everything sealed by the keys in force, in order."""
+        unready = [item for item in batch if item.envelope is None or item.version != self._own.version]
+        fresh = {item.id: item for item in await self._outbox.seal_again(unready, self._session)} if unready else {}
+        left_out = {item.id for item in unready} - fresh.keys()
+        return [fresh.get(item.id, item) for item in batch if item.id not in left_out]
+
+    async def _submit(self, item: Outgoing) -> None:
+        assert item.envelope is not None
+        self._flights[item.id] = item
+        verdict = asyncio.ensure_future(await self._session.submit(item.envelope))
+        verdict.add_done_callback(partial(self._land, item))
+
+    def _land(self, item: Outgoing, verdict: asyncio.Future[Verdict]) -> None:
+        if verdict.cancelled():
+            return
+        broken = verdict.exception()
+        if broken is None:
+            self._landed.append((item, verdict.result()))
+        elif isinstance(broken, ChatchainError):
+            self.error = broken
+            self._task.cancel()
+            self._idle.set()
+        self._wake.set()
+
+    def _settle_landed(self) -> None:
+        if not self._landed:
+            return
+        landed, self._landed = self._landed, []
+        self._outbox.progress = asyncio.get_running_loop().time()
+        final: list[tuple[Outgoing, Outcome]] = []
+        for item, verdict in landed:
+            self._flights.pop(item.id, None)
+            match verdict:
+                case Tick():
+                    final.append((item, Outcome(MessageState.SENT)))
+                case StaleDevices():
+                    self._repeat_or_give_up(item, _stale_error())
+                    self._hints.append(verdict)
+                case Refused(_, code, sentence, retry) if retry > 0:
+                    self._pause_s = max(self._pause_s, retry / 1000)
+                    self._repeat_or_give_up(item, failure(code, sentence, retry))
+                case Refused(_, code, sentence):
+                    final.append((item, Outcome(MessageState.DROPPED, _refusal(code, sentence))))
+        self._outbox.settle(final)
+
+    def _repeat_or_give_up(self, item: Outgoing, why: ChatchainError) -> None:
+        count = self._repeats.get(item.id, 0) + 1
+        self._repeats[item.id] = count
+        if count > REPEATS or self._pause_s > LONGEST_PAUSE_S:
+            self._outbox.conclude(item, Outcome(MessageState.QUEUED, why))
+        else:
+            self._again.append(item)
+
+    async def _repeat(self) -> None:
+        """Submits again, in order, what the relay sent back, sealed anew where the device lists moved."""
+        again, self._again = sorted(self._again, key=lambda item: item.row), []
+        hints, self._hints = self._hints, []
+        pause, self._pause_s = self._pause_s, 0.0
+        if pause:
+            await asyncio.sleep(min(pause, LONGEST_PAUSE_S))
+        if hints:
+            # The relay may have seen a block before our endpoint did.
+            await asyncio.sleep(0.1 * (max(self._repeats.get(item.id, 1) for item in again) - 1) if again else 0)
+            await self._outbox.refresh(hints)
+            again = await self._outbox.seal_again(again, self._session)
+        for item in again:
+            await self._submit(item)
+
+
+class _NoKeys(RefusedError):
+    """There is nothing to encrypt to yet."""
+
+    code = "no_tick"
+    exit_code = NoTick.exit_code
+
+
+def _stale_error() -> ChatchainError:
+    return NoTick(
+        "The relay knows of a newer device than the chain shows here.",
+        "The message is kept. Check the RPC endpoint (`doctor`), then try again.",
+    )
+
+
+def _refusal(code: str, sentence: str) -> ChatchainError:
+    error = failure(code, sentence)
+    return error if isinstance(error, RefusedError) else RefusedError(error.message, error.hint)
+
+

@@ -1,0 +1,315 @@
+"""A session with a relay: one link whose incoming messages are sorted to those who wait for them.
+
+Answers find their question by `ref` or by message id, deliveries go into a bounded queue, and when the link ends
+everybody who waits learns why. What the messages mean is other machines' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from chatchain import errors
+from chatchain.client.ports import Link
+from chatchain.errors import (
+    ChatchainError,
+    LimitReached,
+    NetworkError,
+    ProtocolViolation,
+    RelayFailure,
+    WrongChain,
+)
+from chatchain.identity.login import login_proof
+from chatchain.model import Delivery, Envelope, KeyBundle, MessageId, Network
+from chatchain.wire.messages import (
+    Acknowledge,
+    ClientMessage,
+    Deliver,
+    Done,
+    Failed,
+    FetchKeys,
+    Goodbye,
+    Keys,
+    Login,
+    PublishKeys,
+    Receive,
+    Refused,
+    RelayMessage,
+    Sponsor,
+    Sponsored,
+    StaleDevices,
+    Submit,
+    Tick,
+    Welcome,
+)
+
+MAX_DELIVERIES: Final = 512
+"""Deliveries that wait here to be stored; when they are more, the link is not read."""
+
+ANSWER_S: Final = 20.0
+"""How long a relay may think about a request before it counts as gone."""
+
+Verdict = Tick | Refused | StaleDevices
+"""What a relay says about a submitted envelope."""
+
+_Answer = Done | Keys | Sponsored
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """What this device logs in with."""
+
+    uid: int
+    device: int
+    epoch: int
+    kdf: bytes
+    login_key: bytes
+    signer: bytes
+
+
+def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _classes(child)
+    return found
+
+
+def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
+    """The error that a relay's code and sentence stand for; a code that this program does not know is RelayFailure.
+
+    The sentence is the relay's word and is shown as such; only its printable characters are kept.
+    """
+    sentence = "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
+    kind = _classes(errors.ChatchainError).get(code, RelayFailure)
+    if issubclass(kind, LimitReached | RelayFailure):
+        return kind(sentence, retry_after_ms=retry_after_ms)
+    return kind(sentence)
+
+
+class Session:
+    """A link at work. `start` reads it until it ends; afterwards every call raises why it ended."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.waiting = 0
+        """How many deliveries the relay held for this device at login."""
+        self.ended = asyncio.Event()
+        self._ended: ChatchainError | None = None
+        self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        self._answers: dict[int, asyncio.Future[_Answer]] = {}
+        self._verdicts: dict[MessageId, asyncio.Future[Verdict]] = {}
+        self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue(MAX_DELIVERIES)
+        self._receiving = False
+        self._refs = 0
+        self._writing = asyncio.Lock()
+        self._reader = asyncio.create_task(self._read())
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the link still stands."""
+        return self._ended is None
+
+    async def close(self) -> None:
+        """Ends the link; never raises."""
+        self._end(NetworkError("The session was closed."))
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self.link.close()
+
+    async def login(self, network: Network, who: Credentials) -> None:
+        """Proves password and device; raises LoginRefused and other errors that the relay gives as its reason."""
+        challenge = self.link.challenge
+        if (challenge.chain_id, challenge.directory) != (network.chain_id, network.directory):
+            raise WrongChain("The relay serves another network than the chain that named it.")
+        proof = login_proof(
+            network,
+            spki=self.link.spki,
+            nonce=challenge.nonce,
+            uid=who.uid,
+            device=who.device,
+            epoch=who.epoch,
+            login_key=who.login_key,
+            signer=who.signer,
+        )
+        await self._send(
+            Login(who.uid, who.device, who.epoch, who.kdf, proof.login_signature, proof.device_signature)
+        )
+        welcome = await self._within(asyncio.shield(self._welcome))
+        if welcome.uid != who.uid:
+            raise ProtocolViolation("The relay welcomed somebody else.")
+        self.waiting = welcome.waiting
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    async def publish(self, bundle: KeyBundle) -> None:
+        """Gives the relay this device's key bundle."""
+        await self._ask(lambda ref: PublishKeys(ref, bundle), Done)
+
+    async def fetch(self, uids: tuple[int, ...]) -> tuple[KeyBundle, ...]:
+        """The key bundles of these users' devices: the relay's word, to be checked."""
+        return (await self._ask(lambda ref: FetchKeys(ref, uids), Keys)).bundles
+
+    async def sponsor(self, contract: str, data: bytes) -> bytes:
+        """Has the relay pay for a signed call; gives the transaction's hash."""
+        return (await self._ask(lambda ref: Sponsor(ref, contract, data), Sponsored)).tx_hash
+
+    async def submit(self, envelope: Envelope) -> Awaitable[Verdict]:
+        """Writes an envelope and gives what will become the relay's verdict; submitting again replaces the waiting."""
+        self._check()
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        verdict.add_done_callback(_retrieved)
+        self._verdicts[MessageId(envelope.id)] = verdict
+        await self._send(Submit(envelope))
+        return verdict
+
+    # --- deliveries --------------------------------------------------------------------------------------------
+
+    async def receive(self) -> None:
+        """Has the relay start (again) to deliver everything that was not acknowledged."""
+        while not self._deliveries.empty():
+            self._deliveries.get_nowait()
+        self._receiving = True
+        # What this home has stored was acknowledged or comes again and is recognised, so nothing is skipped by number:
+        # a relay whose database was restored counts anew.
+        await self._send(Receive(0))
+
+    async def deliveries(self, limit: int) -> list[Delivery]:
+        """Waits for at least one delivery and gives up to `limit` that are there; raises why the link ended."""
+        batch: list[Delivery] = []
+        while len(batch) < limit and (not batch or not self._deliveries.empty()):
+            if self._ended is not None and self._deliveries.empty():
+                raise self._ended
+            delivery = await self._deliveries.get()
+            if delivery is not None:
+                batch.append(delivery)
+            elif not batch:
+                self._check()
+            else:
+                break
+        return batch
+
+    @property
+    def idle(self) -> bool:
+        """Whether no delivery waits to be taken."""
+        return self._deliveries.empty()
+
+    def stop_receiving(self) -> None:
+        """Lets further deliveries fall (unacknowledged, so they come again) instead of stopping the link."""
+        self._receiving = False
+        while not self._deliveries.empty():
+            self._deliveries.get_nowait()
+
+    async def acknowledge(self, sequences: tuple[int, ...]) -> None:
+        """Says that these deliveries are stored."""
+        await self._send(Acknowledge(sequences))
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise self._ended
+
+    async def _send(self, message: ClientMessage) -> None:
+        self._check()
+        async with self._writing:
+            try:
+                await self.link.send(message)
+            except NetworkError as broken:
+                # The relay's Goodbye may lie unread behind a broken pipe: it is the better reason.
+                await asyncio.wait([self._reader], timeout=1.0)
+                raise (self._ended or broken) from broken
+
+    async def _within(self, answer: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        except TimeoutError as late:
+            raise RelayFailure("The relay takes too long to answer.", "Try again in a moment.") from late
+
+    async def _ask(self, build: Callable[[int], ClientMessage], expected: type[_T]) -> _T:
+        self._check()
+        self._refs += 1
+        ref = self._refs
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieved)
+        self._answers[ref] = answer
+        try:
+            await self._send(build(ref))
+            given = await self._within(answer)
+        finally:
+            self._answers.pop(ref, None)
+        if not isinstance(given, expected):
+            raise ProtocolViolation("The relay answered another question than was asked.")
+        return given
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._dispatch(await self.link.receive())
+        except ChatchainError as broken:
+            self._end(broken)
+
+    async def _dispatch(self, message: RelayMessage) -> None:
+        match message:
+            case Deliver(delivery):
+                if self._receiving:
+                    await self._deliveries.put(delivery)
+            case Tick(id) | Refused(id) | StaleDevices(id):
+                verdict = self._verdicts.pop(MessageId(id), None)
+                if verdict is not None and not verdict.done():
+                    verdict.set_result(message)
+            case Done(ref) | Keys(ref) | Sponsored(ref):
+                self._answer(ref, message)
+            case Failed(ref, code, sentence, retry):
+                self._answer(ref, failure(code, sentence, retry))
+            case Welcome():
+                if not self._welcome.done():
+                    self._welcome.set_result(message)
+            case Goodbye(code, sentence, retry):
+                raise failure(code, sentence, retry)
+            case _:
+                raise ProtocolViolation(f"The relay sent {type(message).__name__} where it makes no sense.")
+
+    def _answer(self, ref: int, answer: _Answer | ChatchainError) -> None:
+        waiting = self._answers.pop(ref, None)
+        if waiting is None:
+            if not self._welcome.done() and isinstance(answer, ChatchainError):
+                self._welcome.set_exception(answer)
+            return
+        if waiting.done():
+            return
+        if isinstance(answer, ChatchainError):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
+
+    def _end(self, why: ChatchainError) -> None:
+        if self._ended is not None:
+            return
+        self._ended = why
+        self.ended.set()
+        _fail(self._welcome, why)
+        for answer in self._answers.values():
+            _fail(answer, why)
+        for verdict in self._verdicts.values():
+            _fail(verdict, why)
+        _retrieved(self._welcome)
+        self._verdicts.clear()
+        if self._deliveries.empty():
+            self._deliveries.put_nowait(None)
+
+
+def _fail(future: asyncio.Future[_T], why: ChatchainError) -> None:
+    if not future.done():
+        future.set_exception(why)
+
+
+def _retrieved(future: asyncio.Future[_T]) -> None:
+    """Marks a failure as seen, so that one nobody waits for any more is not reported as lost."""
+    if future.done() and not future.cancelled():
+        future.exception()
