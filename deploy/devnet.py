@@ -86,8 +86,8 @@ SPONSOR_ETHER_PER_DAY: Final = 1_000
 COMMAND_SECONDS: Final = 60
 
 EXPOSED: Final = (
-    "warning: {host} is open to other machines, and whoever reaches the chain's port can rewrite this development "
-    "chain: use it among people you trust. The keys that hold ether stay in this folder."
+    "warning: {host} is open to other machines, and whoever reaches the chain's port can rewrite this "
+    "development chain: use it among people you trust. The keys that hold ether stay in this folder."
 )
 
 T = TypeVar("T")
