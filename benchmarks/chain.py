@@ -75,7 +75,7 @@ def open_store(kind: str, folder: Path) -> LogStore:
     if kind == "client":
         from chatchain.store.local import LocalStore
 
-        return LocalStore(folder / "client.db", secrets.token_bytes(32)).logs()
+        return LocalStore(folder / "client.db", secrets.token_bytes(32)).logs
     if kind == "relay":
         from chatchain.store.chainlog import ServerLogStore
         from chatchain.store.database import migrate, open_database

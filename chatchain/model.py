@@ -250,7 +250,7 @@ class BlockRef(msgspec.Struct, frozen=True):
     parent: bytes
 
 
-class LogRow(msgspec.Struct, frozen=True):
+class LogRow(msgspec.Struct, frozen=True, gc=False):
     """One contract event as stored: raw, with the three columns that look-ups need.
 
     `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership). `subject` is the uid of an identity event and 0

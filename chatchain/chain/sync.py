@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
@@ -178,11 +178,11 @@ class _InFlux(ChainUnreachable):
     """The chain moved while an endpoint was telling of it."""
 
 
-class _Log(msgspec.Struct, rename="camel", frozen=True):
+class _Log(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """A log as eth_getLogs gives it; `blockTimestamp` is given by some nodes only."""
 
     address: str
-    topics: list[str]
+    topics: tuple[str, ...]
     data: str
     block_number: str
     block_hash: str
@@ -196,6 +196,14 @@ class _Probe(NamedTuple):
     latest: Header
     at_known: Header | None
     logs: list[_Log] | None
+
+
+class _Range(NamedTuple):
+    """A question about so many blocks after a known one."""
+
+    known: BlockRef | None
+    blocks: int
+    requests: list[Request]
 
 
 class _Piece(NamedTuple):
@@ -305,16 +313,41 @@ class Sync:
             if known is not None and number < known.number and not self._shortened(number, unhex(tip.hash)):
                 return known, timestamp
             piece = piece or self._agree_on(known, number)
-            while piece.blocks and piece.blocks[-1] != known:
-                self._store.take(piece.rows, piece.blocks)
-                done.took(piece.rows)
-                known = piece.blocks[-1]
-                if known.number >= number:
-                    return known, timestamp
-                piece = self._agree_on(known, number)
-            if known is not None and piece.blocks:
+            if known is not None and piece.blocks == [known]:
                 return known, timestamp
-            done.lost(self._walk_back())
+            with contextlib.closing(self._to_the_tip(piece, number)) as pieces:
+                for told in pieces:
+                    if not told.blocks:
+                        done.lost(self._walk_back())
+                        break
+                    self._store.take(told.rows, told.blocks)
+                    done.took(told.rows)
+                else:
+                    head = self._store.head()
+                    assert head is not None
+                    return head, timestamp
+
+    def _to_the_tip(self, piece: _Piece, tip: int) -> Generator[_Piece, None, None]:
+        """This range and those after it; with one endpoint, the next one travels while this one is stored.
+
+        Only the waiting is done in the other thread: reading there too was slower, as it and SQLite took
+        turns with the interpreter's lock at every row (docs/measurements.md).
+        """
+        if not piece.blocks or piece.blocks[-1].number >= tip:
+            yield piece
+            return
+        from concurrent.futures import ThreadPoolExecutor  # only a catch-up needs it
+
+        with ThreadPoolExecutor(1) as ahead:
+            while piece.blocks and piece.blocks[-1].number < tip:
+                known = piece.blocks[-1]
+                travelling: Callable[[], list[msgspec.Raw]] | None = None
+                if len(self._endpoints.all) == 1:
+                    asked = self._next_range(known, tip)
+                    travelling = ahead.submit(self._endpoints.all[0].batch, asked.requests).result
+                yield piece
+                piece = self._agree_on(known, tip, travelling)
+            yield piece
 
     # -- looking at the tip
 
@@ -377,24 +410,27 @@ class Sync:
 
     # -- ranges
 
-    def _agree_on(self, known: BlockRef | None, tip: int) -> _Piece:
-        """The next range's story, told alike by a quorum."""
+    def _agree_on(
+        self, known: BlockRef | None, tip: int, travelling: Callable[[], list[msgspec.Raw]] | None = None
+    ) -> _Piece:
+        """The next range's story, told alike by a quorum; `travelling` has the answer if it was asked for before."""
         if known is not None and known.number >= tip:
             return self._agree_that_it_stands(known)
-        first = known.number + 1 if known is not None else self._first_block(tip)
         while True:
-            last = min(tip, first + self._span.size - 1)
-            question = partial(self._range, known=known, first=first, last=last, tip=tip)
+            asked = self._next_range(known, tip)
             try:
-                piece = self._endpoints.agree(question, key=_Piece.key, tell=_Piece.tell)
+                piece = self._endpoints.agree(
+                    partial(self._range, asked=asked, travelling=travelling), key=_Piece.key, tell=_Piece.tell
+                )
             except (RpcFault, AnswerTooLarge, EndpointsDisagree):
                 # Endpoints word "too many results" in many ways, and of several only some may refuse: so any
                 # failure counts as that until it is one block that was asked for.
-                if last == first:
+                if asked.blocks == 1:
                     raise
-                self._span.halve(last - first + 1)
+                self._span.halve(asked.blocks)
+                travelling = None
             else:
-                self._span.adapt(last - first + 1, len(piece.rows))
+                self._span.adapt(asked.blocks, len(piece.rows))
                 return piece
 
     def _agree_that_it_stands(self, known: BlockRef) -> _Piece:
@@ -407,21 +443,28 @@ class Sync:
         found = self._endpoints.agree(hash_there)
         return _Piece([], [known] if found is not None and unhex(found) == known.hash else [])
 
-    def _range(self, endpoint: Rpc, known: BlockRef | None, first: int, last: int, tip: int) -> _Piece:
-        """One endpoint's story of the blocks from first to last."""
-        numbers = (
-            [last] if last <= tip - KEPT_BLOCKS else list(range(max(first, tip - KEPT_BLOCKS + 1), last + 1))
-        )
+    def _next_range(self, known: BlockRef | None, tip: int) -> _Range:
+        """What to ask for next: logs, the headers to keep, and the block to build on."""
+        first = known.number + 1 if known is not None else self._first_block(tip)
+        last = min(tip, first + self._span.size - 1)
+        numbers = range(max(first, min(last, tip - KEPT_BLOCKS + 1)), last + 1)
         requests = [self._logs(first, hex(last)), *(_header(hex(number)) for number in numbers)]
         if known is not None:
             requests.append(_header(hex(known.number)))
-        results = endpoint.batch(requests)
-        if known is not None:
-            base = _read_header(endpoint, results.pop())
-            if base is None or unhex(base.hash) != known.hash:
+        return _Range(known, last - first + 1, requests)
+
+    def _range(
+        self, endpoint: Rpc, asked: _Range, travelling: Callable[[], list[msgspec.Raw]] | None
+    ) -> _Piece:
+        """One endpoint's story of a range."""
+        results = travelling() if travelling is not None else endpoint.batch(asked.requests)
+        if asked.known is not None:
+            base = _read_header(endpoint, results[-1])
+            if base is None or unhex(base.hash) != asked.known.hash:
                 return _Piece([], [])
+            results = results[:-1]
         headers = [_present(endpoint, result) for result in results[1:]]
-        return self._piece(endpoint, known, headers, endpoint.read(results[0], list[_Log]))
+        return self._piece(endpoint, asked.known, headers, endpoint.read(results[0], list[_Log]))
 
     def _piece(
         self, endpoint: Rpc, known: BlockRef | None, headers: Sequence[Header], logs: Sequence[_Log]
