@@ -1,0 +1,196 @@
+"""The contracts on real chains: deploy, register by signature, seat, seal, vote by a device, be a member."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+from web3 import Web3
+from web3.contract import Contract
+from web3.contract.contract import ContractFunction
+from web3.exceptions import ContractCustomError
+from web3.types import TxReceipt
+
+from deploy.compile import ARTIFACTS
+from tests.fixtures.chains import DevChain
+
+POLICY_VOTE = 1
+ADMIT = 0
+PASSED = 2
+ACTIVE = 1
+NOBODY = "0x" + "00" * 20
+VERIFIER = b"\x11" * 32
+KDF = b"\x01" + b"\x22" * 24
+RECORD = b"\x33" * 227
+FAR = 2**40
+
+REGISTER = (
+    "string username,address account,bytes32 verifier,bytes kdf,address recovery,"
+    "address signer,bytes record,uint256 deadline"
+)
+REQUEST = "uint32 group,uint64 uid,uint32 epoch,uint256 deadline"
+VOTE = "uint64 proposal,uint64 voter,uint32 epoch,bool support"
+
+
+@dataclass(frozen=True)
+class User:
+    """A registered user with the keys of account and first device."""
+
+    uid: int
+    account: LocalAccount
+    device: LocalAccount
+
+
+class Sponsor:
+    """A funded account that deploys, and carries other people's signatures."""
+
+    def __init__(self, chain: DevChain) -> None:
+        self.web3 = Web3(Web3.HTTPProvider(chain.url))
+        self.chain_id = self.web3.eth.chain_id
+        self.account: LocalAccount = Account.from_key(chain.keys[0])
+
+    def send(self, call: Any) -> TxReceipt:
+        """Send a contract call or construction from the sponsor's key and wait for its receipt."""
+        transaction = call.build_transaction({"from": self.account.address, "nonce": self.nonce()})
+        signed = self.account.sign_transaction(transaction)
+        receipt = self.web3.eth.wait_for_transaction_receipt(
+            self.web3.eth.send_raw_transaction(signed.raw_transaction), timeout=30, poll_latency=0.02
+        )
+        assert receipt["status"] == 1
+        return receipt
+
+    def nonce(self) -> int:
+        """The sponsor's next nonce."""
+        return self.web3.eth.get_transaction_count(self.account.address)
+
+    def deploy(self, name: str, *arguments: object) -> Contract:
+        """Deploy a checked-in artifact, and compare the code on the chain with it outside the immutables."""
+        artifact = json.loads((ARTIFACTS / f"{name}.json").read_text(encoding="utf-8"))
+        factory = self.web3.eth.contract(abi=artifact["abi"], bytecode=artifact["bytecode"])
+        address = self.send(factory.constructor(*arguments))["contractAddress"]
+        assert address is not None
+        code = bytearray(self.web3.eth.get_code(address))
+        for start, length in artifact["immutables"]:
+            code[start : start + length] = bytes(length)
+        assert code.hex() == artifact["runtime"].removeprefix("0x")
+        return self.web3.eth.contract(address=address, abi=artifact["abi"])
+
+    def sign(self, key: LocalAccount, contract: Contract, name: str, fields: str, **values: object) -> bytes:
+        """An EIP-712 signature over one struct, as a wallet makes it."""
+        types = [dict(zip(("type", "name"), field.split(), strict=True)) for field in fields.split(",")]
+        domain = {
+            "name": "chatchain",
+            "version": "1",
+            "chainId": self.chain_id,
+            "verifyingContract": contract.address,
+        }
+        signed = Account.sign_typed_data(
+            key.key, domain_data=domain, message_types={name: types}, message_data=values
+        )
+        return bytes(signed.signature)
+
+
+@pytest.fixture(params=["anvil", "ganache"])
+def sponsor(request: pytest.FixtureRequest) -> Sponsor:
+    """The same test on both chains."""
+    return Sponsor(request.getfixturevalue(request.param))
+
+
+def created_by(deployer: str, nonce: int) -> str:
+    """The address of the contract that an account creates with this nonce: the hash of their RLP list."""
+    number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
+    item = number if 0 < nonce < 0x80 else bytes([0x80 + len(number)]) + number
+    body = bytes([0x80 + 20]) + bytes.fromhex(deployer[2:]) + item
+    return Web3.to_checksum_address(keccak(bytes([0xC0 + len(body)]) + body)[12:])
+
+
+def register(sponsor: Sponsor, registry: Contract, username: str) -> User:
+    """Register a new user who has no ether, through the sponsor."""
+    account, device = Account.create(), Account.create()
+    values: dict[str, object] = {
+        "username": username,
+        "account": account.address,
+        "verifier": VERIFIER,
+        "kdf": KDF,
+        "recovery": NOBODY,
+        "signer": device.address,
+        "record": RECORD,
+        "deadline": FAR,
+    }
+    signature = sponsor.sign(account, registry, "Register", REGISTER, **values)
+    sponsor.send(
+        registry.functions.registerFor(
+            account.address, username, VERIFIER, KDF, NOBODY, device.address, RECORD, FAR, signature
+        )
+    )
+    uid, device_id, epoch = registry.functions.resolve(account.address).call()
+    assert (device_id, epoch) == (0, 0)
+    assert registry.functions.resolve(device.address).call() == [uid, 1, 0]
+    assert registry.functions.uidOf(username).call() == uid
+    state, version, signer, head = registry.functions.device(uid, 1).call()
+    assert (state, version, signer) == (ACTIVE, 1, device.address)
+    assert head == keccak(bytes(32) + (1).to_bytes(32, "big") + keccak(RECORD))
+    return User(uid, account, device)
+
+
+def test_register_and_vote(sponsor: Sponsor) -> None:
+    """Two users come by signature, the founder's device votes the newcomer in, and the chain says so."""
+    registry = sponsor.deploy("IdentityRegistry", ["admin"])
+    predicted = created_by(sponsor.account.address, sponsor.nonce() + 1)
+    rules = (5000, 7 * 86_400)
+    membership = sponsor.deploy("Membership", registry.address, predicted, POLICY_VOTE, rules)
+    directory = sponsor.deploy("Directory", registry.address, membership.address)
+    assert membership.functions.directory().call() == directory.address
+
+    ada = register(sponsor, registry, "ada")
+    bob = register(sponsor, registry, "bob")
+    sponsor.send(membership.functions.seat([ada.uid]))
+    sponsor.send(directory.functions.setRelays([("127.0.0.1:5555", b"\x44" * 32, bytes(32))]))
+    sponsor.send(directory.functions.seal())
+    assert directory.functions.isSealed().call()
+    refused(membership.functions.seat([bob.uid]), sponsor, membership, "IsSealed")
+    assert not membership.functions.maySend(bob.uid).call()
+
+    asked = sponsor.sign(
+        bob.device, membership, "Request", REQUEST, group=0, uid=bob.uid, epoch=0, deadline=FAR
+    )
+    sponsor.send(membership.functions.requestFor(0, bob.device.address, FAR, asked))
+    assert membership.functions.proposalCount().call() == 1
+
+    refused(
+        membership.functions.voteBySig(1, True, bob.device.address, asked),
+        sponsor,
+        membership,
+        "BadSignature",
+    )
+    yes = sponsor.sign(ada.device, membership, "Vote", VOTE, proposal=1, voter=ada.uid, epoch=0, support=True)
+    receipt = sponsor.send(membership.functions.voteBySig(1, True, ada.device.address, yes))
+    addresses = {entry["address"] for entry in receipt["logs"]}
+    assert addresses == {membership.address}
+    assert [entry["topics"][0] for entry in receipt["logs"]] == [
+        keccak(text="Voted(uint64,uint64,bool,uint32,uint32)"),
+        keccak(text="Closed(uint64,uint8)"),
+        keccak(text="MemberAdded(uint32,uint64,uint32,uint32,bytes32)"),
+    ]
+
+    group, kind, subject, proposer, electorate, ayes, noes, _, state, data = membership.functions.proposal(
+        1
+    ).call()
+    assert (group, kind, subject, proposer) == (0, ADMIT, bob.uid, bob.uid)
+    assert (electorate, ayes, noes, state) == (1, 1, 0, PASSED)
+    assert data == keccak(b"")
+    assert membership.functions.member(0, bob.uid).call() == [True, 2]
+    assert membership.functions.maySend(bob.uid).call()
+    refused(membership.functions.voteBySig(1, True, ada.device.address, yes), sponsor, membership, "NotOpen")
+
+
+def refused(call: ContractFunction, sponsor: Sponsor, contract: Contract, error: str) -> None:
+    """The call reverts with this custom error of the contract."""
+    entry = next(e for e in contract.abi if e["type"] == "error" and e["name"] == error)
+    signature = f"{error}({','.join(argument['type'] for argument in entry['inputs'])})"
+    with pytest.raises(ContractCustomError) as failure:
+        call.call({"from": sponsor.account.address})
+    assert str(failure.value.data).startswith("0x" + keccak(text=signature)[:4].hex())
