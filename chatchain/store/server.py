@@ -7,6 +7,7 @@ from the event loop, because it merely queues it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from typing import Final
 
 import msgspec
@@ -48,13 +49,6 @@ recipient.
 PRUNE_ROWS: Final = 5_000
 
 
-class Membership(msgspec.Struct, frozen=True):
-    """Who may message: everybody registered, or these."""
-
-    policy: Policy
-    members: frozenset[int]
-
-
 class ServerStore:
     """One relay process's way to its database."""
 
@@ -63,13 +57,17 @@ class ServerStore:
         self.log = ServerLogStore(self._engine)
         """The chain's events."""
 
+    def touched(self) -> dict[int, int]:
+        """Users that must be rewritten (0: the members), each with the newest block that concerns it."""
+        return self.log.touched()
+
     def migrate(self) -> None:
         """Creates or upgrades the tables; raises StoreUnavailable."""
         migrate(self._engine)
 
-    def writer(self, listener: Listener) -> Writer:
+    def writer(self, listener: Listener) -> ServerWriter:
         """Starts the thread that commits."""
-        return Writer(self._engine, listener)
+        return ServerWriter(self._engine, listener)
 
     def check(self) -> None:
         """Raises StoreUnavailable unless the database answers."""
@@ -114,33 +112,16 @@ class ServerStore:
             deliveries = [_delivery(row) for row in connection.execute(query)]
             return deliveries, count < len(found) or len(found) == rows
 
-    def forget_device(self, connection: Connection, uid: int, device: int) -> None:
-        """Deletes what waits for a device, and its key bundle. For `Writer.run`."""
-        connection.execute(delete(mailbox).where(mailbox.c.uid == uid, mailbox.c.device == device))
-        connection.execute(
-            delete(key_bundles).where(key_bundles.c.uid == uid, key_bundles.c.device == device)
+    def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
+        """The digest under which a message was stored, if it was."""
+        query = select(accepted.c.hash).where(
+            accepted.c.sender == sender, accepted.c.sender_device == device, accepted.c.id == id
         )
-
-    def prune(self, connection: Connection, now_ms: int) -> int:
-        """Forgets the oldest remembered message ids, some at a time; gives how many. For `Writer.run`."""
-        old = accepted.c.received_ms < now_ms - ACCEPTED_DAYS * 24 * 3600 * 1000
-        oldest = select(accepted).where(old).order_by(accepted.c.received_ms).limit(PRUNE_ROWS)
-        keys = [(row.sender, row.sender_device, row.id) for row in connection.execute(oldest)]
-        for start in range(0, len(keys), 200):
-            same = [
-                and_(accepted.c.sender == sender, accepted.c.sender_device == device, accepted.c.id == which)
-                for sender, device, which in keys[start : start + 200]
-            ]
-            connection.execute(delete(accepted).where(or_(*same)))
-        return len(keys)
+        with translated(), self._engine.connect() as connection:
+            digest = connection.execute(query).scalar()
+            return None if digest is None else bytes(digest)
 
     # --- key bundles ---
-
-    def publish(self, connection: Connection, bundle: KeyBundle) -> None:
-        """Keeps a device's bundle in place of an older one. For `Writer.run`."""
-        same = and_(key_bundles.c.uid == bundle.uid, key_bundles.c.device == bundle.device)
-        connection.execute(delete(key_bundles).where(same))
-        connection.execute(insert(key_bundles), [msgspec.structs.asdict(bundle)])
 
     def bundles(self, uids: Sequence[int]) -> list[KeyBundle]:
         """The bundles of these users' devices."""
@@ -174,14 +155,13 @@ class ServerStore:
             query = select(devices).where(devices.c.uid == uid).order_by(devices.c.device)
             return _user(row, [_device(found) for found in connection.execute(query)])
 
-    def membership(self) -> Membership | None:
+    def membership(self) -> tuple[Policy, frozenset[int]] | None:
         """The network's policy and members as last rewritten; None before the first time."""
         with translated(), self._engine.connect() as connection:
             policy = connection.execute(select(network.c.value).where(network.c.name == "policy")).scalar()
             if policy is None:
                 return None
-            uids = frozenset(connection.execute(select(members.c.uid)).scalars())
-            return Membership(Policy(policy), uids)
+            return Policy(policy), frozenset(connection.execute(select(members.c.uid)).scalars())
 
     def rewrite(self, found: Iterable[User], gone: Iterable[int], *, settled_to: int) -> None:
         """Brings `users` and `devices` to what the fold says now, in one transaction.
@@ -232,6 +212,50 @@ class ServerStore:
                         "The database belongs to another deployment (another chain or Directory).",
                         "Give this relay a database of its own with --db.",
                     )
+
+
+class ServerWriter(Writer):
+    """The committing thread with the rarer things that it is asked to do."""
+
+    def publish(self, bundle: KeyBundle) -> Future[None]:
+        """Keeps a device's bundle in place of an older one."""
+
+        def work(connection: Connection) -> None:
+            same = and_(key_bundles.c.uid == bundle.uid, key_bundles.c.device == bundle.device)
+            connection.execute(delete(key_bundles).where(same))
+            connection.execute(insert(key_bundles), [msgspec.structs.asdict(bundle)])
+
+        return self.run(work)
+
+    def forget_device(self, uid: int, device: int) -> Future[None]:
+        """Deletes what waits for a device, and its key bundle."""
+
+        def work(connection: Connection) -> None:
+            for table in (mailbox, key_bundles):
+                connection.execute(delete(table).where(table.c.uid == uid, table.c.device == device))
+
+        return self.run(work)
+
+    def prune(self, now_ms: int) -> Future[int]:
+        """Forgets the oldest remembered message ids, some at a time; gives how many."""
+
+        def work(connection: Connection) -> int:
+            old = accepted.c.received_ms < now_ms - ACCEPTED_DAYS * 24 * 3600 * 1000
+            oldest = select(accepted).where(old).order_by(accepted.c.received_ms).limit(PRUNE_ROWS)
+            keys = [(row.sender, row.sender_device, row.id) for row in connection.execute(oldest)]
+            for start in range(0, len(keys), 200):
+                same = [
+                    and_(
+                        accepted.c.sender == sender,
+                        accepted.c.sender_device == device,
+                        accepted.c.id == which,
+                    )
+                    for sender, device, which in keys[start : start + 200]
+                ]
+                connection.execute(delete(accepted).where(or_(*same)))
+            return len(keys)
+
+        return self.run(work)
 
 
 def _delivery(row: Row[tuple[object, ...]]) -> Delivery:

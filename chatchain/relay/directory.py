@@ -1,0 +1,63 @@
+"""Keeps the database's users level with the chain, and says who changed. Runs in the relay's chain thread."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from chatchain.model import Uid, User
+from chatchain.relay.ports import Chain, Directory, Membership
+
+BATCH: Final = 500
+"""Users rewritten in one transaction."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What a look at the chain brought."""
+
+    head: int
+    users: tuple[User, ...] = ()
+    gone: tuple[int, ...] = ()
+    membership: Membership | None = None
+
+
+class Keeper:
+    """Follows the chain into the database. `confirmations` is how deep a block must lie to be settled."""
+
+    def __init__(self, chain: Chain, directory: Directory, *, confirmations: int) -> None:
+        self._chain = chain
+        self._directory = directory
+        self._confirmations = confirmations
+        self._seen: tuple[int, dict[int, int]] = (-1, {})
+
+    def refresh(self) -> Changes:
+        """Synchronises and rewrites those whom it concerns; raises ChainError or StoreUnavailable."""
+        head = self._chain.sync()
+        touched = self._directory.touched()
+        # What is not settled is looked at again with each block, since confirmation changes the fold.
+        if (head, touched) == self._seen:
+            return Changes(head)
+        changes = self._rewrite(head, touched)
+        self._seen = (head, self._directory.touched())
+        return changes
+
+    def _rewrite(self, head: int, touched: dict[int, int]) -> Changes:
+        settled = head - self._confirmations
+        users: list[User] = []
+        gone: list[int] = []
+        uids = sorted(uid for uid in touched if uid)
+        for start in range(0, len(uids), BATCH):
+            found = {uid: self._chain.user(Uid(uid)) for uid in uids[start : start + BATCH]}
+            present = [user for user in found.values() if user is not None]
+            absent = [uid for uid, user in found.items() if user is None]
+            self._directory.rewrite(present, absent, settled_to=settled)
+            users += present
+            gone += absent
+        membership = None
+        if 0 in touched:
+            group = self._chain.group(0)
+            sequences = {int(member.uid): member.sequence for member in group.members}
+            self._directory.rewrite_membership(group.policy, sequences, settled_to=settled)
+            membership = Membership(group.policy, frozenset(sequences))
+        return Changes(head, tuple(users), tuple(gone), membership)

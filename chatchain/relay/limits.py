@@ -1,0 +1,110 @@
+"""Rates, quotas and budgets. Pure: the clock is an argument, in seconds that never run backwards."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+import msgspec
+
+REMEMBERED: Final = 10_000
+"""Keys that a set of buckets remembers; the one that was quiet longest is forgotten first, and so full
+again.
+"""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many at once, and then so many a second."""
+
+    burst: float
+    per_second: float
+
+    @staticmethod
+    def hourly(count: int) -> Rate:
+        """So many at once and within each hour."""
+        return Rate(count, count / 3600)
+
+
+class Bucket:
+    """A token bucket: full at first, refilled at its rate."""
+
+    __slots__ = ("_at", "_left", "_rate")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._left = rate.burst
+        self._at = now
+
+    def wait(self, now: float, amount: float = 1.0) -> float:
+        """Seconds until so much may be taken; 0 when it may be taken now."""
+        self._refill(now)
+        missing = min(amount, self._rate.burst) - self._left
+        return max(0.0, missing / self._rate.per_second)
+
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Takes so much, or gives the seconds until it may be taken and takes nothing."""
+        wait = self.wait(now, amount)
+        if not wait:
+            self._left -= amount
+        return wait
+
+    def _refill(self, now: float) -> None:
+        self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_second)
+        self._at = now
+
+
+class Buckets:
+    """One bucket for each key that was seen of late."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._buckets: OrderedDict[object, Bucket] = OrderedDict()
+
+    def wait(self, key: object, now: float, amount: float = 1.0) -> float:
+        """Seconds until the key may take so much."""
+        bucket = self._buckets.get(key)
+        return bucket.wait(now, amount) if bucket is not None else 0.0
+
+    def take(self, key: object, now: float, amount: float = 1.0) -> float:
+        """Takes so much for the key, or gives the seconds until it may be taken."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self._rate, now)
+            if len(self._buckets) > REMEMBERED:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(key)
+        return bucket.take(now, amount)
+
+
+class Budget:
+    """A sum that may be spent within a window of time; it counts in slices, so that its memory is bounded."""
+
+    SLICES: Final = 240
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._limit = limit
+        self._window = window
+        self._spent: deque[tuple[int, int]] = deque()  # slice of time, sum
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """What was spent within the window, as of the last look."""
+        return self._total
+
+    def spend(self, now: float, amount: int) -> float:
+        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
+        width = self._window / self.SLICES
+        slice_ = int(now / width)
+        while self._spent and self._spent[0][0] <= slice_ - self.SLICES:
+            self._total -= self._spent.popleft()[1]
+        if self._total + amount > self._limit:
+            oldest = self._spent[0][0] if self._spent else slice_
+            return max(width, (oldest + self.SLICES) * width - now)
+        if self._spent and self._spent[-1][0] == slice_:
+            amount_before = self._spent.pop()[1]
+            self._spent.append((slice_, amount_before + amount))
+        else:
+            self._spent.append((slice_, amount))
+        self._total += amount
+        return 0.0

@@ -1,0 +1,64 @@
+"""Judges login proofs against the relay's view of the chain.
+
+What the client is told is the same sentence whoever it claims to be and whatever is wrong; the reason goes
+to the log.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from chatchain.errors import LoginRefused
+from chatchain.identity.login import check_login
+from chatchain.model import Address, Device, DeviceId, DeviceState, DeviceVersion, Network, Uid, User
+from chatchain.relay.limits import Rate
+from chatchain.wire.messages import Login
+
+REFUSAL: Final = "The relay does not accept this login: name, password or device is wrong."
+
+FAILURES: Final = Rate(burst=20, per_second=0.2)
+"""Failed logins that one address may make."""
+
+NONCE_BYTES: Final = 32
+
+
+def nobody() -> User:
+    """A user whom no proof fits: checking against it takes as long as against a real one."""
+    version = DeviceVersion(1, Address(secrets.token_bytes(20)), b"", 0, 0)
+    device = Device(Uid(0), DeviceId(0), DeviceState.ACTIVE, bytes(32), (version,))
+    return User(
+        uid=Uid(0),
+        username="",
+        account=Address(bytes(20)),
+        recovery=Address(bytes(20)),
+        epoch=0,
+        verifier=secrets.token_bytes(32),
+        kdf=b"",
+        devices=(device,),
+        device_list_version=1,
+        block=0,
+        time=0,
+    )
+
+
+def check(network: Network, user: User | None, login: Login, *, spki: bytes, nonce: bytes) -> Device:
+    """Gives the device that the proof logs in; raises LoginRefused with the reason, which is for the log
+    only.
+    """
+    known = user if user is not None and user.uid == login.uid else None
+    decoy = nobody()
+    device = check_login(
+        network,
+        known or decoy,
+        spki=spki,
+        nonce=nonce,
+        device=login.device if known else decoy.devices[0].device,
+        epoch=login.epoch if known else decoy.epoch,
+        kdf=login.kdf,
+        login_signature=login.login_signature,
+        device_signature=login.device_signature,
+    )
+    if known is None:
+        raise LoginRefused("Nobody has this id.")
+    return device

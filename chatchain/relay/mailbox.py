@@ -1,0 +1,462 @@
+"""The mailbox as a machine: events in, actions out; no sockets, no database, no clock.
+
+What it keeps:
+
+- An envelope is ticked when the store says that it is committed, never before; the same envelope again is
+ticked
+  again and stored once.
+- Each device gets what waits for it in the order of commitment, which keeps each sender's order. A delivery
+counts
+  until it is acknowledged: at most WINDOW_ROWS and WINDOW_BYTES are on their way to a device at a time.
+- A session either follows (it has been given everything, and is given new rows as they are committed) or is
+behind
+  (its rows must be read from the store). Whatever might leave a gap (a full window, a slow reader, a
+  failure of the store) puts it behind; only a read that finds the end lets it follow again.
+- Nothing is delivered again on a connection after it was acknowledged there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from chatchain.model import Delivery, DeviceState, Envelope, User
+from chatchain.wire.messages import Deliver, Message, Refused, StaleDevices, Tick
+
+WINDOW_ROWS: Final = 512
+WINDOW_BYTES: Final = 512 * 1024
+"""Deliveries that one device may have unacknowledged; the bytes are half of what a connection may queue."""
+
+Key = tuple[int, int]
+"""A device: its user's id and its number."""
+
+Verdict = Literal["stored", "duplicate", "conflict", "failed"]
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """How much may wait for one device."""
+
+    rows: int = 100_000
+    bytes: int = 256 * 1024 * 1024
+
+
+class Submission(msgspec.Struct, eq=False):
+    """An envelope on its way to the store; the store gives it back with its verdict."""
+
+    session: int
+    sender: int
+    device: int
+    envelope: Envelope
+    received_ms: int
+
+
+# --- actions --------------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Give this message to this session's peer."""
+
+    session: int
+    message: Message
+
+
+class Store(NamedTuple):
+    """Have this committed."""
+
+    submission: Submission
+
+
+class Load(NamedTuple):
+    """Read what follows `after` for this device, at most so much, and come back with `loaded` or
+    `load_failed`.
+    """
+
+    session: int
+    uid: int
+    device: int
+    after: int
+    rows: int
+    bytes: int
+
+
+class Remove(NamedTuple):
+    """Delete these rows; they are on the recipient's disk."""
+
+    sequences: tuple[int, ...]
+
+
+class Forget(NamedTuple):
+    """Delete everything of a device that was revoked."""
+
+    uid: int
+    device: int
+
+
+class Close(NamedTuple):
+    """End this session, saying why."""
+
+    session: int
+    code: str
+    message: str
+
+
+Action = Send | Store | Load | Remove | Forget | Close
+
+
+# --- judging an envelope --------------------------------------------------------------------------------
+
+
+class Ahead(NamedTuple):
+    """The client has seen a newer device list than this relay: look at the chain before judging."""
+
+    uid: int
+
+
+def judge(
+    envelope: Envelope, sender: User, recipient: User | None, *, admitted: bool
+) -> Refused | StaleDevices | Ahead | None:
+    """Says why an envelope is not taken, or None when it is. `admitted` tells whether policy lets both
+    message.
+    """
+    if recipient is None:
+        return Refused(envelope.id, "unknown_user", f"Nobody has the id {envelope.recipient}.", 0)
+    if not admitted:
+        return Refused(
+            envelope.id, "not_a_member", "In this network only admitted members send and receive messages.", 0
+        )
+    for user, version in ((recipient, envelope.recipient_version), (sender, envelope.sender_version)):
+        if version > user.device_list_version:
+            return Ahead(user.uid)
+        if version < user.device_list_version:
+            return _stale(envelope, user)
+    return _judge_copies(envelope, sender, recipient)
+
+
+def _judge_copies(envelope: Envelope, sender: User, recipient: User) -> Refused | StaleDevices | None:
+    active = {
+        (user.uid, device.device)
+        for user in (sender, recipient)
+        for device in user.devices
+        if device.state is DeviceState.ACTIVE
+    }
+    named = {(copy.uid, copy.device) for copy in envelope.copies}
+    if not named <= active:
+        return Refused(envelope.id, "bad_copies", "A copy is for a device that may not have it.", 0)
+    expected = {key for key in active if key[0] == recipient.uid}
+    if not expected:
+        return Refused(envelope.id, "unknown_device", f"{recipient.username} has no active device.", 0)
+    if not expected <= named:
+        return _stale(envelope, recipient)
+    return None
+
+
+def _stale(envelope: Envelope, user: User) -> StaleDevices:
+    return StaleDevices(envelope.id, user.uid, user.device_list_version, user.block)
+
+
+# --- the machine ----------------------------------------------------------------------------------------
+
+
+class _Usage:
+    """What waits for a device, and what is on its way into the store."""
+
+    __slots__ = ("bytes", "coming_bytes", "coming_rows", "rows")
+
+    def __init__(self, rows: int = 0, size: int = 0) -> None:
+        self.rows = rows
+        self.bytes = size
+        self.coming_rows = 0
+        self.coming_bytes = 0
+
+
+class _Session:
+    __slots__ = (
+        "again",
+        "behind",
+        "cursor",
+        "key",
+        "loading",
+        "name",
+        "receiving",
+        "slow",
+        "window",
+        "window_bytes",
+    )
+
+    def __init__(self, name: int, key: Key) -> None:
+        self.name = name
+        self.key = key
+        self.receiving = False
+        self.cursor = 0  # everything up to here was given to this connection
+        self.window: dict[int, int] = {}  # unacknowledged sequences and their sizes, oldest first
+        self.window_bytes = 0
+        self.behind = True
+        self.loading = False
+        self.again = False  # something was committed while a read was under way
+        self.slow = False
+
+    @property
+    def full(self) -> bool:
+        return len(self.window) >= WINDOW_ROWS or self.window_bytes >= WINDOW_BYTES
+
+    def give(self, delivery: Delivery) -> Send:
+        size = len(delivery.body) + len(delivery.header)
+        self.window[delivery.sequence] = size
+        self.window_bytes += size
+        self.cursor = delivery.sequence
+        return Send(self.name, Deliver(delivery))
+
+
+class Mailbox:
+    """All mailboxes of one relay process. With `shared`, other processes write to the same database."""
+
+    def __init__(
+        self,
+        usage: dict[Key, tuple[int, int]] | None = None,
+        *,
+        quota: Quota | None = None,
+        shared: bool = False,
+    ) -> None:
+        self._quota = quota or Quota()
+        self._shared = shared
+        self._sessions: dict[int, _Session] = {}
+        self._by_device: dict[Key, _Session] = {}
+        self._usage: dict[Key, _Usage] = {}
+        self._sound = True  # the store has confirmed everything since its last failure
+        if usage:
+            self._count(usage)
+
+    # --- sessions ---
+
+    def opened(self, session: int, uid: int, device: int) -> list[Action]:
+        """A device has logged in; a connection that it had before gives way."""
+        actions: list[Action] = []
+        before = self._by_device.get((uid, device))
+        if before is not None:
+            actions.append(Close(before.name, "replaced", "This device has logged in on another connection."))
+            self.closed(before.name)
+        self._sessions[session] = self._by_device[uid, device] = _Session(session, (uid, device))
+        return actions
+
+    def closed(self, session: int) -> None:
+        """A connection is gone; what was not acknowledged on it is delivered on the next."""
+        gone = self._sessions.pop(session, None)
+        if gone is not None and self._by_device.get(gone.key) is gone:
+            del self._by_device[gone.key]
+
+    def waiting(self, uid: int, device: int) -> int:
+        """How many deliveries are stored for a device."""
+        usage = self._usage.get((uid, device))
+        return usage.rows if usage is not None else 0
+
+    def sessions_of(self, uid: int) -> list[int]:
+        """The sessions of a user's devices."""
+        return [session.name for key, session in self._by_device.items() if key[0] == uid]
+
+    def receive(self, session: int) -> list[Action]:
+        """A device wants its deliveries."""
+        found = self._sessions.get(session)
+        if found is None or found.receiving:
+            return []
+        found.receiving = True
+        return self._pump(found)
+
+    def slow(self, session: int, slow: bool) -> list[Action]:
+        """A device has stopped, or started again, to take in what it is sent."""
+        found = self._sessions.get(session)
+        if found is None:
+            return []
+        found.slow = slow
+        return self._pump(found)
+
+    # --- in ---
+
+    def submit(self, submission: Submission) -> list[Action]:
+        """An envelope that passed `judge`: stores it unless a recipient's quota is used up."""
+        envelope = submission.envelope
+        for copy in envelope.copies:
+            usage = self._usage.get((copy.uid, copy.device))
+            if usage is not None and (
+                usage.rows + usage.coming_rows >= self._quota.rows
+                or usage.bytes + usage.coming_bytes + len(envelope.body) > self._quota.bytes
+            ):
+                refusal = Refused(
+                    envelope.id,
+                    "limit_reached",
+                    "The recipient's mailbox is full until they fetch it.",
+                    60_000,
+                )
+                return [Send(submission.session, refusal)]
+        self._expect(submission, 1)
+        return [Store(submission)]
+
+    def kept(self, told: Iterable[tuple[Submission, Verdict, Sequence[int]]]) -> list[Action]:
+        """The store's verdicts, in the order of commitment."""
+        actions: list[Action] = []
+        for submission, verdict, sequences in told:
+            self._expect(submission, -1)
+            if verdict == "stored":
+                actions.append(Send(submission.session, Tick(submission.envelope.id)))
+                self._hand_out(submission, sequences, actions)
+            else:
+                actions.append(Send(submission.session, _answer(submission.envelope.id, verdict)))
+        return actions
+
+    # --- out ---
+
+    def loaded(self, session: int, deliveries: Sequence[Delivery], more: bool) -> list[Action]:
+        """A read has come back; `more` says that it may not have reached the end."""
+        found = self._sessions.get(session)
+        if found is None:
+            return []
+        found.loading = False
+        actions: list[Action] = [found.give(delivery) for delivery in deliveries]
+        found.behind = more or found.again
+        found.again = False
+        return actions + self._pump(found)
+
+    def load_failed(self, session: int) -> None:
+        """A read did not come back; `poll` tries again."""
+        found = self._sessions.get(session)
+        if found is not None:
+            found.loading = False
+
+    def acknowledged(self, session: int, sequences: Iterable[int]) -> list[Action]:
+        """A device has these on its disk. What was not on its way on this connection is not its to delete."""
+        found = self._sessions.get(session)
+        if found is None:
+            return []
+        done = []
+        usage = self._usage.get(found.key)
+        for sequence in sequences:
+            size = found.window.pop(sequence, None)
+            if size is None:
+                continue
+            done.append(sequence)
+            found.window_bytes -= size
+            if usage is not None:
+                usage.rows = max(0, usage.rows - 1)
+                usage.bytes = max(0, usage.bytes - size)
+        if not done:
+            return []
+        if usage is not None:
+            self._drop_if_empty(found.key, usage)
+        return [Remove(tuple(done)), *self._pump(found)]
+
+    # --- the world outside changes ---
+
+    def revoked(self, uid: int, device: int) -> list[Action]:
+        """The chain says that a device is none any more: it is cut off and what waits for it is deleted."""
+        actions: list[Action] = [Forget(uid, device)]
+        session = self._by_device.get((uid, device))
+        if session is not None:
+            actions.append(Close(session.name, "revoked", "This device has been revoked."))
+            self.closed(session.name)
+        usage = self._usage.get((uid, device))
+        if usage is not None:
+            usage.rows = usage.bytes = 0
+            self._drop_if_empty((uid, device), usage)
+        return actions
+
+    def store_failed(self) -> None:
+        """A commit may or may not have happened: nobody follows any more, all must read."""
+        self._sound = False
+        for session in self._sessions.values():
+            session.behind = True
+            session.again = session.loading
+
+    def store_settled(self, usage: dict[Key, tuple[int, int]]) -> list[Action]:
+        """The store is back and shows everything that it committed."""
+        self._sound = True
+        coming = {key: one for key, one in self._usage.items() if one.coming_rows}
+        self._usage = coming
+        for one in coming.values():
+            one.rows = one.bytes = 0
+        self._count(usage)
+        return self.poll()
+
+    def poll(self) -> list[Action]:
+        """Takes up every read that is due: after failures, and for what other processes have stored."""
+        actions: list[Action] = []
+        for session in self._sessions.values():
+            if self._shared:
+                session.behind = True
+            actions += self._pump(session)
+        return actions
+
+    # --- inside ---
+
+    def _hand_out(self, submission: Submission, sequences: Sequence[int], actions: list[Action]) -> None:
+        envelope = submission.envelope
+        for copy, sequence in zip(envelope.copies, sequences, strict=True):
+            size = len(envelope.body) + len(copy.header)
+            key = (copy.uid, copy.device)
+            usage = self._usage.get(key)
+            if usage is None:
+                usage = self._usage[key] = _Usage()
+            usage.rows += 1
+            usage.bytes += size
+            session = self._by_device.get(key)
+            if session is None or not session.receiving:
+                continue
+            if session.behind or session.full or session.slow or self._shared or not self._sound:
+                session.behind = True
+                session.again = session.loading
+                actions += self._pump(session)
+                continue
+            delivery = Delivery(
+                sequence,
+                envelope.id,
+                envelope.suite,
+                submission.sender,
+                submission.device,
+                envelope.recipient,
+                submission.received_ms,
+                copy.header,
+                envelope.body,
+            )
+            actions.append(session.give(delivery))
+
+    def _pump(self, session: _Session) -> list[Action]:
+        """Starts a read if one is due and at least half of the window is free."""
+        wanted = session.receiving and session.behind and not session.loading
+        possible = self._sound and not session.slow
+        room = len(session.window) <= WINDOW_ROWS // 2 and session.window_bytes <= WINDOW_BYTES // 2
+        if not (wanted and possible and room):
+            return []
+        session.loading = True
+        session.again = False
+        uid, device = session.key
+        rows, size = WINDOW_ROWS - len(session.window), WINDOW_BYTES - session.window_bytes
+        return [Load(session.name, uid, device, session.cursor, rows, size)]
+
+    def _expect(self, submission: Submission, sign: int) -> None:
+        envelope = submission.envelope
+        for copy in envelope.copies:
+            key = (copy.uid, copy.device)
+            usage = self._usage.get(key)
+            if usage is None:
+                usage = self._usage[key] = _Usage()
+            usage.coming_rows += sign
+            usage.coming_bytes += sign * (len(envelope.body) + len(copy.header))
+            if sign < 0:
+                self._drop_if_empty(key, usage)
+
+    def _drop_if_empty(self, key: Key, usage: _Usage) -> None:
+        if not usage.rows and not usage.coming_rows:
+            self._usage.pop(key, None)
+
+    def _count(self, usage: dict[Key, tuple[int, int]]) -> None:
+        for key, (rows, size) in usage.items():
+            one = self._usage.setdefault(key, _Usage())
+            one.rows, one.bytes = rows, size
+
+
+def _answer(id: bytes, verdict: Verdict) -> Message:
+    if verdict == "duplicate":
+        return Tick(id)
+    if verdict == "conflict":
+        return Refused(id, "id_reused", "Another message with this id was stored before.", 0)
+    return Refused(id, "store_unavailable", "The relay cannot store messages at the moment.", 2_000)

@@ -1,0 +1,114 @@
+"""What the relay asks of the outside worlds; store and chain satisfy these Protocols, programs/server.py
+wires them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import msgspec
+
+from chatchain.model import Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
+from chatchain.relay.mailbox import Key
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Who may message: everybody registered, or these."""
+
+    policy: Policy
+    members: frozenset[int]
+
+    def admits(self, *uids: int) -> bool:
+        """Whether policy lets all of these message."""
+        return self.policy is Policy.OPEN or all(uid in self.members for uid in uids)
+
+
+class Cost(Protocol):
+    """What a call would cost now."""
+
+    @property
+    def gas(self) -> int: ...
+
+    @property
+    def wei(self) -> int: ...
+
+
+class Payer(Protocol):
+    """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
+
+    def estimate(self, call: Call) -> Cost:
+        """Tries the call out; raises what the contract would refuse it with."""
+
+    def submit(self, call: Call) -> bytes:
+        """Sends the call and gives the transaction's hash without waiting."""
+
+
+class Chain(Protocol):
+    """The chain as folded; `sync` asks the endpoints. Blocks."""
+
+    def sync(self) -> int:
+        """Takes in what is new and gives the head's block number."""
+
+    def user(self, uid: Uid) -> User | None:
+        """The user with this id."""
+
+    def group(self, group: int = 0) -> Group:
+        """A group with its members."""
+
+
+class Directory(Protocol):
+    """The fold of the chain in the relay's database. Blocks."""
+
+    def touched(self) -> dict[int, int]:
+        """Users that must be rewritten (0: the members), each with the newest block that concerns it."""
+
+    def rewrite(self, found: Iterable[User], gone: Iterable[int], *, settled_to: int) -> None:
+        """Brings these users to what the fold says."""
+
+    def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
+        """Brings the network's policy and members to what the fold says."""
+
+
+class Reader(Protocol):
+    """What the relay reads from its database. Blocks; raises StoreUnavailable."""
+
+    def usage(self) -> dict[Key, tuple[int, int]]:
+        """What waits for each device: rows and bytes."""
+
+    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
+        """The next deliveries after a sequence; whether there may be more."""
+
+    def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
+        """The digest under which a message was stored."""
+
+    def bundles(self, uids: Sequence[int]) -> list[KeyBundle]:
+        """The key bundles of these users' devices."""
+
+    def user(self, uid: int) -> User | None:
+        """A user as last rewritten."""
+
+    def membership(self) -> tuple[Policy, frozenset[int]] | None:
+        """The network's policy and members as last rewritten."""
+
+
+class Writer(Protocol):
+    """Queues work for the thread that commits; never blocks."""
+
+    def keep(
+        self, token: object, sender: int, device: int, envelope: Envelope, digest: bytes, received_ms: int
+    ) -> None:
+        """Stores an envelope; its verdict is told to `Relay.kept` under the token."""
+
+    def remove(self, sequences: Sequence[int]) -> None:
+        """Deletes acknowledged rows."""
+
+    def publish(self, bundle: KeyBundle) -> Future[None]:
+        """Keeps a key bundle."""
+
+    def forget_device(self, uid: int, device: int) -> Future[None]:
+        """Deletes what waits for a device, and its bundle."""
+
+    def prune(self, now_ms: int) -> Future[int]:
+        """Forgets the oldest message ids; gives how many."""
