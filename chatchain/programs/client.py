@@ -1,0 +1,103 @@
+"""The client's wiring: settings, the edges of the core, and the interface on top.
+
+Everything heavy is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from chatchain import __version__
+from chatchain.config import load_client
+from chatchain.ui.cli.app import main as run_command
+from chatchain.ui.world import Settings, World
+
+if TYPE_CHECKING:
+    from chatchain.client.core import Client
+    from chatchain.client.ports import (
+        ChainView,
+        ChainWriter,
+        Edges,
+        Link,
+        LogStore,
+        NetworkSettings,
+        Store,
+    )
+    from chatchain.model import Network, RelayAddress
+
+
+def edges() -> Edges:
+    """The outside worlds of a client core; each is imported when it is first used."""
+    from chatchain.chain.calls import Calls
+    from chatchain.client.ports import Edges
+
+    return Edges(open_store=_open_store, chain=_chain, writer=_writer, calls=Calls(), dial=_dial)
+
+
+def _open_store(path: Path, key: bytes) -> Store:
+    from chatchain.store.local import LocalStore
+
+    return LocalStore(path, key)
+
+
+def _chain(settings: NetworkSettings, store: LogStore | None) -> ChainView:
+    from chatchain.chain.rpc import Endpoints
+    from chatchain.chain.sync import MemoryLogStore
+    from chatchain.chain.view import ChainView
+
+    return ChainView(
+        Endpoints(settings.endpoints),
+        settings.directory,
+        MemoryLogStore() if store is None else store,
+        chain_id=settings.chain_id or None,
+    )
+
+
+def _writer(settings: NetworkSettings, network: Network) -> ChainWriter:
+    from chatchain.chain.rpc import Endpoints
+    from chatchain.chain.writer import ChainWriter
+
+    return ChainWriter(Endpoints(settings.endpoints), network)
+
+
+async def _dial(relays: Sequence[RelayAddress]) -> Link:
+    from chatchain.transport import dial
+
+    return await dial(relays)
+
+
+def connect(
+    home: Path,
+    settings: Settings,
+    *,
+    password: str | None = None,
+    ask_password: Callable[[], str] | None = None,
+) -> Client:
+    """The client of one home."""
+    from chatchain.client.core import Client
+
+    return Client(
+        home,
+        edges(),
+        endpoints=settings.rpc,
+        directory=settings.directory or "",
+        password=password,
+        ask_password=ask_password,
+    )
+
+
+def configure(flags: Mapping[str, object]) -> Settings:
+    """The client's settings in force."""
+    return load_client(flags)
+
+
+def main() -> NoReturn:
+    """Runs `chatchain` with the command line of this process."""
+    code = run_command(sys.argv[1:], World(__version__, configure, connect, os.environ))
+    sys.stderr.flush()
+    # Threads that still wait for a network or a keyboard have nothing left to do and are not waited for.
+    os._exit(code)

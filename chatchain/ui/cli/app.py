@@ -1,0 +1,148 @@
+"""The application: the commands in their order, and what becomes of every way a run can end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from typer.exceptions import TyperException
+
+from chatchain.errors import ChatchainError, UsageError
+from chatchain.ui.cli import accounts, governance, messages, options, people, settings
+from chatchain.ui.cli.desk import Desk, desk
+from chatchain.ui.output import Output
+from chatchain.ui.world import World
+
+PROGRAM: Final = "chatchain"
+STOPPED: Final = 130
+"""What a shell reports of a program that Ctrl-C ended."""
+PIPE_CLOSED: Final = 141
+"""What a shell reports of a program whose reader went away."""
+
+
+class Bug(ChatchainError):
+    """Something happened that this program does not know of itself."""
+
+    code = "bug"
+    exit_code = 1
+    default_hint = (
+        "Nothing that was stored is lost. Run it again with --debug for the details, and report them."
+    )
+
+
+class Stopped(ChatchainError):
+    """The person ended the program."""
+
+    code = "stopped"
+    exit_code = STOPPED
+
+
+def application() -> typer.Typer:
+    """Builds the command line."""
+    app = typer.Typer(
+        name=PROGRAM,
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        callback=_start,
+    )
+    for noun in (accounts, messages, people, governance, settings):
+        noun.add_to(app)
+    return app
+
+
+def _start(
+    context: typer.Context,
+    home: options.Home = None,
+    user: options.User = None,
+    json: options.Json = False,
+    no_input: options.NoInput = False,
+    password_file: options.PasswordFile = None,
+    rpc: options.Rpc = None,
+    directory: options.Directory = None,
+    debug: options.Debug = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """A private messenger for groups that govern themselves.
+
+    Without a command, a menu in plain words.
+    The options below go before or after a command.
+    """
+    here = desk(context)
+    here.flags = {
+        "home": home,
+        "user": user,
+        "json": json or None,
+        "no_input": no_input or None,
+        "password_file": password_file,
+        "rpc": tuple(rpc or ()),
+        "directory": directory,
+        "debug": debug or None,
+    }
+    if version:
+        here.output.lines([f"{PROGRAM} {here.world.version}"])
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        from chatchain.ui.menu import menu
+
+        menu(here)
+
+
+def main(arguments: Sequence[str], world: World) -> int:
+    """Runs one command line and gives the exit code; every trouble has been said."""
+    output = Output(json=options.wants_json(arguments, world.environment), environment=world.environment)
+    here = Desk(world, {}, output)
+    debug = "--debug" in arguments
+    try:
+        return _run(arguments, here)
+    except BrokenPipeError:
+        _abandon_stdout()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _tell(output, Stopped("Stopped; nothing is lost."), debug=False)
+    except TyperException as error:
+        return _tell(output, _usage(error), debug)
+    except ChatchainError as error:
+        return _tell(output, error, debug)
+    except Exception as error:  # the last line of defence: a sentence, never a stack trace
+        return _tell(
+            output, Bug(f"Something unexpected happened inside {PROGRAM} ({type(error).__name__})."), debug
+        )
+    finally:
+        if "console" in here.__dict__:
+            here.console.restore()
+
+
+def _run(arguments: Sequence[str], here: Desk) -> int:
+    command = typer.main.get_command(application())
+    code = command.main(args=options.hoist(arguments), prog_name=PROGRAM, standalone_mode=False, obj=here)
+    if code == STOPPED:  # typer's word for KeyboardInterrupt
+        raise KeyboardInterrupt
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: TyperException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    message = " ".join(error.format_message().split())
+    return UsageError(message if message.endswith((".", "?")) else message + ".", f"See `{path} --help`.")
+
+
+def _tell(output: Output, error: ChatchainError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    try:
+        output.error(error)
+    except BrokenPipeError:
+        _abandon_stdout()
+    return error.exit_code
+
+
+def _abandon_stdout() -> None:
+    """Lets nothing more be written to a reader that is gone, also not when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,108 @@
+"""What a command works with: its settings, where results go, whom to ask, and a client of the right home."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from chatchain.ui import homes, passwords
+from chatchain.ui.console import Console
+from chatchain.ui.output import Output
+from chatchain.ui.world import Settings, World
+
+if TYPE_CHECKING:
+    from chatchain.client.core import Client
+
+T = TypeVar("T")
+
+
+@dataclass
+class Desk:
+    """One run of one command. Settings are read when the command runs, so that help needs none that hold."""
+
+    world: World
+    flags: Mapping[str, object]
+    output: Output
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; raises BadConfig."""
+        return self.world.configure(self.flags)
+
+    @cached_property
+    def console(self) -> Console:
+        """The person at the terminal, if there is one."""
+        return Console(no_input=self.settings.no_input, quiet_stdout=self.output.json)
+
+    @cached_property
+    def kept_password(self) -> str | None:
+        """The account's password, if its file was named."""
+        path = self.settings.password_file
+        return None if path is None else passwords.read_password(path, self.output)
+
+    def password(self) -> str:
+        """The account's password, from its file or from the person."""
+        return self.kept_password or passwords.asker(self.console)()
+
+    def client(self, home: Path | None = None, password: str | None = None) -> Client:
+        """The client of a home; by default the one that the settings mean, with the password at hand."""
+        return self.world.connect(
+            homes.find(self.settings) if home is None else home,
+            self.settings,
+            password=password or self.kept_password,
+            ask_password=passwords.asker(self.console),
+        )
+
+    def run(
+        self, work: Callable[[Client], Awaitable[T]], home: Path | None = None, password: str | None = None
+    ) -> T:
+        """Runs a command's work with a client that is closed at the end."""
+
+        async def whole() -> T:
+            async with self.client(home, password) as client:
+                return await work(client)
+
+        return run(whole())
+
+
+def desk(context: typer.Context) -> Desk:
+    """The desk of this run."""
+    found = context.find_object(Desk)
+    assert found is not None, "the callback of the application put it there"
+    return found
+
+
+def run(work: Coroutine[object, object, T]) -> T:
+    """Runs a coroutine to its end.
+
+    After Ctrl-C the task is cancelled and may tidy up, but threads that still wait for a network or a
+    keyboard are not waited for: the program ends next, and all that matters is committed.
+    """
+    runner = asyncio.Runner()
+    try:
+        result = runner.run(work)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result
+
+
+def argument_text(text: str, what: str) -> str:
+    """A command-line argument as text; the shell passes bytes, which need not be any."""
+    from chatchain.errors import BadText
+
+    try:
+        os.fsencode(text).decode()
+    except UnicodeDecodeError:
+        raise BadText(f"{what} is not text in UTF-8.") from None
+    return text

@@ -1,0 +1,106 @@
+"""Where results go: one JSON object a line for programs, or plain lines for people.
+
+With `json`, stdout carries objects and nothing else, and what people read goes to stderr. Without it,
+results go to stdout and troubles to stderr.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from chatchain.ui.clean import clean_line
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from chatchain.errors import ChatchainError
+
+    ViewT = TypeVar("ViewT", bound=msgspec.Struct)
+
+SHOWN_KEYS = ("group", "attachment")
+"""Keys that every message object carries, null where they do not apply, so that a script can rely on them."""
+STORED_KEYS = ("direction", "state")
+
+
+class Output:
+    """Writes results and troubles, for people or for programs."""
+
+    def __init__(self, *, json: bool, environment: Mapping[str, str]) -> None:
+        self.json = json
+        self._colour = "NO_COLOR" not in environment and environment.get("TERM", "dumb") != "dumb"
+        for stream in (sys.stdout, sys.stderr):
+            # A character that this terminal cannot show must not end the program.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    def result(self, view: ViewT, text: Callable[[ViewT], Sequence[str]]) -> None:
+        """Gives one result: the view's fields to a program, the lines of `text` to a person."""
+        if self.json:
+            self.object(as_object(view))
+        else:
+            self.lines(text(view))
+
+    def results(self, views: Sequence[ViewT], text: Callable[[Sequence[ViewT]], Sequence[str]]) -> None:
+        """Gives several results: an object each, or one text about all."""
+        if self.json:
+            for view in views:
+                self.object(as_object(view))
+        else:
+            self.lines(text(views))
+
+    def object(self, value: Mapping[str, object]) -> None:
+        """One JSON object on stdout, in ASCII: no terminal and no encoding can be upset by it."""
+        sys.stdout.write(json_text.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Lines for a person, on stdout."""
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """A remark for a person that is not the result."""
+        sys.stderr.write(clean_line(text) + "\n")
+        sys.stderr.flush()
+
+    def person(self, lines: Sequence[str]) -> None:
+        """Lines that only a person wants: on stdout, or on stderr when a program reads that."""
+        stream = sys.stderr if self.json else sys.stdout
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
+
+    def error(self, error: ChatchainError) -> None:
+        """Says what failed and what to do about it."""
+        if self.json:
+            self.object({"error": problem(error)})
+            return
+        mark, reset = ("\x1b[31m", "\x1b[0m") if self._colour and sys.stderr.isatty() else ("", "")
+        # A message of ours has one line a fact (both fingerprints of a certificate, say); what it quotes is
+        # cleaned.
+        first, *more = [clean_line(line) for line in error.message.split("\n")]
+        sys.stderr.write(f"{mark}{first}{reset}\n" + "".join(f"{line}\n" for line in more))
+        if error.hint:
+            sys.stderr.write("".join(f"{clean_line(line)}\n" for line in error.hint.split("\n")))
+        sys.stderr.flush()
+
+
+def problem(error: ChatchainError) -> dict[str, object]:
+    """An error as programs read it."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def as_object(view: msgspec.Struct) -> dict[str, object]:
+    """A view's fields under the names of the interface."""
+    import msgspec
+
+    made: dict[str, object] = msgspec.to_builtins(view)
+    return made
+
+
+def message_object(view: msgspec.Struct, *, stored: bool) -> dict[str, object]:
+    """A message as programs read it; from `history` and `search` with direction and state."""
+    keys = SHOWN_KEYS + STORED_KEYS if stored else SHOWN_KEYS
+    return as_object(view) | {key: getattr(view, key, None) for key in keys}

@@ -1,0 +1,386 @@
+"""Views as lines of text for a person. Whatever came from others is cleaned here, and nowhere later."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from chatchain.ui.clean import clean_line, clean_lines
+
+if TYPE_CHECKING:
+    from chatchain.client.views import (
+        CardView,
+        ContactView,
+        Exported,
+        Finding,
+        Joined,
+        KeyView,
+        LoggedIn,
+        LoggedOut,
+        MemberView,
+        PasswordChanged,
+        ProposalView,
+        Registered,
+        Sent,
+        Shown,
+        Status,
+        WhoAmI,
+    )
+    from chatchain.ui.world import Setting
+
+NOBODY = "(nobody)"
+
+
+# --- building blocks ------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell, two blanks between; every cell is cleaned."""
+    lines = [list(head), *([clean_line(cell) for cell in row] for row in rows)]
+    widths = [max(width(line[column]) for line in lines) for column in range(len(head))]
+    return [
+        "  ".join(pad(cell, widths[column]) for column, cell in enumerate(line)).rstrip() for line in lines
+    ]
+
+
+def fields(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Names and values, one pair a line."""
+    kept = [(name, clean_line(value)) for name, value in pairs]
+    widest = max((width(name) for name, _ in kept), default=0)
+    return [f"{pad(name, widest)}  {value}".rstrip() for name, value in kept]
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def pad(text: str, columns: int) -> str:
+    """The text with blanks up to the width."""
+    return text + " " * (columns - width(text))
+
+
+def local_time(rfc3339: str) -> str:
+    """A time in this machine's zone, to the minute."""
+    try:
+        return datetime.fromisoformat(rfc3339).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return clean_line(rfc3339)
+
+
+def yes_no(value: bool) -> str:
+    """A truth in a word."""
+    return "yes" if value else "no"
+
+
+# --- account --------------------------------------------------------------------------------------------
+
+
+def joined(view: Joined) -> list[str]:
+    """The network that this home now belongs to."""
+    return [
+        "Joined the network.",
+        *fields(
+            [
+                ("chain", str(view.chain_id)),
+                ("endpoints", ", ".join(view.endpoints)),
+                ("directory", view.directory),
+                ("relay", view.relay),
+                ("who may message", _policy(view.policy)),
+            ]
+        ),
+        "Next: `chatchain register NAME`.",
+    ]
+
+
+def registered(view: Registered) -> list[str]:
+    """A new account, or one brought back."""
+    lines = [
+        f"{clean_line(view.username)} is back, as device {view.device} of the account."
+        if view.restored
+        else f"Welcome, {clean_line(view.username)}. The account is registered on the chain.",
+        *fields(
+            [
+                ("id", str(view.uid)),
+                ("account", view.account),
+                ("device", str(view.device)),
+                ("transaction", view.tx),
+                ("block", str(view.block)),
+                ("paid by", "the network" if view.sponsored else "the account"),
+                ("member", yes_no(view.member)),
+            ]
+        ),
+    ]
+    if view.proposal is not None and not view.member:
+        lines.append(f"The members were asked to admit you: proposal {view.proposal}.")
+    if view.problem is not None:
+        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
+    return lines
+
+
+def logged_in(view: LoggedIn) -> list[str]:
+    """The relay knows who this is."""
+    return [
+        f"Logged in as {clean_line(view.username)} (device {view.device}) at {clean_line(view.relay)}.",
+        f"{count(view.waiting, 'message')} waiting." if view.waiting else "No message is waiting.",
+    ]
+
+
+def logged_out(view: LoggedOut) -> list[str]:
+    """The session is over."""
+    return [f"{clean_line(view.username)} is logged out. The keys stay in this home."]
+
+
+def who_am_i(view: WhoAmI) -> list[str]:
+    """The account of this home."""
+    return fields(
+        [
+            ("name", view.username),
+            ("id", str(view.uid)),
+            ("account", view.account),
+            ("device", str(view.device)),
+            ("member", yes_no(view.member)),
+        ]
+    )
+
+
+def status(view: Status) -> list[str]:
+    """The account of this home and its network."""
+    pairs = [
+        ("name", view.username),
+        ("id", str(view.uid)),
+        ("account", view.account),
+        ("device", str(view.device)),
+        ("member", yes_no(view.member)),
+        ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
+        ("directory", view.directory),
+        ("relay", view.relay),
+        ("who may message", _policy(view.policy)),
+        ("members", str(view.members)),
+        ("open proposals", str(view.open_proposals)),
+        ("unread messages", _unless_locked(view.unread)),
+        ("waiting to be sent", _unless_locked(view.queued)),
+    ]
+    if view.pending:
+        pairs.append(("pending", view.pending))
+    return fields(pairs)
+
+
+def _unless_locked(number: int | None) -> str:
+    return "not known while the home is locked" if number is None else str(number)
+
+
+def password_changed(view: PasswordChanged) -> list[str]:
+    """The new password holds."""
+    return [
+        f"The password of {clean_line(view.username)} is changed, here and on the chain (block {view.block})."
+    ]
+
+
+# --- messages -------------------------------------------------------------------------------------------
+
+
+def message(view: Shown) -> list[str]:
+    """One message. Lines after the first are marked, so that no text can pass for another message."""
+    if view.direction == "out":
+        who = f"to {clean_line(view.to or NOBODY)}"
+        mark = f" [{clean_line(view.state)}]" if view.state else ""
+    else:
+        who, mark = clean_line(view.from_), ""
+    where = f" #{clean_line(view.group)}" if view.group else ""
+    head = f"{local_time(view.time)}{where}  {who}{mark}"
+    if view.text is None:
+        return [f"{head} * {clean_line(view.notice or view.kind)}"]
+    first, *more = clean_lines(view.text)
+    return [f"{head}: {first}", *(f"{' ' * 16}  | {line}" for line in more)]
+
+
+def messages(views: Sequence[Shown]) -> list[str]:
+    """Several messages in the order given."""
+    return [line for view in views for line in message(view)] or ["There are no messages."]
+
+
+def sent(view: Sent) -> list[str]:
+    """How far an own message came."""
+    said = f"{view.state} to {clean_line(view.to)}  ({view.id})"
+    return [f"{said}: {clean_line(view.error.message)}" if view.error else said]
+
+
+# --- people ---------------------------------------------------------------------------------------------
+
+
+def contact(view: ContactView) -> list[str]:
+    """Somebody, with the safety number to compare."""
+    pairs = [("name", view.username), ("id", str(view.uid)), ("account", view.account)]
+    if view.changed:
+        pairs.append(("changed", view.changed))
+    pairs.append(("verified", yes_no(view.verified)))
+    groups = view.fingerprint.split()
+    rows = [" ".join(groups[start : start + 4]) for start in range(0, len(groups), 4)]
+    return [*fields(pairs), "safety number", *(f"    {clean_line(row)}" for row in rows)]
+
+
+def safety_number(view: ContactView) -> list[str]:
+    """The safety number, and what to do with it."""
+    name = clean_line(view.username)
+    return [
+        *contact(view),
+        ""
+        if view.verified
+        else f"Compare it with {name} in person or by phone, then run `chatchain contacts verify {name}`.",
+    ]
+
+
+def contacts(views: Sequence[ContactView]) -> list[str]:
+    """Everybody that this home knows."""
+    if not views:
+        return ["No contacts yet. Write to somebody, or add a card: `chatchain contacts add CARD`."]
+    return table(
+        ["name", "id", "verified", "remark"],
+        ([view.username, str(view.uid), yes_no(view.verified), view.changed or ""] for view in views),
+    )
+
+
+def card(view: CardView) -> list[str]:
+    """The own contact card, to hand over."""
+    return [clean_line(view.card)]
+
+
+# --- governance -----------------------------------------------------------------------------------------
+
+
+def members(views: Sequence[MemberView]) -> list[str]:
+    """Who has a seat."""
+    return table(
+        ["name", "id", "account", "since block"],
+        ([view.username, str(view.uid), view.account, str(view.block)] for view in views),
+    )
+
+
+def proposal(view: ProposalView) -> list[str]:
+    """One proposal and its count."""
+    lines = [
+        f"Proposal {view.id}: {_what(view)} ({clean_line(view.group)}) is {view.state}.",
+        f"{view.yes} yes, {view.no} no, of {view.electorate} who may vote.",
+    ]
+    if view.state == "open":
+        lines.append(f"Voting ends {local_time(view.deadline)}.")
+    return lines
+
+
+def proposals(views: Sequence[ProposalView]) -> list[str]:
+    """All proposals."""
+    if not views:
+        return ["There are no proposals."]
+    return table(
+        ["id", "proposal", "state", "yes", "no", "of", "ends", "you voted"],
+        (
+            [
+                str(view.id),
+                _what(view),
+                view.state,
+                str(view.yes),
+                str(view.no),
+                str(view.electorate),
+                local_time(view.deadline),
+                yes_no(view.voted),
+            ]
+            for view in views
+        ),
+    )
+
+
+def _what(view: ProposalView) -> str:
+    return f"{clean_line(view.kind)} {clean_line(view.subject)}"
+
+
+def _policy(policy: str) -> str:
+    known = {"open": "anyone registered", "vote": "members voted in"}
+    return known.get(policy, clean_line(policy))
+
+
+# --- keys and settings ----------------------------------------------------------------------------------
+
+
+def keys(views: Sequence[KeyView]) -> list[str]:
+    """The devices of this account."""
+    return table(
+        ["device", "version", "state", "since", "fingerprint", ""],
+        (
+            [
+                str(view.device),
+                str(view.version),
+                view.state,
+                local_time(view.time),
+                view.fingerprint,
+                "this one" if view.here else "",
+            ]
+            for view in views
+        ),
+    )
+
+
+def rotated(view: KeyView) -> list[str]:
+    """The device has new keys."""
+    return [
+        f"Device {view.device} has new keys: version {view.version}, on the chain since block {view.block}."
+    ]
+
+
+def revoked(view: KeyView) -> list[str]:
+    """The device is out for ever."""
+    return [f"Device {view.device} is revoked; nobody encrypts to it any more."]
+
+
+def exported(view: Exported) -> list[str]:
+    """A keystore file was written."""
+    return [
+        f"The key of account {view.account} is in {clean_line(view.path)} (keystore V3).",
+        "Whoever has this file and its password is you. Keep it apart from this machine.",
+    ]
+
+
+def findings(views: Sequence[Finding]) -> list[str]:
+    """What `doctor` looked at, troubles with what to do."""
+    lines = []
+    for line, view in zip(
+        table(["", "", ""], ([_mark(view), view.check, view.detail] for view in views))[1:],
+        views,
+        strict=True,
+    ):
+        lines.append(line)
+        if view.hint:
+            lines.append(f"          {clean_line(view.hint)}")
+    return lines
+
+
+def _mark(view: Finding) -> str:
+    return "ok" if view.ok else "trouble"
+
+
+def settings(values: Sequence[Setting]) -> list[str]:
+    """Every setting with its origin."""
+    return table(
+        ["setting", "value", "from", ""],
+        ([value.name, _value(value.value), str(value.origin), value.where] for value in values),
+    )
+
+
+def _value(value: str | float | bool | list[str] | None) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return yes_no(value)
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

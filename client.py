@@ -1,0 +1,3 @@
+from chatchain.programs.client import main
+
+main()
