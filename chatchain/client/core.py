@@ -238,7 +238,8 @@ class Client:
 
         `keystore` is a keystore V3 text and its password: the account key comes from there and there is no
         phrase. `on_phrase` is called once with the 12 words of a new account before anything is sent; when it
-        raises, nothing was sent. Under policy `vote` the request to join is opened too.
+        raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under policy
+        `vote` the request to join is opened too.
         """
         normalise_username(name)
         settings = self._settings()
@@ -254,9 +255,8 @@ class Client:
         )
         try:
             phrase = unlocked.store.setting(PHRASE)
-            if phrase is not None:
-                if on_phrase is not None:
-                    on_phrase(phrase.decode())
+            if phrase is not None and on_phrase is not None:
+                on_phrase(phrase.decode())
                 unlocked.store.set_setting(PHRASE, None)
             self._home.put_network(msgspec.structs.replace(settings, chain_id=network.chain_id))
             made = await registration.carry_out(unlocked)
@@ -379,6 +379,19 @@ class Client:
         self._desk_ = replace(desk, unlocked=self._unlocked)
         self._just_changed()
         return PasswordChanged(me.username, me.uid, paid.tx, paid.block)
+
+    async def show_phrase(self, on_phrase: Callable[[str], None]) -> bool:
+        """Hands over, once, the recovery phrase of a registration that had nobody to show it to.
+
+        It is forgotten here afterwards, unless `on_phrase` raises. False: there is none here (any more).
+        """
+        store = await self._store()
+        phrase = store.setting(PHRASE)
+        if phrase is None:
+            return False
+        on_phrase(phrase.decode())
+        store.set_setting(PHRASE, None)
+        return True
 
     # --- messages ---------------------------------------------------------------------------------------
 
