@@ -85,7 +85,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     ) external returns (uint64 uid) {
         uid = _openUser(msg.sender, username, recovery);
         _setVerifier(uid, verifier, kdf);
-        _addDevice(uid, signer, record);
+        _openDevice(uid, 1, signer, record);
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -117,7 +117,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         }
         uid = _openUser(account, username, recovery);
         _setVerifier(uid, verifier, kdf);
-        _addDevice(uid, signer, record);
+        _openDevice(uid, 1, signer, record);
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -215,8 +215,10 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
 
     /// @inheritdoc IIdentityRegistry
     function resolve(address principal) external view returns (uint64 uid, uint32 deviceId, uint32 epoch) {
-        Principal memory found = _principals[principal];
-        return (found.uid, found.deviceId, _users[found.uid].epoch);
+        Principal storage found = _principals[principal];
+        uid = found.uid;
+        deviceId = found.deviceId;
+        epoch = _users[uid].epoch;
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -259,7 +261,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         if (uid == RESERVED) uid = 0;
     }
 
-    /// @dev Takes the name and the account, and gives the next uid.
+    /// @dev Takes the name and the account, gives the next uid, and counts the first device.
     function _openUser(address account, string memory username, address recovery) private returns (uint64 uid) {
         _requireWellFormed(username);
         bytes32 nameKey = keccak256(bytes(username));
@@ -272,6 +274,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         _uidOfName[nameKey] = uid;
         User storage who = _users[uid];
         who.account = account;
+        who.deviceCount = 1; // the first device follows in the same call
+        who.activeDevices = 1;
         if (recovery != address(0)) who.recovery = recovery;
         emit Registered(uid, account, username, recovery);
     }
@@ -284,7 +288,6 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     }
 
     function _addDevice(uint64 uid, address signer, bytes calldata record) private returns (uint32 deviceId) {
-        _requireLength(record.length, MAX_RECORD);
         User storage who = _users[uid];
         uint24 count = who.deviceCount + 1;
         uint8 active = who.activeDevices + 1;
@@ -293,6 +296,12 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         deviceId = count;
         who.deviceCount = count;
         who.activeDevices = active;
+        _openDevice(uid, deviceId, signer, record);
+    }
+
+    /// @dev Brings a device that was counted to life.
+    function _openDevice(uint64 uid, uint32 deviceId, address signer, bytes calldata record) private {
+        _requireLength(record.length, MAX_RECORD);
         _claim(signer, uid, deviceId);
         Device storage one = _devices[uid][deviceId];
         one.signer = signer;
@@ -377,9 +386,12 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         if (text[length - 1] == "-") revert NameMalformed(username);
     }
 
-    function _uidAt(uint256 counter) private pure returns (uint64) {
-        uint256 body = UID_FIRST + (counter * UID_MULTIPLIER + UID_OFFSET) % UID_SPAN;
-        return uint64(body * 10 + _checkDigit(body));
+    /// @dev Nothing here overflows: a counter of 64 bits times a number of 46, and a body of 14 digits times ten.
+    function _uidAt(uint64 counter) private pure returns (uint64) {
+        unchecked {
+            uint256 body = UID_FIRST + (counter * UID_MULTIPLIER + UID_OFFSET) % UID_SPAN;
+            return uint64(body * 10 + _checkDigit(body));
+        }
     }
 
     /// @dev ISO 7064 MOD 11,10 of a number of 14 digits.

@@ -32,15 +32,21 @@ contract Membership is IMembership, Signed {
         uint32 sequence; // the group's when the proposal opened: later seats have no vote
         uint40 deadline;
         uint16 threshold;
-        Kind kind;
         State state;
+    }
+
+    /// @dev The votes of 256 seats, a bit each.
+    struct Page {
+        uint256 bits;
     }
 
     struct Proposal {
         Count count;
         uint64 subject;
         uint64 proposer;
+        Kind kind;
         bytes32 dataHash;
+        mapping(uint256 number => Page) pages; // page and bit: the seat's sequence
     }
 
     uint32 private constant NETWORK = 0;
@@ -70,7 +76,6 @@ contract Membership is IMembership, Signed {
     mapping(uint32 id => Group) private _groups;
     mapping(uint32 groupId => mapping(uint64 uid => Seat)) private _seats;
     mapping(uint64 id => Proposal) private _proposals;
-    mapping(uint64 id => mapping(uint256 page => uint256 bits)) private _ballots; // bit and page: the seat's sequence
     mapping(bytes32 key => uint64 id) private _openProposals;
     mapping(bytes32 structHash => bool) private _usedSignatures;
 
@@ -168,10 +173,10 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function close(uint64 id) external {
-        Count memory count = _proposals[id].count;
-        _requireOpen(id, count.state);
-        if (block.timestamp <= count.deadline) revert StillOpen(id);
-        _close(id, count, State.EXPIRED);
+        Proposal storage p = _proposals[id];
+        _requireOpen(id, p.count.state);
+        if (block.timestamp <= p.count.deadline) revert StillOpen(id);
+        _close(id, p, State.EXPIRED);
     }
 
     /// @inheritdoc IMembership
@@ -179,7 +184,7 @@ contract Membership is IMembership, Signed {
         Proposal storage p = _proposals[id];
         Count memory count = p.count;
         info.group = count.group;
-        info.kind = count.kind;
+        info.kind = p.kind;
         info.subject = p.subject;
         info.proposer = p.proposer;
         info.electorate = count.electorate;
@@ -193,8 +198,9 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function hasVoted(uint64 id, uint64 uid) external view returns (bool) {
-        uint32 sequence = _seats[_proposals[id].count.group][uid].sequence;
-        return _ballots[id][sequence >> 8] & _bit(sequence) != 0;
+        Proposal storage p = _proposals[id];
+        uint32 sequence = _seats[p.count.group][uid].sequence;
+        return p.pages[sequence >> 8].bits & _bit(sequence) != 0;
     }
 
     /// @inheritdoc IMembership
@@ -239,23 +245,24 @@ contract Membership is IMembership, Signed {
 
         id = ++proposalCount;
         _openProposals[key] = id;
-        _proposals[id].subject = subject;
-        _proposals[id].proposer = proposer;
-        _proposals[id].dataHash = dataHash;
-        Count memory count = _firstCount(groupId, kind);
-        _proposals[id].count = count;
+        Proposal storage p = _proposals[id];
+        p.subject = subject;
+        p.proposer = proposer;
+        p.kind = kind;
+        p.dataHash = dataHash;
+        Count memory count = _firstCount(groupId);
+        p.count = count;
         emit Proposed(id, groupId, subject, kind, proposer, count.electorate, count.deadline, data);
     }
 
     /// @dev No votes yet, and the group's rules and roster as they are now.
-    function _firstCount(uint32 groupId, Kind kind) private view returns (Count memory count) {
+    function _firstCount(uint32 groupId) private view returns (Count memory count) {
         Group storage g = _groups[groupId];
         count.group = groupId;
         count.electorate = g.members;
         count.sequence = g.sequence;
         count.deadline = uint40(block.timestamp + g.votingPeriod);
         count.threshold = g.threshold;
-        count.kind = kind;
         count.state = State.OPEN;
     }
 
@@ -277,69 +284,72 @@ contract Membership is IMembership, Signed {
     function _clear(bytes32 key) private {
         uint64 previous = _openProposals[key];
         if (previous == 0) return;
-        Count memory count = _proposals[previous].count;
-        if (block.timestamp <= count.deadline) revert AlreadyProposed(previous);
-        _close(previous, count, State.EXPIRED);
+        Proposal storage p = _proposals[previous];
+        if (block.timestamp <= p.count.deadline) revert AlreadyProposed(previous);
+        _close(previous, p, State.EXPIRED);
     }
 
     function _vote(uint64 id, bool support, uint64 voter) private {
-        Count memory count = _proposals[id].count;
+        Proposal storage p = _proposals[id];
+        Count memory count = p.count;
         _requireOpen(id, count.state);
         if (block.timestamp > count.deadline) revert VotingEnded(id, count.deadline);
-        _markVoted(id, voter, count.group, count.sequence);
+        _markVoted(id, p, voter, count);
 
-        // Nobody votes twice and later seats do not vote, so neither number can pass the electorate.
+        // Nobody votes twice and later seats do not vote, so neither number can pass the electorate; all else is the product of a
+        // number of 32 bits and one of 16.
         unchecked {
-            if (support) _proposals[id].count.yes = ++count.yes;
-            else _proposals[id].count.no = ++count.no;
-        }
-        emit Voted(id, voter, support, count.yes, count.no);
+            if (support) p.count.yes = ++count.yes;
+            else p.count.no = ++count.no;
+            emit Voted(id, voter, support, count.yes, count.no);
 
-        uint256 bar = uint256(count.electorate) * count.threshold;
-        if (count.yes * WHOLE > bar) {
-            _execute(id, count);
-        } else if ((count.electorate - count.no) * WHOLE <= bar) {
-            _close(id, count, State.REJECTED);
+            uint256 bar = uint256(count.electorate) * count.threshold;
+            if (count.yes * WHOLE > bar) {
+                _execute(id, p, count);
+            } else if ((count.electorate - count.no) * WHOLE <= bar) {
+                _close(id, p, State.REJECTED);
+            }
         }
     }
 
-    /// @dev Spends the one vote that a seat has on a proposal which opened when the group was at `opened`.
-    function _markVoted(uint64 id, uint64 voter, uint32 groupId, uint32 opened) private {
-        Seat storage s = _seats[groupId][voter];
-        uint32 sequence = s.sequence;
-        if (!s.active) revert NotMember(voter);
-        if (sequence > opened) revert JoinedLater(id, voter);
-        mapping(uint256 => uint256) storage pages = _ballots[id];
-        uint256 ballots = pages[sequence >> 8];
-        if (ballots & _bit(sequence) != 0) revert AlreadyVoted(id, voter);
-        pages[sequence >> 8] = ballots | _bit(sequence);
+    /// @dev Spends the one vote that a seat has on a proposal which opened after its joining.
+    function _markVoted(uint64 id, Proposal storage p, uint64 voter, Count memory count) private {
+        Seat storage s = _seats[count.group][voter];
+        (uint32 sequence, bool active) = (s.sequence, s.active);
+        if (!active) revert NotMember(voter);
+        if (sequence > count.sequence) revert JoinedLater(id, voter);
+        Page storage page = p.pages[sequence >> 8];
+        uint256 bit = _bit(sequence);
+        uint256 bits = page.bits;
+        if (bits & bit != 0) revert AlreadyVoted(id, voter);
+        page.bits = bits | bit;
     }
 
     /// @dev Does what was voted, or nothing if the subject joined or left since the proposal opened.
-    function _execute(uint64 id, Count memory count) private {
-        uint64 subject = _proposals[id].subject;
+    function _execute(uint64 id, Proposal storage p, Count memory count) private {
+        uint64 subject = p.subject;
+        bool expel = p.kind == Kind.EXPEL;
         Seat memory s = _seats[count.group][subject];
-        bool expel = count.kind == Kind.EXPEL;
         if (s.sequence > count.sequence || s.active != expel) {
-            _close(id, count, State.VOID);
+            _close(id, p, State.VOID);
         } else {
-            _close(id, count, State.PASSED);
+            _close(id, p, State.PASSED);
             if (expel) _leave(count.group, subject);
             else _join(count.group, subject);
         }
     }
 
-    function _close(uint64 id, Count memory count, State state) private {
-        Proposal storage p = _proposals[id];
+    function _close(uint64 id, Proposal storage p, State state) private {
         p.count.state = state;
-        delete _openProposals[_key(count.group, count.kind, p.subject, p.dataHash)];
+        delete _openProposals[_key(p.count.group, p.kind, p.subject, p.dataHash)];
         emit Closed(id, state);
     }
 
     /// @dev Reverts if something closed the proposal; its time may be over all the same.
     function _requireOpen(uint64 id, State state) private pure {
+        if (state == State.OPEN) return;
         if (state == State.NONE) revert UnknownProposal(id);
-        if (state != State.OPEN) revert NotOpen(id, state);
+        revert NotOpen(id, state);
     }
 
     function _join(uint32 groupId, uint64 uid) private {
