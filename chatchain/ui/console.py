@@ -7,7 +7,6 @@ terminal.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -16,9 +15,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chatchain.errors import BadText, MissingInput
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_LINE: Final = 256 * 1024
 """Bytes of one typed line that are read; a message is shorter."""
@@ -55,6 +57,8 @@ class Console:
 
     async def line_soon(self, prompt: str) -> str:
         """The next line, while the rest of the program goes on."""
+        import asyncio
+
         self._prompt(prompt)
         if self._pending is None:
             self._pending = self._next()
@@ -176,6 +180,8 @@ class Console:
 
     async def chunks(self) -> asyncio.Queue[bytes | None]:
         """What comes in, as it comes, in a queue that ends with None, a few chunks ahead at most."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(4)
 

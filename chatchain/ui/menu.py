@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from chatchain.errors import ChatchainError, MalformedName, MissingInput, NoAccount, UsageError, WrongPassword
 from chatchain.ui import homes, render
 from chatchain.ui.clean import clean_line
-from chatchain.ui.cli.accounts import phrase_lines, show_phrase
+from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
 from chatchain.ui.cli.desk import Desk, run
 
 if TYPE_CHECKING:
@@ -154,10 +154,8 @@ class Menu:
                 self._output.error(error)
 
     def _show_phrase(self) -> Callable[[str], None]:
-        if self._here.console.terminal:
-            return show_phrase(self._here, None)
         # From a pipe: the one who wrote the script reads the words in what the menu printed.
-        return lambda phrase: self._output.lines(phrase_lines(phrase))
+        return phrase_shower(self._here, None) or (lambda phrase: self._output.lines(phrase_lines(phrase)))
 
     async def _network(self, home: Path) -> str | None:
         """The join link to follow first, or None when the network is known."""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 64 * 1024
 """Bytes of a phrase or keystore file that are read."""
 
-NO_PHRASE: Final = (
-    "There was no terminal to show the recovery phrase on and no --mnemonic-file, so no phrase was kept. "
-    "Save the account's key with `chatchain keys export FILE`; "
-    "`chatchain register NAME --keystore FILE` brings the account back."
+KEPT_PHRASE: Final = (
+    "There was neither a terminal to show the recovery phrase on nor a --mnemonic-file, so it is kept in the "
+    "encrypted home. Write it to a file with `chatchain keys phrase --out FILE`: without it a lost home is a lost "
+    "account."
 )
 
 
@@ -85,7 +85,7 @@ def register(
         )
     mnemonic = _read_text(mnemonic_file) if mnemonic_file is not None and mnemonic_file.exists() else None
     secret = here.kept_password or passwords.ask_new(here.console, "password for this account")
-    show = show_phrase(here, mnemonic_file)
+    show = phrase_shower(here, mnemonic_file)
     stored = None
     if keystore is not None:
         stored = (_read_text(keystore), _keystore_password(here, keystore_password_file))
@@ -97,6 +97,8 @@ def register(
         return await client.register(name, mnemonic=mnemonic, keystore=stored, on_phrase=show)
 
     here.output.result(here.run(work, home, secret), render.registered)
+    if show is None and mnemonic is None and stored is None:
+        here.output.note(KEPT_PHRASE)
 
 
 def _keystore_password(here: Desk, file: Path | None) -> str:
@@ -106,8 +108,8 @@ def _keystore_password(here: Desk, file: Path | None) -> str:
     return here.kept_password or here.console.secret("Password of the keystore: ", missing)
 
 
-def show_phrase(here: Desk, file: Path | None) -> Callable[[str], None]:
-    """Where a new account's phrase goes: into the new file, or onto the terminal."""
+def phrase_shower(here: Desk, file: Path | None) -> Callable[[str], None] | None:
+    """Where a new account's phrase goes: into the new file, onto the terminal, or nowhere yet."""
 
     def to_file(phrase: str) -> None:
         assert file is not None
@@ -118,12 +120,9 @@ def show_phrase(here: Desk, file: Path | None) -> Callable[[str], None]:
         here.output.person(phrase_lines(phrase))
         here.console.line("Press Enter when you have written it down. ")
 
-    def to_nobody(phrase: str) -> None:
-        here.output.note(NO_PHRASE)
-
     if file is not None:
         return to_file
-    return to_terminal if here.console.terminal else to_nobody
+    return to_terminal if here.console.terminal else None
 
 
 def phrase_lines(phrase: str) -> list[str]:
@@ -168,10 +167,10 @@ def _read_text(path: Path) -> str:
 def login(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The user; needed when there are several.")
+        str | None, typer.Argument(metavar="NAME", help="The user; needed when there are several.")
     ] = None,
 ) -> None:
-    """Show password and device to the relay, and publish this device's keys."""
+    """Show password and device to the relay, and publish the keys."""
     here = desk(context)
     user = name.removeprefix("@") if name is not None else None
     settings = here.settings

@@ -6,9 +6,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from chatchain.errors import ChatchainError, UsageError
@@ -41,10 +42,26 @@ class Stopped(ChatchainError):
     exit_code = STOPPED
 
 
+ORDER: Final = (
+    *("join", "register", "login", "logout", "whoami", "status", "password"),
+    *("send", "receive", "history", "search", "chat", "contacts"),
+    *("members", "request", "propose", "proposals", "vote", "keys", "doctor", "config"),
+)
+"""The commands as `--help` lists them: in the order in which a newcomer meets them."""
+
+
+class _Ordered(TyperGroup):
+    """Lists the commands in our order; typer lists single ones before groups of them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 def application() -> typer.Typer:
     """Builds the command line."""
     app = typer.Typer(
         name=PROGRAM,
+        cls=_Ordered,
         invoke_without_command=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

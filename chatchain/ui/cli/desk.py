@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -85,6 +84,8 @@ def run(work: Coroutine[object, object, T]) -> T:
     After Ctrl-C the task is cancelled and may tidy up, but threads that still wait for a network or a
     keyboard are not waited for: the program ends next, and all that matters is committed.
     """
+    import asyncio
+
     runner = asyncio.Runner()
     try:
         result = runner.run(work)

@@ -18,7 +18,7 @@ propose = typer.Typer(help="Ask the members to admit or expel somebody.", rich_m
 
 Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, a 15-digit id or a 0x account.")]
 GroupArgument = Annotated[
-    str | None, typer.Argument(metavar="[GROUP]", help="A group; without it the network.")
+    str | None, typer.Argument(metavar="GROUP", help="A group; without it the network.")
 ]
 GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="G", help="A group; without it the network.")

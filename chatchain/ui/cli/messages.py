@@ -28,7 +28,7 @@ def send(
     context: typer.Context,
     to: Annotated[str, typer.Argument(metavar="TO", help="A name, a 15-digit id or a 0x account.")],
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What to say; - reads it from stdin.")
+        str | None, typer.Argument(metavar="TEXT", help="What to say; - reads it from stdin.")
     ] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help="One message a line, from TEXT or from stdin.")
@@ -202,7 +202,7 @@ def _show_stored(here: Desk, views: list[Shown]) -> None:
 
 
 def chat(context: typer.Context, peer: Peer) -> None:
-    """Talk with somebody: what comes in appears while you type; /quit leaves."""
+    """Talk with somebody, back and forth; /quit leaves."""
     from chatchain.ui.chat import talk
 
     here = desk(context)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chatchain.errors import AlreadyDone, MissingInput
 from chatchain.ui import passwords, render
+from chatchain.ui.cli.accounts import phrase_shower
 from chatchain.ui.cli.desk import desk
 
 if TYPE_CHECKING:
@@ -84,8 +86,32 @@ def export(
     here.output.result(here.run(work, password=own), render.exported)
 
 
+@keys.command()
+def phrase(
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="F", help="A new file (0600), where there is no terminal.")
+    ] = None,
+) -> None:
+    """Show, once, the recovery phrase that the registration had nobody to show to."""
+    here = desk(context)
+    show = phrase_shower(here, out)
+    if show is None:
+        raise MissingInput("There is no terminal to show the phrase on.", "Name a new file with --out FILE.")
+
+    async def work(client: Client) -> None:
+        if not await client.show_phrase(show):
+            raise AlreadyDone(
+                "The recovery phrase was shown before; it is not kept here.", "Look on the paper."
+            )
+
+    here.run(work)
+    if here.output.json:
+        here.output.object({"file": str(out) if out is not None else None})
+
+
 def doctor(context: typer.Context) -> None:
-    """Look at home, chain, contracts, relay and account, and say what to do."""
+    """Look for trouble with home, chain, relay and account."""
 
     async def work(client: Client) -> list[Finding]:
         return await client.doctor()
