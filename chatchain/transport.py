@@ -360,10 +360,11 @@ class Peer(asyncio.Protocol):
         "_connection",
         "_gate",
         "_handler",
-        "_held",
+        "_holds",
         "_inbox",
         "_transport",
         "address",
+        "asked",
         "deadline",
         "heard",
         "session",
@@ -379,6 +380,9 @@ class Peer(asyncio.Protocol):
         """Whether the peer leaves so much unread that it is given nothing more for now."""
         self.was_opened = False
         self.heard = 0.0
+        """Loop time of the last byte from the peer."""
+        self.asked = 0.0
+        """Loop time of the last Ping to it."""
         self.deadline = 0.0
         """Loop time by which the login must hold; 0 once it does."""
         self._handler = handler
@@ -386,7 +390,7 @@ class Peer(asyncio.Protocol):
         self._connection = Connection(Role.RELAY)
         self._transport: asyncio.Transport | None = None
         self._inbox: deque[Message] = deque()
-        self._held = False
+        self._holds = 0
 
     @property
     def state(self) -> State:
@@ -461,15 +465,20 @@ class Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def held(self) -> bool:
+        """Whether the handler keeps this peer's messages waiting."""
+        return self._holds > 0
+
     def hold(self) -> None:
-        """Stops handing messages on (and reading) until `release`: the handler is waiting for something."""
-        self._held = True
+        """Stops handing messages on (and reading) until a `release` for each `hold`."""
+        self._holds += 1
         self._adjust_reading()
 
     def release(self) -> None:
         """Hands on what came meanwhile, in order, and reads again."""
-        self._held = False
-        while self._inbox and not self._held:
+        self._holds -= 1
+        while self._inbox and not self._holds:
             self._handler.received(self, self._inbox.popleft())
         self._adjust_reading()
 
@@ -481,7 +490,7 @@ class Peer(asyncio.Protocol):
     # --- inside ---
 
     def _dispatch(self, message: Message) -> None:
-        if self._held:
+        if self._holds:
             self._inbox.append(message)  # bounded: reading is paused, so at most one read's worth
         else:
             self._handler.received(self, message)
@@ -489,7 +498,7 @@ class Peer(asyncio.Protocol):
     def _adjust_reading(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        if self._held or self.slow:
+        if self._holds or self.slow:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

@@ -44,6 +44,9 @@ class Payer(Protocol):
     def submit(self, call: Call) -> bytes:
         """Sends the call and gives the transaction's hash without waiting."""
 
+    def tend(self) -> None:
+        """Sends again, or for a better price, what is not mined yet."""
+
 
 class Chain(Protocol):
     """The chain as folded; `sync` asks the endpoints. Blocks."""

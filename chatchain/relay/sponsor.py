@@ -112,6 +112,10 @@ class Sponsor:
         """Sends the call and gives the transaction's hash. Blocks."""
         return self._payer.submit(call)
 
+    def tend(self) -> None:
+        """Sees what was sent through until it is mined and settled. Blocks."""
+        self._payer.tend()
+
 
 def _is_author(verb: _Verb, data: bytes, user: User) -> bool:
     start = 4 + verb.author * _WORD

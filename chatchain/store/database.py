@@ -5,9 +5,10 @@ both.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -20,6 +21,9 @@ BUSY_SECONDS: Final = 30
 """How long SQLite waits for another writer (the chain's follower, or a second process)."""
 
 MIGRATION_SECONDS: Final = 60
+
+CLAIM_SECONDS: Final = 5
+"""How long a new relay waits for one that is just ending."""
 
 _ACCESS_DENIED: Final = (1044, 1045, 1698)
 _NO_DATABASE: Final = 1049
@@ -89,6 +93,22 @@ def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
     return f"The relay's database failed: {detail}.", ""
 
 
+def claim(engine: Engine) -> Claim:
+    """Makes this process the database's only relay until the claim is dropped; raises StoreUnavailable."""
+    return _claim_file(Path(engine.url.database or "")) if engine.name == "sqlite" else _claim_server(engine)
+
+
+class Claim(Protocol):
+    """What holds a claim; it also ends with the process."""
+
+    def close(self) -> None:
+        """Gives the database free."""
+
+
+_TAKEN: Final = "Another relay is working on this database."
+_TAKEN_HINT: Final = "Stop it first, or give this one a database of its own with --db."
+
+
 # --- SQLite ---------------------------------------------------------------------------------------------
 
 
@@ -102,7 +122,9 @@ def _sqlite(url: URL) -> Engine:
         path.touch(mode=0o600)
     except OSError as error:
         raise StoreUnavailable(f"The database file {path} cannot be opened: {error.strerror}.") from error
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
@@ -119,6 +141,16 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _claim_file(database: Path) -> Claim:
+    lock = database.with_name(f"{database.name}.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StoreUnavailable(_TAKEN, _TAKEN_HINT) from error
+    return lock
+
+
 # --- MySQL and MariaDB ----------------------------------------------------------------------------------
 
 
@@ -129,6 +161,7 @@ def _mysql(url: URL) -> Engine:
     return create_engine(
         url,
         isolation_level="READ COMMITTED",  # no gap locks between several processes
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_recycle=3600,
         connect_args={
@@ -155,3 +188,17 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         connection.execute(text("SELECT RELEASE_LOCK('chatchain_migrations')"))
         connection.commit()
+
+
+def _claim_server(engine: Engine) -> Claim:
+    # A named lock lives as long as its connection: kill -9 frees it, and a restart of the server too.
+    name = f"chatchain_relay_{engine.url.database}"[:64]
+    with translated():
+        connection = engine.connect()
+        taken = connection.execute(text("SELECT GET_LOCK(:name, :s)"), {"name": name, "s": CLAIM_SECONDS})
+        if taken.scalar() != 1:
+            connection.close()
+            raise StoreUnavailable(_TAKEN, _TAKEN_HINT)
+        connection.commit()
+        connection.detach()
+    return connection

@@ -6,12 +6,14 @@ from the event loop, because it merely queues it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from chatchain.errors import BadConfig
 from chatchain.model import (
@@ -27,7 +29,7 @@ from chatchain.model import (
     User,
 )
 from chatchain.store.chainlog import ServerLogStore
-from chatchain.store.database import migrate, open_database, translated
+from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.tables import (
     accepted,
     chain_blocks,
@@ -54,6 +56,7 @@ class ServerStore:
 
     def __init__(self, url: str) -> None:
         self._engine = open_database(url)
+        self._claim: Claim | None = None
         self.log = ServerLogStore(self._engine)
         """The chain's events."""
 
@@ -64,6 +67,10 @@ class ServerStore:
     def migrate(self) -> None:
         """Creates or upgrades the tables; raises StoreUnavailable."""
         migrate(self._engine)
+
+    def claim(self) -> None:
+        """Makes this process the database's only relay; raises StoreUnavailable."""
+        self._claim = claim(self._engine)
 
     def writer(self, listener: Listener) -> ServerWriter:
         """Starts the thread that commits."""
@@ -76,6 +83,9 @@ class ServerStore:
 
     def close(self) -> None:
         """Gives the connections back."""
+        if self._claim is not None:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                self._claim.close()
         self._engine.dispose()
 
     # --- the mailbox ---

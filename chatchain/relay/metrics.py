@@ -1,0 +1,84 @@
+"""What the relay counts, and the few lines of HTTP that show it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REQUEST_SECONDS: Final = 5.0
+REQUEST_LINES: Final = 64
+
+Health = Callable[[], dict[str, object]]
+"""Gives what /health shows; `ok` says whether the relay can do its work."""
+
+
+class Metrics:
+    """The relay's counters. No label names a user or an address."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.ticks = self._counter("messages_stored", "Envelopes committed")
+        self.repeats = self._counter("messages_repeated", "Envelopes that were committed before")
+        self.refusals = self._counter("messages_refused", "Envelopes refused", ("code",))
+        self.deliveries = self._counter("deliveries", "Deliveries sent to devices")
+        self.acknowledged = self._counter("deliveries_acknowledged", "Deliveries acknowledged by devices")
+        self.logins = self._counter("logins", "Logins", ("outcome",))
+        self.sponsored = self._counter("sponsored", "Calls asked of the sponsor", ("outcome",))
+        self.violations = self._counter("violations", "Connections closed for breaking the protocol")
+        self.connections = Gauge("chatchain_connections", "Open connections", registry=self.registry)
+        self.head = Gauge(
+            "chatchain_chain_head", "Block up to which the chain was read", registry=self.registry
+        )
+        self.batch = Histogram(
+            "chatchain_commit_messages",
+            "Envelopes in one commit",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"chatchain_{name}", text, labels, registry=self.registry)
+
+
+async def serve(host: str, port: int, metrics: Metrics, health: Health) -> asyncio.Server:
+    """Answers GET /health and /metrics on this address until the server is closed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                status, kind, body = _page(await _target(reader), metrics, health)
+                head = (
+                    f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                    "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+                )
+                writer.write(head.encode() + body)
+                await writer.drain()
+        except (OSError, ValueError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
+            pass
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(answer, host, port, limit=8 * 1024)
+
+
+async def _target(reader: asyncio.StreamReader) -> str:
+    """The path that is asked for; the headers are read and ignored."""
+    request = (await reader.readline()).decode("latin-1").split()
+    for _ in range(REQUEST_LINES):
+        if not (await reader.readline()).strip():
+            break
+    return request[1] if len(request) == 3 and request[0] == "GET" else ""
+
+
+def _page(target: str, metrics: Metrics, health: Health) -> tuple[str, str, bytes]:
+    if target == "/health":
+        state = health()
+        status = "200 OK" if state.get("ok") else "503 Service Unavailable"
+        return status, "application/json", json.dumps(state).encode() + b"\n"
+    if target == "/metrics":
+        return "200 OK", "text/plain; version=0.0.4; charset=utf-8", generate_latest(metrics.registry)
+    return "404 Not Found", "text/plain", b"/health or /metrics\n"

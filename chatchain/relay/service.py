@@ -1,0 +1,798 @@
+"""Drives the relay's machines: connections on one side, database and chain on the other.
+
+Everything here runs on the event loop and decides nothing that `mailbox`, `login`, `sponsor` or `limits`
+could decide. Database and chain are asked in threads; while a connection waits for such an answer its
+further messages wait too, so each client is served in the order in which it spoke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from chatchain.errors import (
+    BadRecord,
+    ChainError,
+    ChatchainError,
+    LimitReached,
+    LoginRefused,
+    NetworkError,
+    ProtocolViolation,
+    RefusedError,
+    StoreUnavailable,
+)
+from chatchain.identity.record import decode_record
+from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Network, Policy, User
+from chatchain.relay import login as logins
+from chatchain.relay import mailbox as box
+from chatchain.relay.directory import Changes, Keeper
+from chatchain.relay.limits import Bucket, Buckets, Rate
+from chatchain.relay.metrics import Metrics
+from chatchain.relay.ports import Membership, Reader, Writer
+from chatchain.relay.sponsor import Sponsor
+from chatchain.transport import HEARTBEAT, SILENCE, SPONSORED_DEADLINE, Peer
+from chatchain.wire.connection import State
+from chatchain.wire.messages import (
+    PROTOCOL_VERSION,
+    Acknowledge,
+    Challenge,
+    Deliver,
+    Done,
+    Failed,
+    FetchKeys,
+    Keys,
+    Login,
+    Message,
+    Ping,
+    PublishKeys,
+    Receive,
+    Refused,
+    Sponsored,
+    StaleDevices,
+    Submit,
+    Tick,
+    Welcome,
+)
+from chatchain.wire.messages import (
+    Sponsor as SponsorRequest,
+)
+
+UNANSWERED_BYTES: Final = 1024 * 1024
+UNANSWERED_ROWS: Final = 2_000
+"""What one connection may have submitted without an answer; above it the relay stops reading from it."""
+
+PENDING_BYTES: Final = 64 * 1024 * 1024
+"""The same for all connections together."""
+
+SUBMISSIONS: Final = Rate(burst=20_000, per_second=10_000)
+"""Envelopes of one user; above it the relay reads from that connection more slowly, and refuses nothing."""
+
+KEY_REQUESTS: Final = Rate(burst=200, per_second=20)
+"""Publications and look-ups of key bundles by one user."""
+
+CACHED_USERS: Final = 20_000
+POLL: Final = 0.5
+"""Seconds between two looks at the chain, and between two attempts at reads that are due."""
+
+LOOK_GAP: Final = 0.25
+"""Seconds between two looks at the chain when somebody has news of it."""
+
+SWEEP: Final = 1.0
+TEND: Final = 3.0
+PRUNE: Final = 600.0
+STALE_CHAIN: Final = 60.0
+"""Seconds without a successful look at the chain after which /health says so."""
+
+SPONSORED_AT_ONCE: Final = 32
+
+T = TypeVar("T")
+
+
+class _Guest(msgspec.Struct):
+    """A connection before its login."""
+
+    nonce: bytes
+
+
+class _Session(msgspec.Struct, eq=False):
+    """A connection after its login."""
+
+    name: int
+    uid: int
+    device: int
+    epoch: int
+    peer: Peer
+    pace: Bucket
+    rows: int = 0
+    bytes: int = 0
+    held: bool = False
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """What this relay serves, and the key it shows."""
+
+    network: Network
+    spki: bytes
+
+
+class Relay:
+    """Satisfies `transport.Handler`."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        reader: Reader,
+        keeper: Keeper,
+        sponsor: Sponsor | None,
+        log: FilteringBoundLogger,
+        metrics: Metrics | None = None,
+        shared: bool = False,
+    ) -> None:
+        self._deployment = deployment
+        self._reader = reader
+        self._keeper = keeper
+        self._sponsor = sponsor
+        self._log = log
+        self.metrics = metrics or Metrics()
+        self._shared = shared
+        self._writer: Writer | None = None
+        self._mailbox = box.Mailbox(shared=shared)
+        self._membership = Membership(Policy.VOTE, frozenset())
+        self._users: OrderedDict[int, User] = OrderedDict()
+        self._peers: set[Peer] = set()
+        self._sessions: dict[int, _Session] = {}
+        self._names = 0
+        self._pending = 0
+        self._waiting: set[_Session] = set()
+        self._failures = Buckets(logins.FAILURES)
+        self._key_requests = Buckets(KEY_REQUESTS)
+        self._sponsoring = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._look: asyncio.Task[None] | None = None
+        self._next_look: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+        self._look_ended = float("-inf")
+        self._store_sound = True
+        self._draining = False
+        self._readers = ThreadPoolExecutor(2, "store-reader")
+        self._chain = ThreadPoolExecutor(1, "chain")
+        self._payers = ThreadPoolExecutor(4, "sponsor")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- life ---
+
+    async def start(self, writer: Writer) -> None:
+        """Looks at chain and database once, and begins to follow them; raises ChainError or
+        StoreUnavailable.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._writer = writer
+        self._mailbox = box.Mailbox(await self._in(self._readers, self._reader.usage), shared=self._shared)
+        await self._refresh()
+        await self._load_membership()
+        self._spawn(self._follow())
+        self._spawn(self._sweep())
+        self._spawn(self._prune())
+        if self._sponsor is not None:
+            self._spawn(self._tend(self._sponsor))
+
+    async def drain(self, seconds: float) -> None:
+        """Says goodbye to everybody once what they submitted is answered, for so many seconds at most."""
+        self._draining = True
+        deadline = time.monotonic() + seconds
+        for peer in list(self._peers):
+            peer.hold()
+        while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110  # once in a life, and it ends
+            await asyncio.sleep(0.02)
+        for peer in list(self._peers):
+            peer.say_goodbye("shutdown", "The relay is stopping.", 1_000)
+        while self._peers and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for peer in list(self._peers):
+            peer.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        for pool in (self._readers, self._chain, self._payers):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def health(self) -> dict[str, object]:
+        """What /health shows."""
+        chain = time.monotonic() - self._looked_at < STALE_CHAIN
+        return {
+            "ok": self._store_sound and chain and not self._draining,
+            "database": self._store_sound,
+            "chain": chain,
+            "draining": self._draining,
+            "connections": len(self._peers),
+            "sessions": len(self._sessions),
+        }
+
+    # --- transport.Handler ---
+
+    def opened(self, peer: Peer) -> None:
+        """Greets a connection with a nonce of its own."""
+        self._peers.add(peer)
+        self.metrics.connections.inc()
+        guest = _Guest(secrets.token_bytes(logins.NONCE_BYTES))
+        peer.session = guest
+        network = self._deployment.network
+        peer.send(Challenge(PROTOCOL_VERSION, guest.nonce, network.chain_id, network.directory, _now_ms()))
+        if self._draining:
+            peer.say_goodbye("shutdown", "The relay is stopping.", 1_000)
+
+    def closed(self, peer: Peer) -> None:
+        """Forgets a connection."""
+        self._peers.discard(peer)
+        self.metrics.connections.dec()
+        if isinstance(peer.session, _Session):
+            self._sessions.pop(peer.session.name, None)
+            self._mailbox.closed(peer.session.name)
+            self._waiting.discard(peer.session)
+        peer.session = None
+
+    def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """Notes a breach of the protocol; the connection is being closed."""
+        self.metrics.violations.inc()
+        self._log.info("violation", address=peer.address, reason=violation.message)
+
+    def writable(self, peer: Peer) -> None:
+        """Goes on with a peer that was slow."""
+        if isinstance(peer.session, _Session):
+            self._act(self._mailbox.slow(peer.session.name, False))
+
+    def received(self, peer: Peer, message: Message) -> None:
+        """Serves one message."""
+        session = peer.session
+        if isinstance(session, _Guest):
+            if isinstance(message, Login):
+                self._hold(peer, self._log_in(peer, session, message))
+            elif isinstance(message, SponsorRequest):
+                self._hold(peer, self._pay_for(peer, None, message))
+            return
+        if not isinstance(session, _Session):
+            return
+        match message:
+            case Submit(envelope):
+                self._submit(session, envelope)
+            case Acknowledge(sequences):
+                self.metrics.acknowledged.inc(len(sequences))
+                self._act(self._mailbox.acknowledged(session.name, sequences))
+            case Receive():
+                self._act(self._mailbox.receive(session.name))
+            case PublishKeys(ref, bundle):
+                self._hold(peer, self._publish(session, ref, bundle))
+            case FetchKeys(ref, uids):
+                self._hold(peer, self._fetch(session, ref, uids))
+            case SponsorRequest():
+                self._hold(peer, self._pay_for(peer, session, message))
+            case _:
+                raise AssertionError("the table of turns lets nothing else through")
+
+    # --- login ---
+
+    async def _log_in(self, peer: Peer, guest: _Guest, proof: Login) -> None:
+        if self._failures.wait(peer.address, time.monotonic()):
+            self.metrics.logins.labels("limited").inc()
+            peer.say_goodbye("limit_reached", "Too many failed logins from this address.", 10_000)
+            return
+        try:
+            user = await self._prove(guest, proof)
+        except LoginRefused as refusal:
+            self._failures.take(peer.address, time.monotonic())
+            self.metrics.logins.labels("refused").inc()
+            self._log.info("login refused", uid=proof.uid, device=proof.device, reason=refusal.message)
+            peer.say_goodbye("login_refused", logins.REFUSAL)
+            return
+        except StoreUnavailable:
+            peer.say_goodbye("store_unavailable", "The relay cannot look anybody up at the moment.", 2_000)
+            return
+        if peer.state is State.CLOSED:
+            return
+        self._names += 1
+        session = _Session(
+            self._names, user.uid, proof.device, user.epoch, peer, Bucket(SUBMISSIONS, time.monotonic())
+        )
+        peer.session = session
+        peer.logged_in()
+        self._sessions[session.name] = session
+        self._act(self._mailbox.opened(session.name, user.uid, proof.device))
+        waiting = self._mailbox.waiting(user.uid, proof.device)
+        peer.send(Welcome(user.uid, waiting, _now_ms()))
+        self.metrics.logins.labels("accepted").inc()
+        self._log.info("login", uid=user.uid, device=proof.device, waiting=waiting)
+
+    async def _prove(self, guest: _Guest, proof: Login) -> User:
+        """Gives the user whom the proof shows, after a look at the chain if the first answer is no."""
+        try:
+            return await self._check(guest, proof)
+        except LoginRefused:
+            if not await self._look_again():
+                raise
+        return await self._check(guest, proof)
+
+    async def _check(self, guest: _Guest, proof: Login) -> User:
+        user = await self._user(proof.uid)
+        network, spki = self._deployment.network, self._deployment.spki
+        logins.check(network, user, proof, spki=spki, nonce=guest.nonce)
+        assert user is not None, "a proof fits nobody unknown"
+        return user
+
+    # --- messages ---
+
+    def _submit(self, session: _Session, envelope: Envelope) -> None:
+        wait = session.pace.take(time.monotonic())
+        if wait:
+            self._hold(session.peer, self._later(wait, session, envelope))
+            return
+        sender, recipient = self._users.get(session.uid), self._users.get(envelope.recipient)
+        if sender is None or recipient is None:
+            self._hold(session.peer, self._judge_slowly(session, envelope))
+            return
+        verdict = self._judge(envelope, sender, recipient)
+        if verdict is None:
+            self._store(session, envelope)
+        else:
+            self._hold(session.peer, self._judge_slowly(session, envelope))
+
+    async def _later(self, wait: float, session: _Session, envelope: Envelope) -> None:
+        await asyncio.sleep(wait)
+        session.pace.take(time.monotonic())
+        await self._judge_slowly(session, envelope)
+
+    async def _judge_slowly(self, session: _Session, envelope: Envelope) -> None:
+        """Judges with users from the database, and after a look at the chain where that may help."""
+        try:
+            verdict = await self._verdict(session, envelope)
+            if isinstance(verdict, box.Ahead) or (
+                isinstance(verdict, Refused) and not verdict.retry_after_ms
+            ):
+                await self._look_again()
+                verdict = await self._verdict(session, envelope)
+            if isinstance(verdict, box.Ahead):
+                verdict = Refused(
+                    envelope.id, "relay_behind", "The relay has not seen that block yet.", 1_000
+                )
+            answer: Message | None = verdict
+            if answer is not None and await self._was_stored(session, envelope):
+                answer = Tick(envelope.id)
+        except StoreUnavailable:
+            answer = Refused(envelope.id, "store_unavailable", "The relay cannot look anybody up now.", 2_000)
+        if answer is None:
+            self._store(session, envelope)
+        else:
+            self._send(session, answer)
+
+    async def _verdict(
+        self, session: _Session, envelope: Envelope
+    ) -> Refused | StaleDevices | box.Ahead | None:
+        sender = await self._user(session.uid)
+        recipient = await self._user(envelope.recipient)
+        if sender is None:  # a reorg took the registration back
+            return Refused(envelope.id, "unknown_user", "The sender is no longer registered.", 0)
+        return self._judge(envelope, sender, recipient)
+
+    def _judge(
+        self, envelope: Envelope, sender: User, recipient: User | None
+    ) -> Refused | StaleDevices | box.Ahead | None:
+        admitted = self._membership.admits(sender.uid, envelope.recipient)
+        return box.judge(envelope, sender, recipient, admitted=admitted)
+
+    async def _was_stored(self, session: _Session, envelope: Envelope) -> bool:
+        """Whether this very message was stored and only its tick got lost: whatever has changed since, it
+        counts.
+        """
+        digest = await self._in(
+            self._readers, lambda: self._reader.accepted(session.uid, session.device, envelope.id)
+        )
+        return digest == _digest(envelope)
+
+    def _store(self, session: _Session, envelope: Envelope) -> None:
+        submission = box.Submission(session.name, session.uid, session.device, envelope, _now_ms())
+        self._act(self._mailbox.submit(submission))
+
+    # --- keys ---
+
+    async def _publish(self, session: _Session, ref: int, bundle: KeyBundle) -> None:
+        await self._answer(session.peer, ref, self._published(session, ref, bundle))
+
+    async def _published(self, session: _Session, ref: int, bundle: KeyBundle) -> Message:
+        self._limit_keys(session)
+        if (bundle.uid, bundle.device) != (session.uid, session.device):
+            raise RefusedError("A device publishes its own keys only.")
+        if not await self._fits_chain(bundle):
+            await self._look_again()
+            if not await self._fits_chain(bundle):
+                raise BadRecord("The key bundle does not belong to the record that the chain holds.")
+        assert self._writer is not None
+        await asyncio.wrap_future(self._writer.publish(bundle))
+        return Done(ref)
+
+    async def _fits_chain(self, bundle: KeyBundle) -> bool:
+        user = await self._user(bundle.uid)
+        for device in user.active_devices if user is not None else ():
+            if device.device == bundle.device:
+                hashed = hashlib.sha256(bundle.kem_public).digest()
+                record = decode_record(device.current.record)
+                return bundle.version == device.current.version and secrets.compare_digest(
+                    record.kem_hash, hashed
+                )
+        return False
+
+    async def _fetch(self, session: _Session, ref: int, uids: Sequence[int]) -> None:
+        await self._answer(session.peer, ref, self._fetched(session, ref, uids))
+
+    async def _fetched(self, session: _Session, ref: int, uids: Sequence[int]) -> Message:
+        self._limit_keys(session)
+        found = await self._in(self._readers, lambda: self._reader.bundles(uids))
+        active = set()
+        for uid in set(uids):
+            user = await self._user(uid)
+            active |= {(uid, device.device) for device in user.active_devices} if user is not None else set()
+        return Keys(ref, tuple(bundle for bundle in found if (bundle.uid, bundle.device) in active))
+
+    def _limit_keys(self, session: _Session) -> None:
+        wait = self._key_requests.take(session.uid, time.monotonic())
+        if wait:
+            raise LimitReached("Too many requests for keys.", retry_after_ms=int(wait * 1000) + 1)
+
+    # --- the sponsor ---
+
+    async def _pay_for(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> None:
+        await self._answer(peer, request.ref, self._paid(peer, session, request))
+
+    async def _paid(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> Message:
+        if self._sponsor is None:
+            raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
+        if self._sponsoring >= SPONSORED_AT_ONCE:
+            raise LimitReached("The relay is paying for as many calls as it can.", retry_after_ms=1_000)
+        sponsor, call = self._sponsor, Call(request.contract, request.data)
+        self._sponsoring += 1
+        try:
+            user = await self._user(session.uid) if session is not None else None
+            sponsor.admit(call, user, peer.address, time.monotonic())
+            wei = await self._in(self._payers, lambda: sponsor.estimate(call))
+            sponsor.reserve(wei, time.monotonic())
+            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call))
+        except ChatchainError as error:
+            self.metrics.sponsored.labels(error.code).inc()
+            self._log.info("sponsor refused", code=error.code, uid=session.uid if session is not None else 0)
+            raise
+        finally:
+            self._sponsoring -= 1
+        self.metrics.sponsored.labels("sent").inc()
+        self._log.info("sponsored", tx=tx_hash.hex(), uid=session.uid if session is not None else 0, wei=wei)
+        if session is None and peer.deadline:
+            peer.deadline = asyncio.get_running_loop().time() + SPONSORED_DEADLINE
+        return Sponsored(request.ref, tx_hash)
+
+    # --- actions of the mailbox ---
+
+    def _act(self, actions: Iterable[box.Action]) -> None:
+        for action in actions:
+            if type(action) is box.Send:
+                session = self._sessions.get(action.session)
+                if session is not None:
+                    self._send(session, action.message)
+                continue
+            match action:
+                case box.Store(submission):
+                    self._keep(submission)
+                case box.Remove(sequences):
+                    assert self._writer is not None
+                    self._writer.remove(sequences)
+                case box.Load():
+                    self._spawn(self._load(action))
+                case box.Close(name, code, message):
+                    session = self._sessions.pop(name, None)
+                    if session is not None:
+                        session.peer.say_goodbye(code, message)
+                case box.Forget(uid, device):
+                    self._spawn(self._forget(uid, device))
+
+    def _send(self, session: _Session, message: Message) -> None:
+        kind = type(message)
+        if kind is Deliver:
+            self.metrics.deliveries.inc()
+        elif isinstance(message, Refused):
+            self.metrics.refusals.labels(message.code).inc()
+        session.peer.send(message)
+        if session.peer.slow:
+            self._mailbox.slow(session.name, True)
+
+    def _keep(self, submission: box.Submission) -> None:
+        assert self._writer is not None
+        size = _weight(submission.envelope)
+        session = self._sessions.get(submission.session)
+        self._pending += size
+        if session is not None:
+            session.rows += 1
+            session.bytes += size
+            crowded = session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES
+            if (crowded or self._pending >= PENDING_BYTES) and not session.held:
+                session.held = True
+                session.peer.hold()
+                self._waiting.add(session)
+        envelope = submission.envelope
+        self._writer.keep(
+            submission,
+            submission.sender,
+            submission.device,
+            envelope,
+            _digest(envelope),
+            submission.received_ms,
+        )
+
+    async def _load(self, load: box.Load) -> None:
+        try:
+            deliveries, more = await self._in(
+                self._readers,
+                lambda: self._reader.waiting(load.uid, load.device, load.after, load.rows, load.bytes),
+            )
+        except StoreUnavailable as error:
+            self._log.warning("read failed", reason=error.message)
+            self._mailbox.load_failed(load.session)
+        else:
+            self._act(self._mailbox.loaded(load.session, deliveries, more))
+
+    async def _forget(self, uid: int, device: int) -> None:
+        """Deletes what a revoked device left; while the database is away, again and again."""
+        assert self._writer is not None
+        while True:
+            try:
+                await asyncio.wrap_future(self._writer.forget_device(uid, device))
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(SWEEP)
+
+    # --- told by the writer, on the loop ---
+
+    def kept(self, told: list[tuple[box.Submission, box.Verdict, Sequence[int]]]) -> None:
+        """The store's verdicts on one batch."""
+        stored = 0
+        for submission, verdict, _ in told:
+            size = _weight(submission.envelope)
+            self._pending -= size
+            session = self._sessions.get(submission.session)
+            if session is not None:
+                session.rows -= 1
+                session.bytes -= size
+            stored += verdict == "stored"
+            if verdict == "duplicate":
+                self.metrics.repeats.inc()
+        if stored:
+            self.metrics.ticks.inc(stored)
+            self.metrics.batch.observe(stored)
+        self._act(self._mailbox.kept(told))
+        if self._waiting:
+            self._let_go()
+
+    def store_failed(self) -> None:
+        """The database went away."""
+        self._log.error("database away")
+        self._store_sound = False
+        self._mailbox.store_failed()
+
+    def store_settled(self) -> None:
+        """The database is back."""
+        self._log.info("database back")
+        self._spawn(self._recount())
+
+    async def _recount(self) -> None:
+        while True:
+            try:
+                usage = await self._in(self._readers, self._reader.usage)
+            except StoreUnavailable:
+                await asyncio.sleep(SWEEP)
+            else:
+                self._store_sound = True
+                self._act(self._mailbox.store_settled(usage))
+                return
+
+    def _let_go(self) -> None:
+        """Reads again from the connections that were held back and whose share is free."""
+        for session in list(self._waiting):
+            if (
+                session.rows <= UNANSWERED_ROWS // 2
+                and session.bytes <= UNANSWERED_BYTES // 2
+                and self._pending <= PENDING_BYTES // 2
+            ):
+                self._waiting.discard(session)
+                session.held = False
+                session.peer.release()
+
+    # --- the chain ---
+
+    async def _look_again(self) -> bool:
+        """Looks at the chain now; False when it does not answer."""
+        try:
+            await self._refreshed()
+        except (ChainError, StoreUnavailable):
+            return False
+        return True
+
+    async def _refreshed(self) -> None:
+        """Waits for a look at the chain that begins after this call; those who ask meanwhile share it."""
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._after(self._look))
+        await asyncio.shield(self._next_look)
+
+    async def _after(self, current: asyncio.Task[None] | None) -> None:
+        if current is not None:
+            await asyncio.wait([current])
+            await asyncio.sleep(max(0.0, self._look_ended + LOOK_GAP - time.monotonic()))
+        self._look, self._next_look = self._next_look, None
+        try:
+            await self._refresh()
+        finally:
+            self._look_ended = time.monotonic()
+
+    async def _refresh(self) -> None:
+        changes = await self._in(self._chain, self._keeper.refresh)
+        self._looked_at = time.monotonic()
+        self.metrics.head.set(changes.head)
+        self._apply(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        for uid in changes.gone:
+            self._users.pop(uid, None)
+            self._end_sessions(uid, "login_refused", "The chain does not know this user any more.")
+        for user in changes.users:
+            if user.uid in self._users:
+                self._users[user.uid] = user
+            for device in user.devices:
+                if device.state is DeviceState.REVOKED:
+                    self._act(self._mailbox.revoked(user.uid, device.device))
+            self._end_sessions(
+                user.uid,
+                "login_refused",
+                "The account's key was replaced; log in anew.",
+                except_epoch=user.epoch,
+            )
+        if changes.membership is not None:
+            self._membership = changes.membership
+        if changes.users or changes.gone:
+            self._log.info(
+                "users changed", count=len(changes.users), gone=len(changes.gone), head=changes.head
+            )
+
+    def _end_sessions(self, uid: int, code: str, message: str, *, except_epoch: int = -1) -> None:
+        for name in self._mailbox.sessions_of(uid):
+            session = self._sessions.get(name)
+            if session is not None and session.epoch != except_epoch:
+                session.peer.say_goodbye(code, message)
+
+    async def _load_membership(self) -> None:
+        found = await self._in(self._readers, self._reader.membership)
+        if found is not None:
+            self._membership = Membership(*found)
+
+    async def _user(self, uid: int) -> User | None:
+        """A user from the cache or the database; raises StoreUnavailable."""
+        user = self._users.get(uid)
+        if user is not None:
+            return user
+        user = await self._in(self._readers, lambda: self._reader.user(uid))
+        if user is not None:
+            self._users[uid] = user
+            if len(self._users) > CACHED_USERS:
+                self._users.popitem(last=False)
+        return user
+
+    # --- forever ---
+
+    async def _follow(self) -> None:
+        """Follows the chain; when it does not answer, more and more patiently."""
+        pause, complained = POLL, False
+        while True:
+            try:
+                await self._refreshed()
+                if complained:
+                    self._log.info("chain back")
+                pause, complained = POLL, False
+            except (ChainError, NetworkError) as error:
+                if not complained:
+                    self._log.warning("chain not followed", code=error.code, reason=error.message)
+                pause, complained = min(pause * 2, 10.0), True
+            await asyncio.sleep(pause)
+
+    async def _sweep(self) -> None:
+        """Looks after deadlines, heartbeats and reads that are due."""
+        loop = asyncio.get_running_loop()
+        nonce = 0
+        while True:
+            await asyncio.sleep(SWEEP if not self._shared else POLL)
+            now = loop.time()
+            nonce += 1
+            for peer in list(self._peers):
+                if peer.deadline and now > peer.deadline:
+                    peer.say_goodbye("login_deadline", "Nobody logged in on this connection.")
+                elif now > peer.heard + SILENCE and not peer.held:
+                    peer.abort()
+                elif now > peer.heard + HEARTBEAT and now > peer.asked + HEARTBEAT:
+                    peer.asked = now
+                    peer.send(Ping(nonce))
+            self._act(self._mailbox.poll())
+
+    async def _prune(self) -> None:
+        """Forgets old message ids, a batch now and then."""
+        assert self._writer is not None
+        while True:
+            try:
+                pruned = await asyncio.wrap_future(self._writer.prune(_now_ms()))
+            except StoreUnavailable:
+                pruned = 0
+            await asyncio.sleep(1.0 if pruned else PRUNE)
+
+    async def _tend(self, sponsor: Sponsor) -> None:
+        """Sees the sponsor's transactions through."""
+        while True:
+            await asyncio.sleep(TEND)
+            try:
+                await self._in(self._payers, sponsor.tend)
+            except ChainError as error:
+                self._log.warning("transactions not tended", code=error.code)
+
+    # --- small parts ---
+
+    async def _answer(self, peer: Peer, ref: int, work: Coroutine[None, None, Message]) -> None:
+        """Sends what the work gives, or why it failed."""
+        try:
+            answer = await work
+        except ChatchainError as error:
+            retry = getattr(error, "retry_after_ms", 2_000 if isinstance(error, NetworkError) else 0)
+            sentence = f"{error.message} {error.hint}".strip()
+            answer = Failed(ref, error.code, sentence[:1000], retry)
+        peer.send(answer)
+
+    def _hold(self, peer: Peer, work: Coroutine[None, None, None]) -> None:
+        """Does the work before anything else that this peer has said."""
+        peer.hold()
+        self._spawn(self._held(peer, work))
+
+    async def _held(self, peer: Peer, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception:
+            peer.say_goodbye("relay_failure", "The relay failed at this; it is a bug.", 5_000)
+            raise
+        finally:
+            peer.release()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error("bug", exc_info=task.exception())
+
+    async def _in(self, pool: Executor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def _digest(envelope: Envelope) -> bytes:
+    return hashlib.sha256(_ENCODER.encode(envelope)).digest()
+
+
+def _weight(envelope: Envelope) -> int:
+    """Bytes that an envelope holds in memory until it is stored; the body once, however many copies."""
+    return len(envelope.body) + 256 * len(envelope.copies) + sum(len(copy.header) for copy in envelope.copies)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,6 @@
+"""python server.py runs a relay."""
+
+from chatchain.programs.server import main
+
+if __name__ == "__main__":
+    main()
