@@ -104,9 +104,7 @@ def reconcile_password(home: Home, unlocked: Unlocked, user: User) -> None:
 
     The chain holds one verifier; the password given opened one of two vaults.
     """
-    held = hmac.compare_digest(
-        verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf), user.verifier
-    )
+    held = hmac.compare_digest(verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf), user.verifier)
     if held and unlocked.from_next:
         home.replace(NEXT_VAULT, VAULT)
     elif not held and unlocked.from_next:
@@ -250,7 +248,9 @@ class Registration:
         if not _holds(made.user, unlocked.secrets):
             paid = await self._set_verifier(made.user, unlocked.secrets, key)
             made = replace(made, paid=paid if not made.paid.tx else made.paid)
-        self._home.put_account(msgspec.structs.replace(unlocked.account, uid=made.user.uid, device=made.device))
+        self._home.put_account(
+            msgspec.structs.replace(unlocked.account, uid=made.user.uid, device=made.device)
+        )
         return made
 
     async def _register(self, unlocked: Unlocked, key: bytes, device: DeviceSecrets) -> Made:
@@ -288,9 +288,7 @@ class Registration:
         user = await self._watch.until(listed, f"The registration of {username}")
         return Made(user, _number_of(user, signer) or 1, paid, restored=False)
 
-    async def _add_device(
-        self, unlocked: Unlocked, user: User, key: bytes, device: DeviceSecrets
-    ) -> Made:
+    async def _add_device(self, unlocked: Unlocked, user: User, key: bytes, device: DeviceSecrets) -> Made:
         network, signer = self._network, device.signer_address
         number = len(user.devices) + 1
         record = device.record(network, user.account, uid=user.uid, device=number, version=1)
@@ -359,9 +357,7 @@ async def change_password(
     passwords.check_password(new, [user.username])
     following = await asyncio.to_thread(with_new_password, secrets, new)
     home.write(NEXT_VAULT, await asyncio.to_thread(seal_vault, following, new))
-    paid = await set_verifier(
-        edges, watch, network, payer, user, following, account_key(home, secrets)
-    )
+    paid = await set_verifier(edges, watch, network, payer, user, following, account_key(home, secrets))
     home.replace(NEXT_VAULT, VAULT)
     return following, paid
 
@@ -391,5 +387,3 @@ def _number_of(user: User, signer: Address) -> int | None:
 
 def _parse(text: str) -> Address:
     return Address(bytes.fromhex(text.removeprefix("0x")))
-
-

@@ -90,7 +90,9 @@ async def find(watch: Watch, who: str) -> User:
     else:
         user = await watch.user_by_name(normalise_username(text))
     if user is None:
-        raise UnknownUser(f"Nobody is registered as {text}.", "Check the spelling; `members` lists the members.")
+        raise UnknownUser(
+            f"Nobody is registered as {text}.", "Check the spelling; `members` lists the members."
+        )
     return user
 
 

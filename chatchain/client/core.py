@@ -208,7 +208,8 @@ class Client:
         account = self._home.account()
         if account is not None and parse_address(account.directory) != settings.directory:
             raise AlreadyDone(
-                f"This home belongs to {account.username} of another network.", "Choose another --home or --user."
+                f"This home belongs to {account.username} of another network.",
+                "Choose another --home or --user.",
             )
         self._home.acquire()
         watch = Watch(self._edges.chain(settings, None))
@@ -248,7 +249,12 @@ class Client:
         network = await watch.network()
         await watch.sync()
         registration = Registration(
-            self._home, self._edges, watch, network, self._writer_for(settings, network), self._stranger(watch)
+            self._home,
+            self._edges,
+            watch,
+            network,
+            self._writer_for(settings, network),
+            self._stranger(watch),
         )
         unlocked = await registration.prepare(
             name, await self._require_password(), mnemonic=mnemonic, keystore=keystore
@@ -427,7 +433,9 @@ class Client:
                         desk.people.remember(peer)
                         session = self._session if self._session is not None and self._session.alive else None
                         now = asyncio.get_running_loop().time()
-                        waiting.extend((message, now) for message in await desk.outbox.add(peer, good, session))
+                        waiting.extend(
+                            (message, now) for message in await desk.outbox.add(peer, good, session)
+                        )
                     while waiting and (len(waiting) > AHEAD or desk.outbox.outcome(waiting[0][0].id).done()):
                         sent = await self._settled(desk, peer, *waiting.popleft(), wait_s)
                         first = first or sent[1]
@@ -459,7 +467,9 @@ class Client:
         if future.done():
             outcome = future.result()
         else:
-            outcome = Outcome(MessageState.QUEUED, self._offline or NoTick("The relay has not confirmed in time."))
+            outcome = Outcome(
+                MessageState.QUEUED, self._offline or NoTick("The relay has not confirmed in time.")
+            )
         desk.outbox.forget(message.id)
         error = outcome.error
         view = Sent(
@@ -498,12 +508,16 @@ class Client:
                 attempt = 0
                 await session.receive()
                 self._background(self._publish(session))
-                expected = session.waiting
                 while True:
-                    if not follow and expected <= 0 and session.idle and (shown or loop.time() >= deadline):
+                    if (
+                        not follow
+                        and session.announced == 0
+                        and session.idle
+                        and (shown or loop.time() >= deadline)
+                    ):
                         return
                     patience = None if follow else max(deadline - loop.time(), 0.0)
-                    if expected > 0 and patience is not None:
+                    if session.announced and patience is not None:
                         patience = max(patience, QUIET_S)
                     try:
                         async with asyncio.timeout(patience):
@@ -511,12 +525,11 @@ class Client:
                                 CHUNK if count is None else min(CHUNK, count - shown)
                             )
                     except TimeoutError:
-                        expected = 0
+                        session.announced = 0
                         continue
                     taken = await desk.inbox.take(deliveries)
                     await session.acknowledge(taken.sequences)
                     desk.outbox.queue_receipts()
-                    expected -= len(deliveries)
                     for message in taken.fresh:
                         if message.direction is Direction.IN:
                             yield await self._shown(message)
@@ -529,9 +542,6 @@ class Client:
                     raise
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
-            finally:
-                if self._session is not None:
-                    self._session.stop_receiving()
 
     async def history(self, peer: str, *, limit: int = 50, before: str | None = None) -> list[Shown]:
         """The last `limit` messages with a peer, oldest first; `before` (an id) turns the page.
@@ -717,7 +727,9 @@ class Client:
         try:
             write_private(path, text.encode(), replace=False)
         except FileExistsError as exists:
-            raise AlreadyDone(f"{path} exists already.", "Choose another file; it was not touched.") from exists
+            raise AlreadyDone(
+                f"{path} exists already.", "Choose another file; it was not touched."
+            ) from exists
         return Exported(str(path), account.account)
 
     async def doctor(self) -> list[Finding]:
@@ -734,7 +746,9 @@ class Client:
         account = self._home.account()
         if account is None or not account.uid:
             findings.append(
-                Finding("account", ok=True, detail="There is no account here yet.", hint="chatchain register NAME")
+                Finding(
+                    "account", ok=True, detail="There is no account here yet.", hint="chatchain register NAME"
+                )
             )
         elif all(finding.ok for finding in findings[2:]):
             findings.append(await doctor.attempt("account", lambda: self._account_holds(account)))
@@ -758,7 +772,9 @@ class Client:
         for endpoint in self._endpoints:
             check_endpoint(endpoint)
         endpoints = self._endpoints or (stored.endpoints if stored else ())
-        directory = parse_address(self._directory) if self._directory else (stored.directory if stored else None)
+        directory = (
+            parse_address(self._directory) if self._directory else (stored.directory if stored else None)
+        )
         if not endpoints or directory is None:
             raise BadConfig(
                 "It is not known which network is meant.",
@@ -867,7 +883,9 @@ class Client:
             self._session = session
             desk.outbox.start(session)
             marker = desk.unlocked.store.setting("published")
-            if marker is None or not _is_recent(marker, desk.own.version, session.link.spki, self._edges.clock()):
+            if marker is None or not _is_recent(
+                marker, desk.own.version, session.link.spki, self._edges.clock()
+            ):
                 self._background(self._publish(session))
             return session
 
@@ -1116,7 +1134,9 @@ def _problem(error: ChatchainError) -> Problem:
 def _time(time_ms: int) -> str:
     """RFC 3339 in UTC; an impossible time (the sender's word) shows as the nearest possible one."""
     clamped = min(max(time_ms, 0), 253_402_300_799_999)
-    return datetime.fromtimestamp(clamped / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(clamped / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def _message_id(text: str) -> bytes:

@@ -79,7 +79,9 @@ class Devices:
         """Ends a device for ever."""
         listed = next((entry for entry in self.me.devices if entry.device == device), None)
         if listed is None:
-            raise UnknownDevice(f"{self.me.username} has no device {device}.", "`chatchain keys list` shows them.")
+            raise UnknownDevice(
+                f"{self.me.username} has no device {device}.", "`chatchain keys list` shows them."
+            )
         if listed.state is DeviceState.REVOKED:
             raise AlreadyDone(f"Device {device} was revoked at block {listed.revoked_block}.")
         key = self.account_key()

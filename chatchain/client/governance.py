@@ -207,5 +207,3 @@ class Governance:
 
         found = await self.watch.until(listed, "The proposal")
         return await proposal_view(self.watch, found, self.me.uid, paid)
-
-

@@ -67,7 +67,8 @@ class Home:
             os.close(descriptor)
             who = f"process {other}" if other.isdigit() else "another process"
             raise HomeBusy(
-                f"This home is in use by {who}.", "Let it finish or end it, then try again; nothing was changed."
+                f"This home is in use by {who}.",
+                "Let it finish or end it, then try again; nothing was changed.",
             ) from held
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -103,7 +103,9 @@ class Inbox:
         if delivery.recipient != self._own.uid and delivery.sender != self._own.uid:
             raise ForgedMessage(f"A message of {sender.username} for somebody else was delivered here.")
         if members is not None and sender.uid not in members:
-            raise ForgedMessage(f"A message comes from {sender.username}, who is not a member of this network.")
+            raise ForgedMessage(
+                f"A message comes from {sender.username}, who is not a member of this network."
+            )
         opened = self._open(delivery, sender)
         match opened.content:
             case Text(text):
@@ -115,11 +117,15 @@ class Inbox:
                 raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
 
     def _open(self, delivery: Delivery, sender: User) -> Opened:
+        if not delivery.header:
+            raise _PassedBy(
+                f"{sender.username} sent a message before this device had published its keys; "
+                "only your other devices can read it."
+            )
+
         def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:
             assert uid == sender.uid
-            return signing_key_for(
-                self._own.network, sender, device, version, time_ms, delivery.received_ms
-            )
+            return signing_key_for(self._own.network, sender, device, version, time_ms, delivery.received_ms)
 
         return open_(
             self._own.network,
@@ -160,6 +166,12 @@ class Inbox:
             code=flaw.code,
         )
         return Arrival(peer, id, message=message)
+
+
+class _PassedBy(VerificationError):
+    """A message that was not encrypted to this device."""
+
+    code = "not_for_this_device"
 
 
 class _TooNew(VerificationError):

@@ -41,6 +41,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.record import device_record
 from chatchain.model import (
+    Copy,
     Device,
     Direction,
     Envelope,
@@ -85,6 +86,9 @@ class Plan:
     sender_version: int
     targets: tuple[Target, ...]
     own_targets: tuple[Target, ...]
+    keyless: tuple[Copy, ...]
+    """Empty copies for the recipient's devices that have published no keys: the relay wants every device named, and the
+    device can say that a message passed it by."""
 
 
 class Outbox:
@@ -117,7 +121,8 @@ class Outbox:
                 raise NotAMember("Only admitted members may send messages in this network.")
             if peer.uid not in members:
                 raise NotAMember(
-                    f"{peer.username} is not a member of this network (yet).", "`proposals` shows open requests."
+                    f"{peer.username} is not a member of this network (yet).",
+                    "`proposals` shows open requests.",
                 )
 
     async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
@@ -137,7 +142,7 @@ class Outbox:
         self._store.queue(messages, outgoing)
         for message in messages:
             self._outcomes[message.id] = asyncio.get_running_loop().create_future()
-        self._wake.set()
+        self._nudge()
         return messages
 
     def _message(self, peer: User, text: str, now: int) -> StoredMessage:
@@ -169,7 +174,7 @@ class Outbox:
             item = Outgoing(os.urandom(16), peer, RECEIPT, contents.encode(content), self._now_ms())
             self._store.queue_receipts(peer, item, content.ids)
         if due:
-            self._wake.set()
+            self._nudge()
         return len(due)
 
     # --- sealing ---------------------------------------------------------------------------------------------
@@ -204,6 +209,11 @@ class Outbox:
                 me.device_list_version,
                 targets,
                 await self._targets(me, others, session),
+                tuple(
+                    Copy(peer.uid, device.device, b"")
+                    for device in peer.active_devices
+                    if all(target.device != device.device for target in targets)
+                ),
             )
             self._plans[recipient] = plan
         return plan
@@ -263,7 +273,7 @@ class Outbox:
             recipient_version=plan.recipient_version,
             sender_version=plan.sender_version,
             body=body,
-            copies=copies,
+            copies=copies + plan.keyless,
         )
 
     async def seal_again(self, items: Sequence[Outgoing], session: Session) -> list[Outgoing]:
@@ -296,7 +306,9 @@ class Outbox:
             self._store.settle(sent, MessageState.SENT)
         for item, outcome in verdicts:
             if outcome.state is MessageState.DROPPED:
-                self._store.settle([item.id], MessageState.DROPPED, outcome.error.code if outcome.error else "")
+                self._store.settle(
+                    [item.id], MessageState.DROPPED, outcome.error.code if outcome.error else ""
+                )
         for item, outcome in verdicts:
             self.conclude(item, outcome)
 
@@ -312,6 +324,11 @@ class Outbox:
         """Starts to send what waits, in order, over this session."""
         self.pump = Pump(self, self._own, self._store, session, self._wake)
         self._wake.set()
+
+    def _nudge(self) -> None:
+        self._wake.set()
+        if self.pump is not None:
+            self.pump.busy()
 
     async def stop(self) -> None:
         """Stops the pump; what is under way stays queued."""
@@ -329,9 +346,7 @@ class Outbox:
 class Pump:
     """Sends the outbox over one session."""
 
-    def __init__(
-        self, outbox: Outbox, own: Own, store: Store, session: Session, wake: asyncio.Event
-    ) -> None:
+    def __init__(self, outbox: Outbox, own: Own, store: Store, session: Session, wake: asyncio.Event) -> None:
         self._outbox = outbox
         self._own = own
         self._store = store
@@ -353,6 +368,11 @@ class Pump:
         """Ends the pump."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def busy(self) -> None:
+        """There is something to do again."""
+        if self.error is None:
+            self._idle.clear()
 
     async def drained(self, timeout: float) -> bool:
         """Waits until the pump has nothing to do."""
@@ -396,7 +416,11 @@ class Pump:
     async def _ready(self, batch: Sequence[Outgoing]) -> list[Outgoing]:
         """The batch with everything sealed by the keys in force, in order."""
         unready = [item for item in batch if item.envelope is None or item.version != self._own.version]
-        fresh = {item.id: item for item in await self._outbox.seal_again(unready, self._session)} if unready else {}
+        fresh = (
+            {item.id: item for item in await self._outbox.seal_again(unready, self._session)}
+            if unready
+            else {}
+        )
         left_out = {item.id for item in unready} - fresh.keys()
         return [fresh.get(item.id, item) for item in batch if item.id not in left_out]
 
@@ -433,18 +457,18 @@ class Pump:
                     self._repeat_or_give_up(item, _stale_error())
                     self._hints.append(verdict)
                 case Refused(_, code, sentence, retry) if retry > 0:
-                    self._pause_s = max(self._pause_s, retry / 1000)
-                    self._repeat_or_give_up(item, failure(code, sentence, retry))
+                    self._repeat_or_give_up(item, failure(code, sentence, retry), retry / 1000)
                 case Refused(_, code, sentence):
                     final.append((item, Outcome(MessageState.DROPPED, _refusal(code, sentence))))
         self._outbox.settle(final)
 
-    def _repeat_or_give_up(self, item: Outgoing, why: ChatchainError) -> None:
+    def _repeat_or_give_up(self, item: Outgoing, why: ChatchainError, pause_s: float = 0.0) -> None:
         count = self._repeats.get(item.id, 0) + 1
         self._repeats[item.id] = count
-        if count > REPEATS or self._pause_s > LONGEST_PAUSE_S:
+        if count > REPEATS or pause_s > LONGEST_PAUSE_S:
             self._outbox.conclude(item, Outcome(MessageState.QUEUED, why))
         else:
+            self._pause_s = max(self._pause_s, pause_s)
             self._again.append(item)
 
     async def _repeat(self) -> None:
@@ -456,7 +480,9 @@ class Pump:
             await asyncio.sleep(min(pause, LONGEST_PAUSE_S))
         if hints:
             # The relay may have seen a block before our endpoint did.
-            await asyncio.sleep(0.1 * (max(self._repeats.get(item.id, 1) for item in again) - 1) if again else 0)
+            await asyncio.sleep(
+                0.1 * (max(self._repeats.get(item.id, 1) for item in again) - 1) if again else 0
+            )
             await self._outbox.refresh(hints)
             again = await self._outbox.seal_again(again, self._session)
         for item in again:
@@ -480,5 +506,3 @@ def _stale_error() -> ChatchainError:
 def _refusal(code: str, sentence: str) -> ChatchainError:
     error = failure(code, sentence)
     return error if isinstance(error, RefusedError) else RefusedError(error.message, error.hint)
-
-

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from chatchain.client.ports import ChainWriter
 from chatchain.client.session import Session
+from chatchain.errors import NoEther
 from chatchain.model import Address, Call, Mined
-
-ENOUGH_WEI: Final = 2 * 10**15
-"""With less than this an account is taken to have no ether for fees (a registration at 4 gwei costs about as much)."""
 
 SIGNATURE_LASTS_S: Final = 600
 """How long a signed call may wait at a sponsor."""
@@ -30,22 +29,25 @@ class Paid:
 class Payer:
     """Carries calls out for one account."""
 
-    def __init__(self, writer: ChainWriter, account: Address, session: Callable[[], Awaitable[Session]]) -> None:
+    def __init__(
+        self, writer: ChainWriter, account: Address, session: Callable[[], Awaitable[Session]]
+    ) -> None:
         self._writer = writer
         self._account = account
         self._session = session
 
     async def has_ether(self) -> bool:
         """Whether the account pays for itself."""
-        return await asyncio.to_thread(self._writer.balance, self._account) >= ENOUGH_WEI
+        return await asyncio.to_thread(self._writer.balance, self._account) > 0
 
     async def carry_out(
         self, direct: Call, account_key: Callable[[], bytes], signed: Callable[[], Awaitable[Call]]
     ) -> Paid:
-        """Sends `direct` if the account has ether, else has the relay send what `signed` makes; waits until it is mined."""
+        """Sends `direct` if the account has ether, else has the relay send what `signed` makes; waits until mined."""
         if await self.has_ether():
             key = account_key()
-            return _paid(await asyncio.to_thread(self._writer.send, direct, key), sponsored=False)
+            with suppress(NoEther):  # a little, and not enough
+                return _paid(await asyncio.to_thread(self._writer.send, direct, key), sponsored=False)
         call = await signed()
         session = await self._session()
         return await self.sponsored(session, call)

@@ -45,8 +45,8 @@ from chatchain.wire.messages import (
     Welcome,
 )
 
-MAX_DELIVERIES: Final = 512
-"""Deliveries that wait here to be stored; when they are more, the link is not read."""
+MAX_DELIVERIES: Final = 1024
+"""Deliveries that may wait here to be stored: twice what a relay sends before it wants acknowledgements."""
 
 ANSWER_S: Final = 20.0
 """How long a relay may think about a request before it counts as gone."""
@@ -82,7 +82,9 @@ def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
 
     The sentence is the relay's word and is shown as such; only its printable characters are kept.
     """
-    sentence = "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
+    sentence = (
+        "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
+    )
     kind = _classes(errors.ChatchainError).get(code, RelayFailure)
     if issubclass(kind, LimitReached | RelayFailure):
         return kind(sentence, retry_after_ms=retry_after_ms)
@@ -96,13 +98,15 @@ class Session:
         self.link = link
         self.waiting = 0
         """How many deliveries the relay held for this device at login."""
+        self.announced = 0
+        """How many of those have not come yet."""
+        self._receiving = False
         self.ended = asyncio.Event()
         self._ended: ChatchainError | None = None
         self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         self._answers: dict[int, asyncio.Future[_Answer]] = {}
         self._verdicts: dict[MessageId, asyncio.Future[Verdict]] = {}
         self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue(MAX_DELIVERIES)
-        self._receiving = False
         self._refs = 0
         self._writing = asyncio.Lock()
         self._reader = asyncio.create_task(self._read())
@@ -142,7 +146,7 @@ class Session:
         welcome = await self._within(asyncio.shield(self._welcome))
         if welcome.uid != who.uid:
             raise ProtocolViolation("The relay welcomed somebody else.")
-        self.waiting = welcome.waiting
+        self.waiting = self.announced = welcome.waiting
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -170,9 +174,9 @@ class Session:
     # --- deliveries --------------------------------------------------------------------------------------------
 
     async def receive(self) -> None:
-        """Has the relay start (again) to deliver everything that was not acknowledged."""
-        while not self._deliveries.empty():
-            self._deliveries.get_nowait()
+        """Has the relay start to deliver everything that was not acknowledged; asked once a session."""
+        if self._receiving:
+            return
         self._receiving = True
         # What this home has stored was acknowledged or comes again and is recognised, so nothing is skipped by number:
         # a relay whose database was restored counts anew.
@@ -186,6 +190,7 @@ class Session:
                 raise self._ended
             delivery = await self._deliveries.get()
             if delivery is not None:
+                self.announced = max(self.announced - 1, 0)
                 batch.append(delivery)
             elif not batch:
                 self._check()
@@ -197,12 +202,6 @@ class Session:
     def idle(self) -> bool:
         """Whether no delivery waits to be taken."""
         return self._deliveries.empty()
-
-    def stop_receiving(self) -> None:
-        """Lets further deliveries fall (unacknowledged, so they come again) instead of stopping the link."""
-        self._receiving = False
-        while not self._deliveries.empty():
-            self._deliveries.get_nowait()
 
     async def acknowledge(self, sequences: tuple[int, ...]) -> None:
         """Says that these deliveries are stored."""
@@ -250,15 +249,16 @@ class Session:
     async def _read(self) -> None:
         try:
             while True:
-                await self._dispatch(await self.link.receive())
+                self._dispatch(await self.link.receive())
         except ChatchainError as broken:
             self._end(broken)
 
-    async def _dispatch(self, message: RelayMessage) -> None:
+    def _dispatch(self, message: RelayMessage) -> None:
         match message:
             case Deliver(delivery):
-                if self._receiving:
-                    await self._deliveries.put(delivery)
+                if self._deliveries.full():
+                    raise ProtocolViolation("The relay sends without waiting for acknowledgements.")
+                self._deliveries.put_nowait(delivery)
             case Tick(id) | Refused(id) | StaleDevices(id):
                 verdict = self._verdicts.pop(MessageId(id), None)
                 if verdict is not None and not verdict.done():

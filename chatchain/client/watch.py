@@ -124,7 +124,9 @@ class Watch:
             if answer is not None:
                 return answer
             if time.monotonic() > deadline:
-                raise TransactionPending(f"{what} is mined and not yet in force.", "Try again in a few blocks.")
+                raise TransactionPending(
+                    f"{what} is mined and not yet in force.", "Try again in a few blocks."
+                )
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 

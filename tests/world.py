@@ -1,0 +1,869 @@
+"""A whole world in memory: the contracts' rules, a relay, links and clocks, which a test changes in one line.
+
+What can be real is: the fold, the calldata, every signature, the relay's mailbox, login check and judgement, the wire's
+encoding and bounds, SQLCipher in a temporary folder. What stands in is the EVM (its rules restated in Python), sockets and
+the relay's disk. `World().client("ada")` gives a client core; knobs are plain attributes:
+
+    world.relay.up = False             nobody answers
+    world.relay.mute = True            commits, and no tick leaves
+    world.relay.tamper = f             every delivery passes through f
+    world.chain.up = False             no endpoint answers
+    world.chain.wei["ada"] = 10**18    the account pays for itself
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chatchain.chain import calls
+from chatchain.chain.encoding import encode, split_types
+from chatchain.chain.events import DIRECTORY, IDENTITY, MEMBERSHIP, Directory, row_of
+from chatchain.chain.sync import MemoryLogStore
+from chatchain.client.core import Client
+from chatchain.client.ports import Edges, LogStore, NetworkSettings, Store
+from chatchain.errors import (
+    AlreadyDone,
+    AlreadyVoted,
+    ChainUnreachable,
+    FoldMismatch,
+    LoginRefused,
+    NameUnavailable,
+    NetworkError,
+    NotAMember,
+    RefusedError,
+    RelayUnreachable,
+    VotingClosed,
+    WrongChain,
+)
+from chatchain.identity import typed_data
+from chatchain.identity.keys import address_of, keccak256, recover
+from chatchain.identity.names import UID_BODY_FIRST, check_digit
+from chatchain.model import (
+    Address,
+    BlockRef,
+    Call,
+    Delivery,
+    Group,
+    KeyBundle,
+    Kind,
+    LogRow,
+    Mined,
+    Network,
+    Policy,
+    Proposal,
+    ProposalId,
+    ProposalState,
+    RelayAddress,
+    Uid,
+    User,
+)
+from chatchain.relay import login as relay_login
+from chatchain.relay import mailbox as box
+from chatchain.store.local import LocalStore
+from chatchain.wire import messages as m
+from chatchain.wire.connection import Connection, Role
+
+NETWORK = Network(
+    chain_id=31337,
+    directory=Address(b"\xd1" * 20),
+    registry=Address(b"\xe1" * 20),
+    membership=Address(b"\xe2" * 20),
+)
+SPKI = hashlib.sha256(b"the relay's key").digest()
+PASSWORD = "correct horse battery"
+
+
+# --- the chain ------------------------------------------------------------------------------------------
+
+
+class Chain:
+    """The contracts' rules in Python, one block a transaction, events as the real ones encode them."""
+
+    def __init__(self, clock: Callable[[], float], policy: Policy, relays: tuple[RelayAddress, ...]) -> None:
+        self.clock = clock
+        self.relays = relays
+        self.up = True
+        self.rows: list[LogRow] = []
+        self.blocks: list[BlockRef] = [BlockRef(0, keccak256(b"genesis"), bytes(32))]
+        self.wei: dict[Address, int] = {}
+        self.nonces: dict[int, int] = {}
+        self.lies: Callable[[LogRow], LogRow | None] = lambda row: row
+        """What an endpoint makes of each row on its way to a client."""
+        self._emit(
+            MEMBERSHIP,
+            "GroupCreated(uint32,string,uint8,uint16,uint32)",
+            (0,),
+            ("network", policy, 5000, 604800),
+        )
+        self._emit(
+            DIRECTORY,
+            "RelaysSet((string,bytes32,bytes32)[])",
+            (),
+            ([(relay.endpoint, relay.spki, relay.next_spki) for relay in relays],),
+        )
+
+    # -- reading
+
+    @property
+    def fold(self) -> Directory:
+        return Directory(self.rows)
+
+    def user(self, name: str) -> User:
+        found = self.fold.user_by_name(name)
+        assert found is not None, name
+        return found
+
+    @property
+    def group(self) -> Group:
+        found = self.fold.group(0)
+        assert found is not None
+        return found
+
+    # -- writing
+
+    def execute(self, call: Call, sender: Address) -> Mined:
+        """Runs one call as its own block."""
+        verb = getattr(self, "_" + calls.verb(call))
+        verb(sender, *calls.arguments(call))
+        return Mined(keccak256(b"tx" + self.blocks[-1].hash), self.blocks[-1].number)
+
+    def seat(self, *names: str) -> None:
+        """Makes founders."""
+        for name in names:
+            self._join(self.user(name).uid)
+
+    def _emit(
+        self, source: int, signature: str, indexed: Sequence[int | bytes], data: Sequence[object]
+    ) -> None:
+        number = len(self.blocks)
+        block = BlockRef(number, keccak256(b"block" + number.to_bytes(8, "big")), self.blocks[-1].hash)
+        self.blocks.append(block)
+        arguments = split_types(signature[signature.index("(") + 1 : -1])
+        topics = [keccak256(signature.encode())]
+        topics += [
+            (value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0"))
+            for value in indexed
+        ]
+        types = tuple(arguments[len(indexed) :])
+        if signature.startswith("Proposed"):  # its indexed words are id, group, subject
+            types = ("uint8", "uint64", "uint32", "uint64", "bytes")
+        if signature.startswith("Registered"):
+            types = ("string", "address")
+        self.rows.append(
+            row_of(
+                number, block.hash, 0, int(self.clock()), source, tuple(topics), encode(types, tuple(data))
+            )
+        )
+
+    # -- IdentityRegistry
+
+    def _by_account(self, sender: Address) -> User:
+        user = self.fold.user_by_address(sender)
+        if user is None or user.account != sender:
+            raise RefusedError("not an account")
+        return user
+
+    def _new_user(
+        self,
+        account: Address,
+        username: str,
+        verifier: bytes,
+        kdf: bytes,
+        recovery: bytes,
+        signer: bytes,
+        record: bytes,
+    ) -> None:
+        fold = self.fold
+        if fold.user_by_name(username) is not None:
+            raise NameUnavailable(f"The name {username} is taken.")
+        if fold.user_by_address(account) is not None:
+            raise AlreadyDone("The address is taken.")
+        body = UID_BODY_FIRST + 7919 * (len(fold.uids()) + 1)
+        uid = 10 * body + check_digit(body)
+        self._emit(
+            IDENTITY, "Registered(uint64,address,string,address)", (uid, account), (username, recovery)
+        )
+        self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))
+        self._emit(IDENTITY, "DeviceAdded(uint64,uint32,address,bytes)", (uid, 1, signer), (record,))
+
+    def _register(self, sender: Address, *given: Any) -> None:
+        self._new_user(sender, *given)
+
+    def _registerFor(
+        self,
+        _: Address,
+        account: Address,
+        username: str,
+        verifier: bytes,
+        kdf: bytes,
+        recovery: Address,
+        signer: Address,
+        record: bytes,
+        deadline: int,
+        signature: bytes,
+    ) -> None:  # noqa: N802, E501
+        digest = typed_data.register_digest(
+            NETWORK, username, account, verifier, kdf, recovery, signer, record, deadline
+        )
+        self._signed(digest, signature, account, deadline)
+        self._new_user(account, username, verifier, kdf, recovery, signer, record)
+
+    def _add(self, user: User, signer: bytes, record: bytes) -> None:
+        number = len(user.devices) + 1
+        self._emit(
+            IDENTITY, "DeviceAdded(uint64,uint32,address,bytes)", (user.uid, number, signer), (record,)
+        )
+
+    def _addDevice(self, sender: Address, signer: bytes, record: bytes) -> None:  # noqa: N802
+        self._add(self._by_account(sender), signer, record)
+
+    def _addDeviceFor(
+        self, _: Address, uid: int, signer: Address, record: bytes, deadline: int, signature: bytes
+    ) -> None:  # noqa: N802, E501
+        user = self._existing(uid)
+        digest = typed_data.add_device_digest(
+            NETWORK, uid, user.epoch, signer, record, self.nonces.get(uid, 0), deadline
+        )
+        self._signed(digest, signature, user.account, deadline)
+        self.nonces[uid] = self.nonces.get(uid, 0) + 1
+        self._add(user, signer, record)
+
+    def _update(self, user: User, device: int, version: int, signer: bytes, record: bytes) -> None:
+        if version != user.devices[device - 1].current.version + 1:
+            raise RefusedError("another update came first")
+        self._emit(
+            IDENTITY,
+            "DeviceUpdated(uint64,uint32,address,uint32,bytes)",
+            (user.uid, device, signer),
+            (version, record),
+        )
+
+    def _updateDevice(self, sender: Address, device: int, version: int, signer: bytes, record: bytes) -> None:  # noqa: N802
+        self._update(self._by_account(sender), device, version, signer, record)
+
+    def _updateDeviceFor(
+        self,
+        _: Address,
+        uid: int,
+        device: int,
+        version: int,
+        signer: Address,
+        record: bytes,
+        deadline: int,
+        by: Address,
+        signature: bytes,
+    ) -> None:  # noqa: N802, E501
+        user = self._existing(uid)
+        digest = typed_data.update_device_digest(
+            NETWORK, uid, user.epoch, device, version, signer, record, deadline
+        )
+        assert by in (user.account, user.devices[device - 1].current.signer)
+        self._signed(digest, signature, by, deadline)
+        self._update(user, device, version, signer, record)
+
+    def _revokeDevice(self, sender: Address, device: int) -> None:  # noqa: N802
+        self._emit(IDENTITY, "DeviceRevoked(uint64,uint32)", (self._by_account(sender).uid, device), ())
+
+    def _revokeDeviceFor(self, _: Address, uid: int, device: int, deadline: int, signature: bytes) -> None:  # noqa: N802
+        user = self._existing(uid)
+        digest = typed_data.revoke_device_digest(NETWORK, uid, user.epoch, device, deadline)
+        self._signed(digest, signature, user.account, deadline)
+        self._emit(IDENTITY, "DeviceRevoked(uint64,uint32)", (uid, device), ())
+
+    def _setVerifier(self, sender: Address, verifier: bytes, kdf: bytes) -> None:  # noqa: N802
+        uid = self._by_account(sender).uid
+        self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))
+
+    def _setVerifierFor(
+        self, _: Address, uid: int, verifier: bytes, kdf: bytes, deadline: int, signature: bytes
+    ) -> None:  # noqa: N802, E501
+        user = self._existing(uid)
+        digest = typed_data.set_verifier_digest(
+            NETWORK, uid, user.epoch, verifier, kdf, self.nonces.get(uid, 0), deadline
+        )
+        self._signed(digest, signature, user.account, deadline)
+        self.nonces[uid] = self.nonces.get(uid, 0) + 1
+        self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))
+
+    def _existing(self, uid: int) -> User:
+        user = self.fold.user(Uid(uid))
+        assert user is not None
+        return user
+
+    def _signed(self, digest: bytes, signature: bytes, by: bytes, deadline: int) -> None:
+        assert deadline >= self.clock()
+        if recover(digest, signature) != by:
+            raise RefusedError("bad signature")
+
+    # -- Membership
+
+    def _join(self, uid: int) -> None:
+        self._turn(
+            "MemberAdded", 1, uid, max((member.sequence for member in self.group.members), default=0) + 1
+        )
+
+    def _turn(self, event: str, change: int, uid: int, sequence: int) -> None:
+        group = self.group
+        roster = keccak256(
+            encode(("bytes32", "uint8", "uint64", "uint32"), (group.roster_hash, change, uid, sequence))
+        )
+        self._emit(
+            MEMBERSHIP,
+            f"{event}(uint32,uint64,uint32,uint32,bytes32)",
+            (0, uid),
+            (sequence, group.epoch + 1, roster),
+        )
+
+    def _principal(self, sender: Address) -> User:
+        user = self.fold.user_by_address(sender)
+        assert user is not None
+        return user
+
+    def _open(self, kind: int, subject: int, proposer: int) -> None:
+        group = self.group
+        for proposal in self.fold.proposals(0, int(self.clock())):
+            if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
+                raise AlreadyDone(f"Proposal {proposal.id} already asks for this.")
+        number = len(self.fold.proposals(0, int(self.clock()))) + 1
+        deadline = int(self.clock()) + group.voting_period
+        self._emit(
+            MEMBERSHIP,
+            "Proposed(uint64,uint32,uint64,uint8,uint64,uint32,uint64,bytes)",
+            (number, 0, subject),
+            (kind, proposer, len(group.members), deadline, b""),
+        )
+
+    def _request(self, sender: Address, group: int) -> None:
+        user = self._principal(sender)
+        self._open(Kind.ADMIT, user.uid, user.uid)
+
+    def _requestFor(self, _: Address, group: int, by: Address, deadline: int, signature: bytes) -> None:  # noqa: N802
+        user = self._principal(by)
+        digest = typed_data.request_digest(NETWORK, group, user.uid, user.epoch, deadline)
+        self._signed(digest, signature, by, deadline)
+        self._open(Kind.ADMIT, user.uid, user.uid)
+
+    def _propose(self, sender: Address, group: int, kind: int, subject: int, data: bytes) -> None:
+        self._open(kind, subject, self._principal(sender).uid)
+
+    def _proposeFor(
+        self,
+        _: Address,
+        group: int,
+        kind: int,
+        subject: int,
+        data: bytes,
+        by: Address,
+        deadline: int,
+        signature: bytes,
+    ) -> None:  # noqa: N802, E501
+        user = self._principal(by)
+        digest = typed_data.propose_digest(
+            NETWORK, group, kind, subject, data, user.uid, user.epoch, deadline
+        )
+        self._signed(digest, signature, by, deadline)
+        self._open(kind, subject, user.uid)
+
+    def _vote(self, sender: Address, number: int, support: bool) -> None:
+        user, now = self._principal(sender), int(self.clock())
+        proposal = self.fold.proposal(ProposalId(number), now)
+        assert proposal is not None
+        if proposal.state is not ProposalState.OPEN:
+            raise VotingClosed("no more votes")
+        if user.uid not in {member.uid for member in self.group.members}:
+            raise NotAMember("not a member")
+        if user.uid in proposal.voters:
+            raise AlreadyVoted("voted already")
+        yes, no = proposal.yes + support, proposal.no + (not support)
+        self._emit(
+            MEMBERSHIP, "Voted(uint64,uint64,bool,uint32,uint32)", (number, user.uid), (support, yes, no)
+        )
+        if yes * 10000 > proposal.electorate * self.group.threshold:
+            if proposal.kind is Kind.ADMIT:
+                self._join(proposal.subject)
+            else:
+                seat = next(member for member in self.group.members if member.uid == proposal.subject)
+                self._turn("MemberRemoved", 2, seat.uid, seat.sequence)
+            self._emit(MEMBERSHIP, "Closed(uint64,uint8)", (number,), (ProposalState.PASSED,))
+        elif (proposal.electorate - no) * 10000 <= proposal.electorate * self.group.threshold:
+            self._emit(MEMBERSHIP, "Closed(uint64,uint8)", (number,), (ProposalState.REJECTED,))
+
+    def _voteBySig(self, _: Address, number: int, support: bool, voter: Address, signature: bytes) -> None:  # noqa: N802
+        user = self._principal(voter)
+        digest = typed_data.vote_digest(NETWORK, number, user.uid, user.epoch, support)
+        assert recover(digest, signature) == voter
+        self._vote(voter, number, support)
+
+
+class View:
+    """A client's ChainView over its own log store."""
+
+    def __init__(self, chain: Chain, settings: NetworkSettings, store: LogStore | None) -> None:
+        self._chain = chain
+        self._settings = settings
+        self._store: LogStore = store if store is not None else MemoryLogStore()
+
+    def _ask(self) -> None:
+        if not self._chain.up:
+            raise ChainUnreachable("No endpoint answers.")
+
+    def network(self) -> Network:
+        self._ask()
+        if self._settings.chain_id not in (0, NETWORK.chain_id):
+            raise WrongChain("The endpoint serves another chain.")
+        return NETWORK
+
+    def sync(self) -> int:
+        self._ask()
+        head = self._store.head()
+        after = head.number if head is not None else -1
+        tip = self._chain.blocks[-1]
+        if head is not None and self._chain.blocks[head.number].hash != head.hash:
+            self._store.drop_from(0)
+            after = -1
+        if tip.number > after:
+            rows = [self._chain.lies(row) for row in self._chain.rows if after < row.block <= tip.number]
+            self._store.take(
+                [row for row in rows if row is not None], self._chain.blocks[after + 1 : tip.number + 1]
+            )
+        return tip.number
+
+    def user(self, uid: Uid) -> User | None:
+        return Directory(self._store.rows(subject=uid)).user(uid)
+
+    def user_by_name(self, username: str) -> User | None:
+        for row in self._store.rows(label=username):
+            return self.user(Uid(row.subject))
+        return None
+
+    def user_by_address(self, address: Address) -> User | None:
+        for row in reversed(self._store.rows(address=address)):
+            user = self.user(Uid(row.subject))
+            if user is not None and address in (
+                user.account,
+                *(device.current.signer for device in user.active_devices),
+            ):
+                return user
+        return None
+
+    def confirm(self, uid: Uid) -> None:
+        self._ask()
+        ours, theirs = self.user(uid), self._chain.fold.user(uid)
+        if (
+            ours is None
+            or theirs is None
+            or [d.head for d in ours.devices] != [d.head for d in theirs.devices]
+        ):
+            raise FoldMismatch("The contract holds other keys than the events served.")
+
+    def group(self, group: int = 0) -> Group:
+        found = Directory(self._store.rows(source=MEMBERSHIP)).group(group)
+        assert found is not None
+        return found
+
+    def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
+        return Directory(self._store.rows(source=MEMBERSHIP)).proposals(group, int(self._chain.clock()))
+
+    def proposal(self, proposal: ProposalId) -> Proposal | None:
+        return Directory(self._store.rows(source=MEMBERSHIP)).proposal(proposal, int(self._chain.clock()))
+
+    def relays(self) -> tuple[RelayAddress, ...]:
+        self._ask()
+        return self._chain.relays
+
+    def nonce(self, uid: Uid) -> int:
+        self._ask()
+        return self._chain.nonces.get(uid, 0)
+
+
+class Writer:
+    """A client's ChainWriter."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def balance(self, account: Address) -> int:
+        return self._world.chain.wei.get(account, self._world.ether)
+
+    def send(self, call: Call, account_key: bytes) -> Mined:
+        self._world.transactions.append(calls.verb(call))
+        for hook in self._world.before_transactions:
+            hook()
+        return self._world.chain.execute(call, address_of(account_key))
+
+    def wait(self, tx_hash: bytes) -> Mined:
+        return self._world.mined[tx_hash]
+
+
+# --- the relay ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Peer:
+    """One connection at the relay's side."""
+
+    number: int
+    link: Wire
+    connection: Connection = field(default_factory=lambda: Connection(Role.RELAY))
+    nonce: bytes = field(default_factory=lambda: os.urandom(32))
+    user: User | None = None
+    device: int = 0
+
+
+class Relay:
+    """A relay around the real mailbox machine, with a dictionary for a disk."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.up = True
+        self.spki = SPKI
+        self.mute = False
+        self.deaf = False
+        """Takes envelopes and does nothing with them."""
+        self.refuse: Callable[[m.Submit], m.Refused | None] = lambda submit: None
+        self.tamper: Callable[[Delivery], Delivery | None] = lambda delivery: delivery
+        self.lag: Callable[[Directory], Directory] = lambda fold: fold
+        self.rows: dict[int, tuple[tuple[int, int], Delivery]] = {}
+        self.stored: dict[tuple[int, int, bytes], bytes] = {}
+        self.bundles: dict[tuple[int, int], KeyBundle] = {}
+        self.submitted: list[m.Submit] = []
+        self.logins = 0
+        self._sequence = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._peers: dict[int, _Peer] = {}
+        self.mailbox = box.Mailbox()
+
+    # -- links
+
+    async def dial(self, relays: Sequence[RelayAddress]) -> Wire:
+        """What the clients have for a Dialer."""
+        await asyncio.sleep(0)
+        if not self.up:
+            raise RelayUnreachable("No relay answers.")
+        peer = _Peer(next(self._numbers), Wire(self, relays[0]))
+        peer.link.peer = peer
+        self._peers[peer.number] = peer
+        challenge = m.Challenge(
+            1, peer.nonce, NETWORK.chain_id, NETWORK.directory, int(self._world.clock() * 1000)
+        )
+        self._say(peer, challenge)
+        opening = await peer.link.receive()
+        assert isinstance(opening, m.Challenge)
+        peer.link.opening = opening
+        return peer.link
+
+    def cut(self) -> None:
+        """Cuts every connection."""
+        for peer in list(self._peers.values()):
+            self.gone(peer)
+
+    def gone(self, peer: _Peer) -> None:
+        if self._peers.pop(peer.number, None) is not None:
+            self.mailbox.closed(peer.number)
+            peer.link.end()
+
+    def _say(self, peer: _Peer, message: m.Message) -> None:
+        if peer.number in self._peers:
+            peer.link.incoming(peer.connection.send(message))
+
+    # -- messages
+
+    def take(self, peer: _Peer, data: bytes) -> None:
+        for message in peer.connection.receive_data(data):
+            self._handle(peer, message)
+
+    def _handle(self, peer: _Peer, message: m.Message) -> None:
+        fold = self.lag(self._world.chain.fold)
+        match message:
+            case m.Login():
+                self._login(peer, message, fold)
+            case m.Sponsor(ref, contract, data):
+                self._sponsor(peer, ref, Call(contract, data))
+            case m.PublishKeys(ref, bundle):
+                self.bundles[bundle.uid, bundle.device] = bundle
+                self._say(peer, m.Done(ref))
+            case m.FetchKeys(ref, uids):
+                found = tuple(bundle for (uid, _), bundle in self.bundles.items() if uid in uids)
+                self._say(peer, m.Keys(ref, found))
+            case m.Submit():
+                self._submit(peer, message, fold)
+            case m.Receive():
+                self._act(self.mailbox.receive(peer.number))
+            case m.Acknowledge(sequences):
+                self._act(self.mailbox.acknowledged(peer.number, sequences))
+            case _:
+                raise AssertionError(message)
+
+    def _login(self, peer: _Peer, message: m.Login, fold: Directory) -> None:
+        user = fold.user(Uid(message.uid))
+        try:
+            device = relay_login.check(NETWORK, user, message, spki=self.spki, nonce=peer.nonce)
+        except LoginRefused as refused:
+            self._say(peer, m.Goodbye(refused.code, relay_login.REFUSAL, 0))
+            self.gone(peer)
+            return
+        self.logins += 1
+        peer.user, peer.device = user, device.device
+        self._act(self.mailbox.opened(peer.number, message.uid, device.device))
+        waiting = self.mailbox.waiting(message.uid, device.device)
+        self._say(peer, m.Welcome(message.uid, waiting, int(self._world.clock() * 1000)))
+
+    def _sponsor(self, peer: _Peer, ref: int, call: Call) -> None:
+        early = ("registerFor", "addDeviceFor", "setVerifierFor")
+        if peer.user is None and calls.verb(call) not in early:
+            self._say(
+                peer, m.Failed(ref, "refused", "Before login the relay pays for a registration only.", 0)
+            )
+            return
+        try:
+            self._world.transactions.append(calls.verb(call))
+            mined = self._world.chain.execute(call, Address(b"\x5b" * 20))
+        except RefusedError as refused:
+            self._say(peer, m.Failed(ref, refused.code, refused.message, 0))
+            return
+        self._world.mined[mined.tx_hash] = mined
+        self._say(peer, m.Sponsored(ref, mined.tx_hash))
+
+    def _submit(self, peer: _Peer, submit: m.Submit, fold: Directory) -> None:
+        assert peer.user is not None
+        self.submitted.append(submit)
+        if self.deaf:
+            return
+        refused = self.refuse(submit)
+        if refused is not None:
+            self._say(peer, refused)
+            return
+        envelope = submit.envelope
+        sender, recipient = fold.user(peer.user.uid), fold.user(Uid(envelope.recipient))
+        group = fold.group(0)
+        assert sender is not None
+        assert group is not None
+        members = {member.uid for member in group.members}
+        admitted = group.policy is Policy.OPEN or {sender.uid, envelope.recipient} <= members
+        verdict = box.judge(envelope, sender, recipient, admitted=admitted)
+        assert not isinstance(verdict, box.Ahead), "the relay lags; the test says how far"
+        if verdict is not None:
+            self._say(peer, verdict)
+            return
+        self._act(
+            self.mailbox.submit(
+                box.Submission(
+                    peer.number, sender.uid, peer.device, envelope, int(self._world.clock() * 1000)
+                )
+            )
+        )
+
+    # -- the mailbox's wishes
+
+    def _act(self, actions: list[box.Action]) -> None:
+        for action in actions:
+            match action:
+                case box.Send(session, message):
+                    self._send(session, message)
+                case box.Store(submission):
+                    self._store(submission)
+                case box.Load(session, uid, device, after, rows, _):
+                    waiting = [
+                        d for n, (key, d) in sorted(self.rows.items()) if key == (uid, device) and n > after
+                    ]
+                    self._act(self.mailbox.loaded(session, waiting[:rows], len(waiting) > rows))
+                case box.Remove(sequences):
+                    for sequence in sequences:
+                        self.rows.pop(sequence, None)
+                case box.Close(session, code, text):
+                    peer = self._peers[session]
+                    self._say(peer, m.Goodbye(code, text, 0))
+                    self.gone(peer)
+                case _:
+                    raise AssertionError(action)
+
+    def _send(self, session: int, message: m.Message) -> None:
+        peer = self._peers.get(session)
+        if peer is None or (self.mute and isinstance(message, m.Tick)):
+            return
+        if isinstance(message, m.Deliver):
+            changed = self.tamper(message.delivery)
+            if changed is None:
+                return
+            message = m.Deliver(changed)
+        self._say(peer, message)
+
+    def _store(self, submission: box.Submission) -> None:
+        envelope = submission.envelope
+        key = (submission.sender, submission.device, envelope.id)
+        digest = hashlib.sha256(envelope.body).digest()
+        if key in self.stored:
+            verdict: box.Verdict = "duplicate" if self.stored[key] == digest else "conflict"
+            self._act(self.mailbox.kept([(submission, verdict, ())]))
+            return
+        self.stored[key] = digest
+        sequences = []
+        for copy in envelope.copies:
+            sequences.append(next(self._sequence))
+            self.rows[sequences[-1]] = (
+                (copy.uid, copy.device),
+                Delivery(
+                    sequences[-1],
+                    envelope.id,
+                    envelope.suite,
+                    submission.sender,
+                    submission.device,
+                    envelope.recipient,
+                    submission.received_ms,
+                    copy.header,
+                    envelope.body,
+                ),
+            )
+        self._act(self.mailbox.kept([(submission, "stored", sequences)]))
+
+    def inject(self, to: User, delivery: Delivery, device: int = 1) -> None:
+        """Puts a delivery of the relay's own making into a mailbox."""
+        sequence = next(self._sequence)
+        made = Delivery(
+            sequence,
+            delivery.id,
+            delivery.suite,
+            delivery.sender,
+            delivery.sender_device,
+            delivery.recipient,
+            delivery.received_ms,
+            delivery.header,
+            delivery.body,
+        )
+        self.rows[sequence] = ((to.uid, device), made)
+        self.mailbox = box.Mailbox(self._usage())
+        self.cut()
+
+    def _usage(self) -> dict[tuple[int, int], tuple[int, int]]:
+        usage: dict[tuple[int, int], tuple[int, int]] = {}
+        for key, delivery in self.rows.values():
+            rows, size = usage.get(key, (0, 0))
+            usage[key] = (rows + 1, size + len(delivery.body) + len(delivery.header))
+        return usage
+
+
+class Wire:
+    """A link between a client and the relay: real frames through two queues."""
+
+    def __init__(self, relay: Relay, address: RelayAddress) -> None:
+        self._server = relay
+        self._address = address
+        self._connection = Connection(Role.CLIENT)
+        self._bytes: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._messages: list[m.Message] = []
+        self._over = False
+        self.peer: _Peer | None = None
+        self.opening: m.Challenge | None = None
+
+    @property
+    def relay(self) -> RelayAddress:
+        return self._address
+
+    @property
+    def spki(self) -> bytes:
+        return self._server.spki
+
+    @property
+    def challenge(self) -> m.Challenge:
+        assert self.opening is not None
+        return self.opening
+
+    async def send(self, message: m.ClientMessage) -> None:
+        if self._over or self.peer is None:
+            raise NetworkError("The connection has ended.")
+        self._server.take(self.peer, self._connection.send(message))
+        await asyncio.sleep(0)
+
+    async def receive(self) -> m.RelayMessage:
+        while not self._messages:
+            data = await self._bytes.get()
+            if data is None:
+                raise NetworkError("The connection has ended.")
+            self._messages += self._connection.receive_data(data)
+        message = self._messages.pop(0)
+        assert isinstance(message, m.RelayMessage)
+        return message
+
+    async def close(self) -> None:
+        if self.peer is not None:
+            self._server.gone(self.peer)
+
+    def incoming(self, data: bytes) -> None:
+        self._bytes.put_nowait(data)
+
+    def end(self) -> None:
+        self._over = True
+        self._bytes.put_nowait(None)
+
+
+# --- all of it ------------------------------------------------------------------------------------------
+
+
+class World:
+    """One chain, one relay, and the homes of everybody under one folder."""
+
+    def __init__(self, folder: Path, *, policy: Policy = Policy.OPEN, ether: int = 0) -> None:
+        self.folder = folder
+        self.now = 1_800_000_000.0
+        self.ether = ether
+        """What every account has that `chain.wei` does not name: 0 means that the sponsor pays."""
+        self.address = RelayAddress("relay.test:5555", SPKI, bytes(32))
+        self.chain = Chain(self.clock, policy, (self.address,))
+        self.relay = Relay(self)
+        self.mined: dict[bytes, Mined] = {}
+        self.transactions: list[str] = []
+        """The verbs that went to the chain, in order."""
+        self.before_transactions: list[Callable[[], None]] = []
+        self.stores: list[Store] = []
+
+    def clock(self) -> float:
+        """A clock that moves a millisecond with every look, so that no two times are equal."""
+        self.now += 0.001
+        return self.now
+
+    @property
+    def edges(self) -> Edges:
+        """What a client is wired with."""
+        return Edges(
+            open_store=self._open_store,
+            chain=lambda settings, store: View(self.chain, settings, store),
+            writer=lambda settings, network: Writer(self),
+            calls=calls.Calls(),
+            dial=self.relay.dial,
+            clock=self.clock,
+        )
+
+    def _open_store(self, path: Path, key: bytes) -> Store:
+        store = LocalStore(path, key)
+        self.stores.append(store)
+        return store
+
+    def home(self, name: str) -> Path:
+        """Where somebody lives."""
+        return self.folder / name
+
+    def client(self, name: str, *, password: str | None = PASSWORD, home: str | None = None) -> Client:
+        """A client core at somebody's home."""
+        return Client(
+            self.home(home or name),
+            self.edges,
+            endpoints=("http://127.0.0.1:8545",),
+            directory="0x" + NETWORK.directory.hex(),
+            password=password,
+        )
+
+    async def register(self, *names: str) -> None:
+        """Registers people, each in a home of their own."""
+        for name in names:
+            async with self.client(name) as client:
+                await client.register(name)
+
+
+__all__ = ["NETWORK", "PASSWORD", "SPKI", "World"]
