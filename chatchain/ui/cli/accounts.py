@@ -30,7 +30,7 @@ MAX_FILE: Final = 64 * 1024
 
 KEPT_PHRASE: Final = (
     "There was neither a terminal to show the recovery phrase on nor a --mnemonic-file, so it is kept in the "
-    "encrypted home. Write it to a file with `chatchain keys phrase --out FILE`: without it a lost home is a lost "
+    "encrypted home. Write it down with `chatchain keys phrase --out FILE`: without it a lost home is a lost "
     "account."
 )
 
