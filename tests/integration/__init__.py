@@ -1,0 +1,1 @@
+"""Tests in which several rooms and real servers meet."""
