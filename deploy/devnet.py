@@ -216,7 +216,7 @@ class Devnet:
         rpc = Rpc(plan.rpc)
         if self.chain.pid is None:
             _require_free(plan.host, plan.port, "--port")
-            self.chain.start(_chain_command(plan, self.folder), cwd=self.folder, environment=_environment())
+            self.chain.start(_chain_command(plan, self.folder), cwd=self.folder, environment=environment())
         self.chain.wait_until(lambda: _answers(rpc))
         found = quantity(rpc.call("eth_chainId"))
         if found != CHAIN_IDS[plan.chain]:
@@ -257,7 +257,7 @@ class Devnet:
             _require_free(plan.host, plan.relay_port, "--relay-port")
             # Every setting is in the environment and none on the command line, which others can read.
             command = [sys.executable, str(ROOT / "server.py")]
-            self.relay.start(command, cwd=self.folder, environment=_environment() | settings)
+            self.relay.start(command, cwd=self.folder, environment=environment() | settings)
         self.relay.wait_until(lambda: _relay_answers(relays))
 
     def _relay_settings(self, plan: Plan, keys: Secrets, deployment: Deployment) -> dict[str, str]:
@@ -317,7 +317,7 @@ class Devnet:
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=_environment(),
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -412,7 +412,7 @@ def _chain_command(plan: Plan, folder: Path) -> list[str]:
     return [*command, "--database.dbPath", str(state / "ganache")]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The caller's environment without settings of ours, which were meant for another network."""
     ours = {option.variable for option in (*CLIENT_OPTIONS, *SERVER_OPTIONS)}
     return {name: value for name, value in os.environ.items() if name not in ours}

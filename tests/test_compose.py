@@ -1,4 +1,4 @@
-"""The compose file, the image and the unit name only what exists, and their commands run without Docker too."""
+"""Compose file, image and unit name only what exists, and their commands run without Docker too."""
 
 import re
 import shlex
