@@ -38,8 +38,9 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     uint256 private constant NAME_START = ((1 << 26) - 1) << 0x61;
     uint256 private constant NAME_NEXT = NAME_START | (((1 << 10) - 1) << 0x30) | (1 << HYPHEN);
 
-    // A uid is 14 digits that run through all of 1e13 … 1e14 - 1 before one repeats, and a check digit. The multiplier shares no
-    // factor with 9e13 (it is no multiple of 2, 3 or 5); both are digits of well-known numbers (golden ratio, e).
+    // A uid is 14 digits that run through all of 1e13 … 1e14 - 1 before one repeats, and a check digit. The multiplier
+    // shares no factor with 9e13 (it is no multiple of 2, 3 or 5); both are digits of well-known numbers (golden
+    // ratio, e).
     uint256 private constant UID_FIRST = 1e13;
     uint256 private constant UID_SPAN = 9e13;
     uint256 private constant UID_MULTIPLIER = 61_803_398_874_989;
@@ -400,8 +401,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         // body * scale stays below 1e28, all else has at most two digits.
         unchecked {
             for (uint256 scale = 1; scale <= UID_FIRST; scale *= 10) {
-                // The quotient's last digit is the next one of the body. A sum that is a multiple of ten counts as ten:
-                // hence 9 before and 1 after the remainder.
+                // The quotient's last digit is the next one of the body. A sum that is a multiple of ten counts as
+                // ten: hence 9 before and 1 after the remainder.
                 product = (((product + body * scale / UID_FIRST + 9) % 10 + 1) * 2) % 11;
             }
             return (11 - product) % 10;

@@ -296,8 +296,8 @@ contract Membership is IMembership, Signed {
         if (block.timestamp > count.deadline) revert VotingEnded(id, count.deadline);
         _markVoted(id, p, voter, count);
 
-        // Nobody votes twice and later seats do not vote, so neither number can pass the electorate; all else is the product of a
-        // number of 32 bits and one of 16.
+        // Nobody votes twice and later seats do not vote, so neither number can pass the electorate; all else is the
+        // product of a number of 32 bits and one of 16.
         unchecked {
             if (support) p.count.yes = ++count.yes;
             else p.count.no = ++count.no;
@@ -382,8 +382,8 @@ contract Membership is IMembership, Signed {
         g.rosterHash = rosterHash;
     }
 
-    /// @dev Accepts a signature over this struct once. Without it, whoever holds a signature could open the same proposal again
-    /// after its rejection, until the signature's deadline.
+    /// @dev Accepts a signature over this struct once. Without it, whoever holds a signature could open the same
+    /// proposal again after its rejection, until the signature's deadline.
     function _useSignature(address by, bytes32 structHash, bytes calldata signature) private {
         _requireSigned(by, structHash, signature);
         if (_usedSignatures[structHash]) revert SignatureUsed();

@@ -13,8 +13,9 @@ abstract contract Signed is ISigned, EIP712 {
         if (block.timestamp > deadline) revert Expired(deadline);
     }
 
-    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A key's signature is tried first; only
-    /// when it is not the signer's own, the signer is asked as a contract through ERC-1271, in a static call that cannot re-enter.
+    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A key's signature is tried
+    /// first; only when it is not the signer's own, the signer is asked as a contract through ERC-1271, in a static
+    /// call that cannot re-enter.
     function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) internal view {
         bytes32 digest = _hashTypedData(structHash);
         address recovered = ECDSA.tryRecoverCalldata(digest, signature);

@@ -5,9 +5,9 @@ import {IIdentityRegistry} from "./IIdentityRegistry.sol";
 import {IMembership} from "./IMembership.sol";
 
 /// @title The one address to configure
-/// @notice Names the network's other contracts, fixed at construction, and its relays with the hashes of their certificates'
-/// keys, so that no server address is built in and no certificate is taken on trust. The deployer enters relays until `seal()`;
-/// afterwards nobody but Membership does, by vote.
+/// @notice Names the network's other contracts, fixed at construction, and its relays with the hashes of their
+/// certificates' keys, so that no server address is built in and no certificate is taken on trust. The deployer enters
+/// relays until `seal()`; afterwards nobody but Membership does, by vote.
 interface IDirectory {
     /// @notice A relay that clients may use.
     /// @param endpoint `host:port`, 3 to 255 bytes

@@ -4,11 +4,11 @@ pragma solidity 0.8.37;
 import {ISigned} from "./ISigned.sol";
 
 /// @title Who is who: usernames, accounts, devices and their keys
-/// @notice A user is a uid with one custody account, a unique name, a password verifier and up to sixteen active devices.
-/// Nobody administers this contract: only a user's account, or a device for itself, changes that user's keys.
+/// @notice A user is a uid with one custody account, a unique name, a password verifier and up to sixteen active
+/// devices. Nobody administers this contract: only a user's account, or a device for itself, changes that user's keys.
 ///
-/// An address that acts for a user is a *principal*: either the account (device id 0) or the signer of one active device.
-/// An address is principal of at most one user at any time.
+/// An address that acts for a user is a *principal*: either the account (device id 0) or the signer of one active
+/// device. An address is principal of at most one user at any time.
 ///
 /// Every function that changes state has a twin ending in `For`, which anyone may send with an EIP-712 signature:
 ///
@@ -18,7 +18,8 @@ import {ISigned} from "./ISigned.sol";
 ///     RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)
 ///     SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)
 ///
-/// What makes each of them single-use: the taken name and account, the nonce, the version, the terminal state, the nonce.
+/// What makes each of them single-use: the taken name and account, the nonce, the version, the terminal state, the
+/// nonce.
 interface IIdentityRegistry is ISigned {
     /// @notice A device's life: absent, in use, withdrawn for good. REVOKED never changes again.
     enum DeviceState {
@@ -31,7 +32,8 @@ interface IIdentityRegistry is ISigned {
     /// @param state NONE, ACTIVE or REVOKED
     /// @param version 1 when added, one more with each update
     /// @param signer secp256k1 address that acts for the user while the device is ACTIVE
-    /// @param head commitment to the device's whole history: from zero, keccak256(abi.encode(head, version, keccak256(record)))
+    /// @param head commitment to the device's whole history: from zero, keccak256(abi.encode(head, version,
+    /// keccak256(record)))
     struct DeviceInfo {
         DeviceState state;
         uint32 version;
@@ -40,30 +42,31 @@ interface IIdentityRegistry is ISigned {
     }
 
     /// @notice A user came to be. Emitted once per uid, before any other event of that uid.
-    /// @dev Invariants: `uid` is the next in the sequence that the counter determines; `username` is well-formed, was never
-    /// emitted before and differs from every reserved name; `account` was no principal. VerifierSet and DeviceAdded (device 1)
-    /// follow in the same transaction, in this order.
+    /// @dev Invariants: `uid` is the next in the sequence that the counter determines; `username` is well-formed, was
+    /// never emitted before and differs from every reserved name; `account` was no principal. VerifierSet and
+    /// DeviceAdded (device 1) follow in the same transaction, in this order.
     event Registered(uint64 indexed uid, address indexed account, string username, address recovery);
 
     /// @notice The login verifier of a user is now this one.
-    /// @dev Invariants: `uid` is registered; `verifier` is not zero; `kdf` has 1 to 64 bytes; the latest event equals what
-    /// `user(uid)` returns. Also emitted at registration, after Registered.
+    /// @dev Invariants: `uid` is registered; `verifier` is not zero; `kdf` has 1 to 64 bytes; the latest event equals
+    /// what `user(uid)` returns. Also emitted at registration, after Registered.
     event VerifierSet(uint64 indexed uid, bytes32 verifier, bytes kdf);
 
     /// @notice A user has a new device, ACTIVE at version 1. Also emitted at registration, for device 1.
-    /// @dev Invariants: `deviceId` is one more than the user's last; `signer` was no principal and is one now; `record` has
-    /// 1 to 1024 bytes, and the device's head commits to it as version 1.
+    /// @dev Invariants: `deviceId` is one more than the user's last; `signer` was no principal and is one now;
+    /// `record` has 1 to 1024 bytes, and the device's head commits to it as version 1.
     event DeviceAdded(uint64 indexed uid, uint32 indexed deviceId, address indexed signer, bytes record);
 
     /// @notice A device has a new record, and perhaps a new signer.
-    /// @dev Invariants: the device is ACTIVE; `version` is one more than in the device's event before; an address that was
-    /// its signer and is not `signer` stopped to be a principal; the head grew by exactly (version, record).
+    /// @dev Invariants: the device is ACTIVE; `version` is one more than in the device's event before; an address that
+    /// was its signer and is not `signer` stopped to be a principal; the head grew by exactly (version, record).
     event DeviceUpdated(
         uint64 indexed uid, uint32 indexed deviceId, address indexed signer, uint32 version, bytes record
     );
 
     /// @notice A device was withdrawn: last event that names this device.
-    /// @dev Invariants: the device was ACTIVE; its signer stopped to be a principal; version and head stay as they were.
+    /// @dev Invariants: the device was ACTIVE; its signer stopped to be a principal; version and head stay as they
+    /// were.
     event DeviceRevoked(uint64 indexed uid, uint32 indexed deviceId);
 
     /// @notice A name has 3 to 32 of `a-z`, `0-9` and `-`, starts with a letter, ends without `-` and has no `--`.
@@ -165,7 +168,8 @@ interface IIdentityRegistry is ISigned {
         external
         returns (uint32 deviceId);
 
-    /// @notice Replaces a device's record, and its signer if another is given. By the account, or the device's own signer.
+    /// @notice Replaces a device's record, and its signer if another is given. By the account, or the device's own
+    /// signer.
     /// @param deviceId a device of the sender's user
     /// @param version the current version plus one
     /// @param signer the signer from now on; the current one to keep it

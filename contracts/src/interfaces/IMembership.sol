@@ -5,13 +5,13 @@ import {ISigned} from "./ISigned.sol";
 import {IIdentityRegistry} from "./IIdentityRegistry.sol";
 
 /// @title Who belongs, by vote of those who belong
-/// @notice Groups of users, each governed by its members. Group 0 is the network itself. Members are uids, so a user has one
-/// vote however many devices act for him, and keeps the seat when the account changes.
+/// @notice Groups of users, each governed by its members. Group 0 is the network itself. Members are uids, so a user
+/// has one vote however many devices act for them, and keeps the seat when the account changes.
 ///
-/// A proposal counts the active members at its opening (the electorate) and admits the votes of those who joined before it and
-/// are still members. It passes when `yes * 10000 > electorate * threshold` and is executed by the deciding vote; it is
-/// rejected as soon as it cannot pass any more, and lapses after the voting period. Members who leave change neither the
-/// electorate nor the votes that they cast.
+/// A proposal counts the active members at its opening (the electorate) and admits the votes of those who joined
+/// before it and are still members. It passes when `yes * 10000 > electorate * threshold` and is executed by the
+/// deciding vote; it is rejected as soon as it cannot pass any more, and lapses after the voting period. Members who
+/// leave change neither the electorate nor the votes that they cast.
 ///
 /// Signatures that anyone may carry here (the signer is the user's account or an active device's signer):
 ///
@@ -33,7 +33,8 @@ interface IMembership is ISigned {
         EXPEL
     }
 
-    /// @notice NONE: no such proposal. VOID: it passed, but its subject joined or left in the meantime, so nothing was done.
+    /// @notice NONE: no such proposal. VOID: it passed, but its subject joined or left in the meantime, so nothing was
+    /// done.
     enum State {
         NONE,
         OPEN,
@@ -79,9 +80,10 @@ interface IMembership is ISigned {
     event GroupCreated(uint32 indexed group, string name, Policy policy, uint16 threshold, uint32 votingPeriod);
 
     /// @notice A user became an active member.
-    /// @dev Invariants: the user is registered and was not active; `sequence` is one more than that of the group's last
-    /// MemberAdded, from 1, and never given again; `epoch` is one more than in the group's last MemberAdded or MemberRemoved,
-    /// from 1; `rosterHash` is keccak256(abi.encode(previous rosterHash, uint8(1), uid, sequence)), from zero.
+    /// @dev Invariants: the user is registered and was not active; `sequence` is one more than that of the group's
+    /// last MemberAdded, from 1, and never given again; `epoch` is one more than in the group's last MemberAdded or
+    /// MemberRemoved, from 1; `rosterHash` is keccak256(abi.encode(previous rosterHash, uint8(1), uid, sequence)),
+    /// from zero.
     event MemberAdded(uint32 indexed group, uint64 indexed uid, uint32 sequence, uint32 epoch, bytes32 rosterHash);
 
     /// @notice A user stopped to be an active member.
@@ -224,7 +226,8 @@ interface IMembership is ISigned {
     /// @param signature by `voter`
     function voteBySig(uint64 id, bool support, address voter, bytes calldata signature) external;
 
-    /// @notice Records that an undecided proposal's voting period is over. Anyone may; nothing depends on its being done.
+    /// @notice Records that an undecided proposal's voting period is over. Anyone may; nothing depends on its being
+    /// done.
     /// @param id a lapsed proposal
     function close(uint64 id) external;
 

@@ -5,8 +5,8 @@ import {Digests} from "../base/Digests.sol";
 import {Vm} from "../base/Vm.sol";
 import {IIdentityRegistry, IMembership, IdentityRegistry, Membership, World} from "../base/World.sol";
 
-/// @notice Eight users who do anything that the contracts offer, in their own and in others' names. Beside the contracts it keeps
-/// what an observer knows: the fold of the events, and who asked for what.
+/// @notice Eight users who do anything that the contracts offer, in their own and in others' names. Beside the
+/// contracts it keeps what an observer knows: the fold of the events, and who asked for what.
 contract Crowd is World {
     uint256 private constant PEOPLE = 8;
     uint256 private constant FOUNDERS = 4;
