@@ -18,7 +18,7 @@ from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import BadRecord, ChatchainError
 from chatchain.identity import ed25519, keys, names
 from chatchain.identity.record import device_record
-from chatchain.model import Address, DeviceState, Network, Uid, User
+from chatchain.model import Address, Network, Uid, User
 
 MAX_CARD = 400
 SCHEME = "chatchain://contact?"
@@ -114,7 +114,7 @@ def verify_card(card: Card, network: Network, user: User) -> None:
         raise BadRecord("The contact card does not say what the chain says of this user.")
     device = next((d for d in user.active_devices if d.device == card.device), None)
     entry = next((v for v in device.history if v.version == card.version), None) if device else None
-    if device is None or entry is None or device.state is not DeviceState.ACTIVE:
+    if device is None or entry is None:
         raise BadRecord(
             "The contact card is signed by a device that the chain does not list as active.",
             "Ask for a new card: `chatchain contacts card` makes one.",

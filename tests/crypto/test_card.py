@@ -76,6 +76,19 @@ def test_a_card_that_says_something_else_is_refused(changed: dict[str, Any]) -> 
         verify_card(msgspec.structs.replace(decode_card(TEXT), **changed), NETWORK, ADA.user)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [{"username": "bob"}, {"uid": BOB.uid}, {"account": BOB.user.account}],
+    ids=lambda lie: next(iter(lie)),
+)
+def test_a_device_cannot_sign_a_card_that_lies(lie: dict[str, Any]) -> None:
+    """Ada's own key over another name, id or account: the chain decides, not the signature."""
+    claimed = msgspec.structs.replace(ADA.user, **lie)
+    text = make_card(NETWORK, claimed, 1, 1, ADA.secrets())
+    with pytest.raises(BadRecord, match="what the chain says"):
+        verify_card(decode_card(text), NETWORK, ADA.user)
+
+
 def test_a_card_of_another_network_is_named_as_such() -> None:
     """The hint says which network it is for."""
     with pytest.raises(BadRecord, match="another network") as failed:
