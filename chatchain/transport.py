@@ -362,6 +362,7 @@ class Peer(asyncio.Protocol):
         "_handler",
         "_holds",
         "_inbox",
+        "_outgoing",
         "_transport",
         "address",
         "asked",
@@ -390,6 +391,7 @@ class Peer(asyncio.Protocol):
         self._connection = Connection(Role.RELAY)
         self._transport: asyncio.Transport | None = None
         self._inbox: deque[Message] = deque()
+        self._outgoing = bytearray()
         self._holds = 0
 
     @property
@@ -443,14 +445,18 @@ class Peer(asyncio.Protocol):
     # --- called by the handler ---
 
     def send(self, message: Message) -> None:
-        """Queues one message; a peer with more than 1 MiB unread is cut off. Does nothing on a closed
-        connection.
+        """Queues one message, or does nothing on a closed connection.
+
+        What is queued in one turn of the loop leaves as one TLS record. A peer with more than 1 MiB unread is
+        cut off.
         """
         if self._transport is None or self._connection.state is State.CLOSED:
             return
-        self._transport.write(self._connection.send(message))
-        if self.slow and self._transport.get_write_buffer_size() > WRITE_QUEUE:
-            self.abort()
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing += self._connection.send(message)
+        if len(self._outgoing) > WRITE_HIGH:
+            self._flush()
 
     def say_goodbye(self, code: str, message: str, retry_after_ms: int = 0) -> None:
         """Sends Goodbye and closes once it is written, or after a moment if the peer does not read."""
@@ -489,6 +495,13 @@ class Peer(asyncio.Protocol):
 
     # --- inside ---
 
+    def _flush(self) -> None:
+        if self._outgoing and self._transport is not None:
+            outgoing, self._outgoing = self._outgoing, bytearray()
+            self._transport.write(outgoing)
+            if self.slow and self._transport.get_write_buffer_size() > WRITE_QUEUE:
+                self.abort()
+
     def _dispatch(self, message: Message) -> None:
         if self._holds:
             self._inbox.append(message)  # bounded: reading is paused, so at most one read's worth
@@ -505,12 +518,14 @@ class Peer(asyncio.Protocol):
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._flush()
             # The connection's state is closed by now, so the farewell is framed here.
             self._transport.write(frame(Goodbye(violation.code, violation.message, 0)))
             self._finish()
         self._handler.violated(self, violation)
 
     def _finish(self) -> None:
+        self._flush()
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -580,6 +595,7 @@ class Listener:
     async def _welcome(self, accepted: socket.socket, address: str) -> None:
         peer = Peer(self._handler, self.gate, address)
         try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick is small and must not wait
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: peer,
                 accepted,
