@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 
+from chatchain.crypto.derive import require_post_quantum
 from chatchain.errors import BadRecord
 from chatchain.identity import keys
 from chatchain.identity.record import SUITES, DeviceRecord, encode_record, sign_record
@@ -125,6 +126,7 @@ class KemSecret:
     def __init__(self, seed: bytes) -> None:
         if len(seed) != KEM_SEED_BYTES:
             raise ValueError("an X-Wing seed has 32 bytes")
+        require_post_quantum()
         expanded = hashlib.shake_256(seed).digest(96)
         mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
         x25519 = X25519PrivateKey.from_private_bytes(expanded[64:])

@@ -55,7 +55,7 @@ def test_the_published_x_wing_vector_opens(case: dict[str, str]) -> None:
 
 
 def test_without_ml_kem_the_program_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never silently classical."""
+    """Never silently classical: neither a new home nor one that a better machine made."""
     require_post_quantum()
 
     def unsupported(_: bytes) -> None:
@@ -64,3 +64,5 @@ def test_without_ml_kem_the_program_refuses_to_start(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(MLKEM768PrivateKey, "from_seed_bytes", unsupported)
     with pytest.raises(BadConfig, match="ML-KEM"):
         require_post_quantum()
+    with pytest.raises(BadConfig, match="ML-KEM"):
+        KemSecret(bytes(32))
