@@ -595,7 +595,8 @@ class Listener:
     async def _welcome(self, accepted: socket.socket, address: str) -> None:
         peer = Peer(self._handler, self.gate, address)
         try:
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick is small and must not wait
+            with contextlib.suppress(OSError):  # it may be gone already
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick must not wait
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: peer,
                 accepted,
