@@ -28,6 +28,7 @@ from chatchain.chain.events import DIRECTORY, IDENTITY, MEMBERSHIP, Directory, r
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.client.core import Client
 from chatchain.client.ports import Edges, LogStore, NetworkSettings, Store
+from chatchain.client.views import Sent, Shown
 from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
@@ -858,6 +859,33 @@ class World:
             directory="0x" + NETWORK.directory.hex(),
             password=password,
         )
+
+    async def kill(self, client: Client) -> None:
+        """What kill -9 leaves: the lock falls, the link breaks off, nothing is tidied up."""
+        self.relay.cut()
+        tasks = [*client._tasks]
+        if client._session is not None:
+            tasks.append(client._session._reader)  # type: ignore[arg-type]  # both are tasks
+        if client._desk_ is not None and client._desk_.outbox.pump is not None:
+            tasks.append(client._desk_.outbox.pump._task)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client._session = client._desk_ = client._watch = client._unlocked = None
+        client._home.release()
+        for store in self.stores:
+            store.close()
+        self.stores.clear()
+
+    async def say(self, sender: str, to: str, *texts: str) -> list[Sent]:
+        """Somebody sends something in a run of their own."""
+        async with self.client(sender) as client:
+            return [sent async for sent in client.send(to, texts)]
+
+    async def hear(self, name: str, *, wait_s: float = 0.0, count: int | None = None) -> list[Shown]:
+        """What somebody is shown in a run of their own."""
+        async with self.client(name) as client:
+            return [shown async for shown in client.receive(wait_s=wait_s, count=count)]
 
     async def register(self, *names: str) -> None:
         """Registers people, each in a home of their own."""

@@ -102,6 +102,7 @@ from chatchain.model import (
     Direction,
     MessageState,
     Network,
+    Policy,
     ProposalState,
     StoredMessage,
     Uid,
@@ -297,7 +298,8 @@ class Client:
                 problem = _problem(unreachable)
             watch = self._require_watch()
             group = await watch.group()
-            if group.policy.name != "VOTE" or await watch.is_member(user.uid):
+            # Before founders are seated there is nobody who could vote on a request.
+            if group.policy is Policy.OPEN or not group.members or await watch.is_member(user.uid):
                 return problem, None
             return problem, (await (await self._governance()).request(0)).id
         except (NetworkError, ChainError, RefusedError) as failed:

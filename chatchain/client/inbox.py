@@ -187,6 +187,7 @@ def notice_id(delivery: Delivery) -> MessageId:
         delivery.id,
         delivery.sender.to_bytes(8, "big"),
         delivery.sender_device.to_bytes(8, "big"),
+        delivery.recipient.to_bytes(8, "big"),
         hashlib.sha256(delivery.header).digest(),
         hashlib.sha256(delivery.body).digest(),
     ):
