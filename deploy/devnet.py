@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import os
@@ -463,16 +464,32 @@ def _free_ports(host: str, count: int) -> list[int]:
 
 
 def _require_free(host: str, port: int, flag: str) -> None:
+    """Refuse a port on which another program listens, in better words than the log of the one that fails."""
     with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, host, port, f"Another program may listen there; {flag} 0 takes a free one.")
+        try:
+            _bind(probe, host, port)
+        except BadConfig as error:
+            # Connections that ended a moment ago can keep a port as well; they do not stand in the way.
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+                raise
+            if _somebody_listens(host, port):
+                hint = f"Another program listens there; {flag} 0 takes a free one."
+                raise BadConfig(error.message, hint) from error
 
 
-def _bind(probe: socket.socket, host: str, port: int, hint: str = "Check --host.") -> None:
+def _somebody_listens(host: str, port: int) -> bool:
+    address = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104  # not bound: asked about
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=2):
+        return True
+    return False
+
+
+def _bind(probe: socket.socket, host: str, port: int) -> None:
     try:
         probe.bind((host, port))
     except OSError as error:
-        raise BadConfig(f"Nothing can listen on {host}:{port}: {error.strerror}.", hint) from error
+        raise BadConfig(f"Nothing can listen on {host}:{port}: {error.strerror}.", "Check --host.") from error
 
 
 def _answers(rpc: Rpc) -> bool:
