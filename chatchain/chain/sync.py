@@ -49,7 +49,7 @@ DEV_CHAINS: Final = frozenset({1337, 31337})
 
 FIRST_SPAN: Final = 16
 LONGEST_SPAN: Final = 50_000
-LOGS_PER_RANGE: Final = 4_000
+LOGS_PER_RANGE: Final = 8_000
 """Blocks in the first range of a catch-up and in the longest, and the number of logs that a range aims at."""
 
 SEARCH_FROM: Final = 50_000

@@ -2,13 +2,14 @@
 
 Every transaction is of type 2 (EIP-1559), because development chains accept one of the older kind with a wrong
 chain id and then never mine it. It is tried out first, so that a refusal costs nothing and comes as a sentence.
-Nonces are given out under a lock, the larger of the chain's count and our own. What was sent is watched: a
+Nonces are given out under a lock, above the chain's count and what is on its way. What was sent is watched: a
 transaction that the node has lost, or a reorg took back, is sent again as it was; one that stays unmined is
 replaced by one with higher fees under the same nonce, so that whichever is mined does the same once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -123,7 +124,6 @@ class ChainWriter:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.RLock()
-        self._nonces: dict[Address, int] = {}
         self._watched: dict[tuple[Address, int], _Sent] = {}
         self._web3: Web3 | None = None
 
@@ -219,21 +219,29 @@ class ChainWriter:
                     f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000
                 )
             for _ in range(3):
-                counted = quantity(self._call("eth_getTransactionCount", hexed(sender), "pending"))
-                nonce = max(counted, self._nonces.get(sender, 0))
-                sent = _Sent(sender, nonce, to, call.data, limit, fee, tip, key)
+                sent = _Sent(sender, self._next_nonce(sender), to, call.data, limit, fee, tip, key)
                 try:
                     self._broadcast(sent)
                 except _NonceTaken:
-                    # Another process sends with the same key.
-                    self._nonces.pop(sender, None)
-                    continue
-                self._nonces[sender] = nonce + 1
-                self._watched[sender, nonce] = sent
+                    continue  # another process sends with the same key
+                self._watched[sender, sent.nonce] = sent
                 return sent
         raise ChainError(
             "Another program keeps sending with the same account.", "Try again when it has finished."
         )
+
+    def _next_nonce(self, sender: Address) -> int:
+        """The first nonce that neither the chain nor anything on its way uses.
+
+        Should the node have lost what is on its way, or a reorg have taken it back, it is sent again first: a
+        nonce above a gap would wait without end.
+        """
+        nonce = quantity(self._call("eth_getTransactionCount", hexed(sender), "pending"))
+        while (waiting := self._watched.get((sender, nonce))) is not None:
+            with contextlib.suppress(_NonceTaken):
+                self._send_raw(waiting)
+            nonce += 1
+        return nonce
 
     def _try_out(self, sender: Address, to: Address, data: bytes) -> _Offer:
         """What the transaction would need, in one round trip; raises what the contract would refuse it with."""
