@@ -860,12 +860,17 @@ class World:
             password=password,
         )
 
+    @staticmethod
+    def address_of(seed: str) -> Address:
+        """An address that belongs to nobody else."""
+        return Address(keccak256(seed.encode())[-20:])
+
     async def kill(self, client: Client) -> None:
         """What kill -9 leaves: the lock falls, the link breaks off, nothing is tidied up."""
         self.relay.cut()
         tasks = [*client._tasks]
         if client._session is not None:
-            tasks.append(client._session._reader)  # type: ignore[arg-type]  # both are tasks
+            tasks.append(client._session._reader)
         if client._desk_ is not None and client._desk_.outbox.pump is not None:
             tasks.append(client._desk_.outbox.pump._task)
         for task in tasks:

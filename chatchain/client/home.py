@@ -114,7 +114,7 @@ class Home:
 
     def replace(self, source: str, target: str) -> None:
         """Renames a file over another."""
-        os.replace(self.path / source, self.path / target)
+        (self.path / source).replace(self.path / target)
         _sync_folder(self.path)
 
     def remove(self, name: str) -> None:
@@ -180,23 +180,22 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     Without `replace`, FileExistsError says that something is there already.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if replace:
-            os.replace(beside, path)
+            beside.replace(path)
         else:
-            os.link(beside, path)
+            path.hardlink_to(beside)
+    except FileExistsError:
+        raise
     except OSError as failure:
-        if isinstance(failure, FileExistsError):
-            raise
         raise StoreUnavailable(f"{path} cannot be written: {failure.strerror}.") from failure
     finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+        beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

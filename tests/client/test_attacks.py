@@ -12,9 +12,11 @@ from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
 from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import FoldMismatch, KeyChanged, LoginRefused, ProtocolViolation
-from chatchain.model import Delivery, LogRow, Suite, User
+from chatchain.model import Address, Delivery, LogRow, Suite, User
 from chatchain.wire.messages import Deliver
 from tests.world import NETWORK, World
+
+NEW_SIGNER = Address(b"\x77" * 20)
 
 
 def forge(
@@ -250,9 +252,7 @@ async def test_swapped_key_bundle_is_not_used(world: World) -> None:
 
 async def test_hidden_revocation_is_noticed(world: World) -> None:
     """An endpoint that hides the newest event of a peer is caught by the contract's heads before anything is sealed."""
-    world.chain.execute(
-        world.edges.calls.add_device(b"\x77" * 20, b"record"), world.chain.user("bob").account
-    )
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
     newest = world.chain.rows[-1]
 
     def update(row: LogRow) -> LogRow | None:
@@ -305,9 +305,7 @@ async def test_added_device_of_a_verified_contact_blocks_what_is_queued(world: W
             async for _ in ada.send("bob", "secret", wait_s=0.1):
                 pass
     world.relay.deaf = False
-    world.chain.execute(
-        world.edges.calls.add_device(b"\x77" * 20, b"record"), world.chain.user("bob").account
-    )
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
     async with world.client("ada") as ada:
         await ada.login()
         assert (await ada.status()).queued == 1
