@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 WAIT: Final = 30.0
 """Seconds until an unmined transaction is reported as pending."""
 
-STUCK: Final = 10.0
-"""Seconds after which an unmined transaction is replaced by a better paid one."""
+STUCK: Final = 25.0
+"""Seconds after which an unmined transaction is replaced by a better paid one: two of Ethereum's blocks."""
 
 SETTLED: Final = 12
 """Blocks on top of a mined transaction after which it is no longer watched."""
@@ -328,13 +328,20 @@ class ChainWriter:
         now = self._clock()
         with self._lock:
             try:
-                if not known and now - sent.resent >= _RESEND:
-                    self._send_raw(sent)
-                elif known and now - sent.since >= self._stuck:
+                if known and now - sent.since >= self._stuck:
                     self._raise_fee(sent)
+                elif not known and now - sent.resent >= _RESEND:
+                    self._send_again(sent)
             except _NonceTaken:
                 return self._overtaken(sent)
         return None
+
+    def _send_again(self, sent: _Sent) -> None:
+        """Sends a transaction that the node has lost, with higher fees if it has become too cheap to be taken."""
+        try:
+            self._send_raw(sent)
+        except RpcFault:
+            self._raise_fee(sent)
 
     def _trace(self, endpoint: Rpc, sent: _Sent) -> tuple[bool, list[_Receipt | None]]:
         """Whether the endpoint knows the transaction's latest version, and the receipts of all its versions."""
@@ -348,13 +355,14 @@ class ChainWriter:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
+        before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
         sent.tip = max(sent.tip * 5 // 4 + 1, _TIP)
         sent.fee = max(sent.fee * 5 // 4 + 1, 2 * base + sent.tip)
         try:
             self._broadcast(sent)
         except (NoEther, RpcFault):
-            # The first version is still good; it only waits for cheaper times.
-            sent.hashes.pop()
+            # The version before is still good; it only waits for cheaper times.
+            sent.tip, sent.fee, sent.raw, sent.hashes = before
 
     def _overtaken(self, sent: _Sent) -> Mined | None:
         """The nonce is used: by one of our versions, mined just now, or by somebody else's transaction."""
