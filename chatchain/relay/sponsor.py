@@ -1,9 +1,9 @@
 """Pays for signed calls of accounts without ether: which, for whom, how often and for how much.
 
 Only calls that carry their author's own signature are paid for, so a sponsor can withhold but not forge.
-Before login that is a registration; afterwards what the logged-in user signed, recognised by the uid or
-address in the calldata. A call is tried out before it is paid for; one that would be refused costs nothing
-but its place in the rate.
+Before login that is a registration, or the device and verifier that an account adds to restore a home;
+afterwards what the logged-in user signed, recognised by the uid or address in the calldata. A call is tried out
+before it is paid for; one that would be refused costs nothing but its place in the rate.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _VERBS: Final = (
     _Verb("membership", "voteBySig(uint64,bool,address,bytes)", 2, by_address=True),
 )
 _REGISTRATION: Final = _VERBS[0]
+_RESTORING: Final = frozenset({_VERBS[1], _VERBS[4]})
+"""A home that is restored from its phrase cannot log in before its device is listed; the account has signed both."""
 
 
 def _selector(signature: str) -> bytes:
@@ -85,12 +87,12 @@ class Sponsor:
         verb = self._by_selector.get((call.contract, call.data[:4]))
         if verb is None:
             raise RefusedError("The relay does not pay for this call.")
-        if verb is _REGISTRATION:
+        if verb is _REGISTRATION or (user is None and verb in _RESTORING):
             _require(self._by_address.wait(address, now) or self._registrations.take(now), "registrations")
             _require(self._by_address.take(address, now), "registrations")
             return
         if user is None:
-            raise RefusedError("Before login the relay pays for a registration only.", "Log in first.")
+            raise RefusedError("Before login the relay pays for registering and restoring only.", "Log in first.")
         if not _is_author(verb, call.data, user):
             raise RefusedError("The relay pays only for what the logged-in user signed.")
         _require(self._by_user.take(user.uid, now), "calls")
