@@ -85,6 +85,8 @@ SPONSOR_ETHER_PER_DAY: Final = 1_000
 """The ether of a development chain is worth nothing; the limit only stops a runaway loop."""
 
 COMMAND_SECONDS: Final = 60
+REGISTRATIONS: Final = 4
+"""How many founders register at a time; each takes 64 MiB for its password."""
 
 EXPOSED: Final = (
     "warning: {host} is open to other machines, and whoever reaches the chain's port can rewrite this "
@@ -280,7 +282,7 @@ class Devnet:
 
     def _found(self, plan: Plan, deployer: Deployer, deployment: Deployment, members: Sequence[str]) -> None:
         """Register the founders with the client that everybody uses, seat them and seal."""
-        with ThreadPoolExecutor(len(members)) as threads:
+        with ThreadPoolExecutor(min(len(members), REGISTRATIONS)) as threads:
             list(threads.map(lambda name: self._register(plan, deployment, name), members))
         self._seat(deployer, deployment, members)
 
@@ -554,6 +556,13 @@ def _names(text: str) -> list[str]:
     return [normalise_username(name) for name in dict.fromkeys(text.replace(",", " ").split())]
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError(f"{number} is no port: 0 to 65535")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--dir", type=Path, default=FOLDER, metavar="D", help=f"its folder; default {FOLDER}")
@@ -566,9 +575,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--db", metavar="URL", help="the relay's database; default SQLite in D")
     up.add_argument("--host", metavar="H", help=f"where to listen; default {LOOPBACK}")
     up.add_argument(
-        "--port", type=int, metavar="P", help=f"the chain's; default {CHAIN_PORT}, 0 = a free one"
+        "--port", type=_port, metavar="P", help=f"the chain's; default {CHAIN_PORT}, 0 = a free one"
     )
-    up.add_argument("--relay-port", type=int, metavar="P", help=f"default {RELAY_PORT}, 0 = a free one")
+    up.add_argument("--relay-port", type=_port, metavar="P", help=f"default {RELAY_PORT}, 0 = a free one")
     commands.add_parser("down", parents=[common], help="stop it; everything stays in D")
     commands.add_parser("status", parents=[common], help="what it is and what runs")
     seat = commands.add_parser("seat", parents=[common], help="seat registered users as founders, and seal")
