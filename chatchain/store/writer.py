@@ -208,13 +208,13 @@ class Writer:
     def _commit(self, keeps: list[_Keep], removes: list[int]) -> None:
         try:
             told = self._stored(keeps, removes)
-        except SQLAlchemyError as error:
-            if _is_away(error):
+        except Exception as error:  # whatever the driver makes of a row: the thread must live
+            if isinstance(error, SQLAlchemyError) and _is_away(error):
                 self._lost()
                 self._turn_away(list(keeps))
                 return
             self._disconnect()
-            # The database answers and refuses: find the one that it refuses, the others are not to suffer.
+            # The database is there and refuses: find the one that it refuses, the others are not to suffer.
             if len(keeps) > 1 or (keeps and removes):
                 for keep in keeps:
                     self._commit([keep], [])
