@@ -37,6 +37,7 @@ from chatchain.client.account import (
     Unlocked,
     account_key,
     change_password,
+    holds,
     reconcile_password,
     unlock,
 )
@@ -372,19 +373,25 @@ class Client:
         """Sets the verifier on chain and the vault of this home to a new password."""
         desk = await self._desk()
         me = await desk.people.require(desk.own.uid)
+        payer = self._payer(me)
+        if not holds(me, desk.unlocked.secrets):
+            # Changed on another device, so no login is possible; the account's own signature is what counts.
+            await self._disconnect()
+            payer = self._payer(me, self._stranger(self._require_watch()))
         secrets, paid = await change_password(
             self._home,
             self._edges,
             self._require_watch(),
             desk.own.network,
-            self._payer(me),
+            payer,
             me,
-            desk.unlocked.secrets,
+            desk.unlocked,
             new,
         )
         self._password = new
         self._unlocked = replace(desk.unlocked, secrets=secrets, from_next=False)
         self._desk_ = replace(desk, unlocked=self._unlocked)
+        await self._disconnect()
         self._just_changed()
         return PasswordChanged(me.username, me.uid, paid.tx, paid.block)
 
@@ -1007,9 +1014,10 @@ class Client:
             self._writer = self._edges.writer(settings, network)
         return self._writer
 
-    def _payer(self, me: User) -> Payer:
+    def _payer(self, me: User, connect: Callable[[], Awaitable[Session]] | None = None) -> Payer:
         assert self._desk_ is not None
-        return Payer(self._writer_for(self._settings(), self._desk_.own.network), me.account, self._connect)
+        writer = self._writer_for(self._settings(), self._desk_.own.network)
+        return Payer(writer, me.account, connect or self._connect)
 
     def _account_key(self) -> bytes:
         assert self._unlocked is not None

@@ -2,8 +2,8 @@
 
 Only calls that carry their author's own signature are paid for, so a sponsor can withhold but not forge.
 Before login that is a registration, or the device and verifier that an account adds to restore a home;
-afterwards what the logged-in user signed, recognised by the uid or address in the calldata. A call is tried out
-before it is paid for; one that would be refused costs nothing but its place in the rate.
+afterwards what the logged-in user signed, recognised by the uid or address in the calldata. A call is tried
+out before it is paid for; one that would be refused costs nothing but its place in the rate.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _VERBS: Final = (
 )
 _REGISTRATION: Final = _VERBS[0]
 _RESTORING: Final = frozenset({_VERBS[1], _VERBS[4]})
-"""A home that is restored from its phrase cannot log in before its device is listed; the account has signed both."""
+"""A restored home cannot log in before its device is listed; the account has signed both calls."""
 
 
 def _selector(signature: str) -> bytes:
@@ -92,7 +92,9 @@ class Sponsor:
             _require(self._by_address.take(address, now), "registrations")
             return
         if user is None:
-            raise RefusedError("Before login the relay pays for registering and restoring only.", "Log in first.")
+            raise RefusedError(
+                "Before login the relay pays for registering and restoring only.", "Log in first."
+            )
         if not _is_author(verb, call.data, user):
             raise RefusedError("The relay pays only for what the logged-in user signed.")
         _require(self._by_user.take(user.uid, now), "calls")

@@ -259,6 +259,8 @@ async def test_restoring_keeps_the_password_if_it_is_the_same(empty: World) -> N
     async with empty.client("ada") as first:
         with pytest.raises(WrongPassword, match="another device"):
             await first.login()
+        await first.change_password("one for both of them")
+        await first.login()
 
 
 async def test_phrase_of_somebody_else(empty: World) -> None:
