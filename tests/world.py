@@ -1,14 +1,16 @@
 """A whole world in memory: the contracts' rules, a relay, links and clocks, which a test changes in one line.
 
-What can be real is: the fold, the calldata, every signature, the relay's mailbox, login check and judgement, the wire's
-encoding and bounds, SQLCipher in a temporary folder. What stands in is the EVM (its rules restated in Python), sockets and
-the relay's disk. `World().client("ada")` gives a client core; knobs are plain attributes:
+What can be real is: the fold, the calldata, every signature, the relay's mailbox, login check and judgement,
+the wire's encoding and bounds, SQLCipher in a temporary folder. What stands in is the EVM (its rules restated
+in Python), sockets and the relay's disk. `World().client("ada")` gives a client core; knobs are plain
+attributes:
 
     world.relay.up = False             nobody answers
     world.relay.mute = True            commits, and no tick leaves
     world.relay.tamper = f             every delivery passes through f
     world.chain.up = False             no endpoint answers
     world.chain.wei["ada"] = 10**18    the account pays for itself
+
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Accounts: making one, bringing one back, changing its password; each goes on where a crash broke off.
 
-The rule throughout: what a transaction will make true is stored here before it is sent, and which of two things is true
-is asked of the chain. A registration is unfinished while `account.json` has no uid; a password change while
-`vault.new` exists.
+The rule throughout: what a transaction will make true is stored here before it is sent, and which of two
+things is true is asked of the chain. A registration is unfinished while `account.json` has no uid; a password
+change while `vault.new` exists.
 """
 
 from __future__ import annotations
@@ -368,7 +368,9 @@ async def change_password(
 
 
 def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Secrets:
-    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are kept."""
+    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are
+    kept.
+    """
     secrets = new_secrets(password, account_secret)
     if user is not None:
         try:

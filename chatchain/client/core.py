@@ -1,9 +1,9 @@
 """The client core's one face: what every user interface calls, and all that it may call.
 
-A `Client` belongs to one home (one user of one network). It opens the home when a method first needs it, asks for
-the password at most once, keeps one session with the relay for as long as it lives, and takes every outside world
-from `Edges`. Methods answer with the structs of `views` and fail with the errors of `chatchain.errors`. Here the machines
-are wired; what they do is theirs.
+A `Client` belongs to one home (one user of one network). It opens the home when a method first needs it, asks
+for the password at most once, keeps one session with the relay for as long as it lives, and takes every
+outside world from `Edges`. Methods answer with the structs of `views` and fail with the errors of
+`chatchain.errors`. Here the machines are wired; what they do is theirs.
 """
 
 from __future__ import annotations
@@ -241,8 +241,8 @@ class Client:
 
         `keystore` is a keystore V3 text and its password: the account key comes from there and there is no
         phrase. `on_phrase` is called once with the 12 words of a new account before anything is sent; when it
-        raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under policy
-        `vote` the request to join is opened too.
+        raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under
+        policy `vote` the request to join is opened too.
         """
         normalise_username(name)
         settings = self._settings()
@@ -416,10 +416,10 @@ class Client:
         """Queues, encrypts and sends each text; yields each once it is ticked, or given up on after `wait_s`.
 
         A message without a tick is yielded as queued, a refused one as dropped, both with `error`; once
-        everything is yielded, the first such error is raised (NoTick, RelayUnreachable, NotAMember …). What is
-        wrong with the input (BadText, TooLarge, UnknownUser, KeyChanged) is raised before that text is stored,
-        after the texts before it were settled. A plain iterable is taken as already in memory; what comes
-        slowly belongs into an asynchronous one.
+        everything is yielded, the first such error is raised (NoTick, RelayUnreachable, NotAMember …). What
+        is wrong with the input (BadText, TooLarge, UnknownUser, KeyChanged) is raised before that text is
+        stored, after the texts before it were settled. A plain iterable is taken as already in memory; what
+        comes slowly belongs into an asynchronous one.
         """
         if isinstance(texts, str):
             contents.text(texts)
@@ -496,7 +496,8 @@ class Client:
         """Stores, acknowledges and yields what comes in.
 
         Ends once something was yielded and the mailbox is empty, after `wait_s` without anything, or after
-        `count` messages; with `follow` only `count` or cancelling ends it, and a lost connection is made again.
+        `count` messages; with `follow` only `count` or cancelling ends it, and a lost connection is made
+        again.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -725,7 +726,9 @@ class Client:
         )
 
     async def export_keystore(self, path: Path, password: str) -> Exported:
-        """Writes the account key as a keystore V3 file (0600) under `password`; an existing file is not replaced."""
+        """Writes the account key as a keystore V3 file (0600) under `password`; an existing file is not
+        replaced.
+        """
         if not password:
             raise MissingInput("The exported file needs a password.")
         account = self._home.require_account()
@@ -764,7 +767,9 @@ class Client:
         return findings
 
     async def _account_holds(self, account: OwnAccount) -> str:
-        """Whether the chain lists this home's device, its events are whole, and (with a password) the login holds."""
+        """Whether the chain lists this home's device, its events are whole, and (with a password) the login
+        holds.
+        """
         watch = await self._public_watch()
         user = await find(watch, account.account)
         await watch.confirm(user.uid)
@@ -826,7 +831,9 @@ class Client:
         return (await self._open(exclusive=False)).store
 
     async def _public_watch(self) -> Watch:
-        """The chain for what everybody may know: over the home's database if that can be had without asking, else over memory."""
+        """The chain for what everybody may know: over the home's database if that can be had without asking,
+        else over memory.
+        """
         account = self._home.account()
         if account is not None and account.uid and self._password is not None and self._watch is None:
             with suppress(HomeBusy):
@@ -973,7 +980,9 @@ class Client:
             await session.close()
 
     async def _last_words(self) -> None:
-        """Before a command ends well: receipts that are owed and what earlier runs left get a moment to be sent."""
+        """Before a command ends well: receipts that are owed and what earlier runs left get a moment to be
+        sent.
+        """
         if self._desk_ is not None and self._session is not None and self._session.alive:
             with suppress(ChatchainError):
                 self._desk_.outbox.queue_receipts()
@@ -991,7 +1000,9 @@ class Client:
         return connect
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
-        """Runs something that nobody waits for; what fails in it was for convenience and is tried again next time."""
+        """Runs something that nobody waits for; what fails in it was for convenience and is tried again next
+        time.
+        """
 
         async def quietly() -> None:
             with suppress(ChatchainError):

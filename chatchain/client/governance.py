@@ -1,7 +1,7 @@
 """Membership as a member sees it: asking to join, proposing, voting, and reading how it stands.
 
-With ether the account sends the transaction itself; without, this device's signer signs the EIP-712 digest and the
-relay's sponsor pays. Whatever can be known from the fold is refused before anything is sent.
+With ether the account sends the transaction itself; without, this device's signer signs the EIP-712 digest
+and the relay's sponsor pays. Whatever can be known from the fold is refused before anything is sent.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """A home: the folder of one user of one network, and what of it is not in the database.
 
-    network.json   which deployment this home belongs to, and the endpoints that it asks
-    account.json   whose home it is: public facts, readable without the password
-    vault          the secrets that the password opens (crypto.vault); vault.new while a password change is under way
-    account.key    the account's key under the vault's keystore key
-    messages.db    the SQLCipher database
-    lock           held by the process that works here
+network.json   which deployment this home belongs to, and the endpoints that it asks account.json   whose home
+it is: public facts, readable without the password vault          the secrets that the password opens
+(crypto.vault); vault.new while a password change is under way account.key    the account's key under the
+vault's keystore key messages.db    the SQLCipher database lock           held by the process that works here
 
-The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The lock is
-the operating system's, so a process that died holds nothing.
+The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The
+lock is the operating system's, so a process that died holds nothing.
 """
 
 from __future__ import annotations

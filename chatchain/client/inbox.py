@@ -1,9 +1,10 @@
 """The inbox: from a delivery to a stored message, and only then an acknowledgement.
 
-A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is stored in
-one transaction together with the receipt that is owed for it; a (sender, id) that is there already changes nothing. What
-does not hold becomes a notice that says what happened: it is stored and acknowledged too, or it would come back for
-ever. The notice's own id is a digest of the delivery, so a forgery cannot take the place of the real message.
+A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is
+stored in one transaction together with the receipt that is owed for it; a (sender, id) that is there already
+changes nothing. What does not hold becomes a notice that says what happened: it is stored and acknowledged
+too, or it would come back for ever. The notice's own id is a digest of the delivery, so a forgery cannot take
+the place of the real message.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ TEXT: Final = "text"
 NOTICE: Final = "notice"
 
 FRESH_S: Final = 5.0
-"""How old the fold may be when messages are judged by it; a key or member that it does not know is looked for at once."""
+"""How old the fold may be when messages are judged by it; a key or member that it does not know is looked for
+at once.
+"""
 
 _STATES: Final = {
     ReceiptKind.DELIVERED: MessageState.DELIVERED,

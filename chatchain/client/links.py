@@ -2,8 +2,8 @@
 
     chatchain://join?rpc=http://127.0.0.1:8545&chain=31337&directory=0x…
 
-`rpc` may stand several times. The link is a pointer, not a proof: `join` compares it with the chain, and who gives it
-to you chooses the network that you join.
+`rpc` may stand several times. The link is a pointer, not a proof: `join` compares it with the chain, and who
+gives it to you chooses the network that you join.
 """
 
 from __future__ import annotations

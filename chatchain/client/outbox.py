@@ -1,10 +1,10 @@
 """The outbox: what was written is stored before it leaves, and stays until the relay's tick.
 
 The database is the queue. A message and its envelope enter it in one transaction; after a crash the very same
-ciphertext is submitted again, and the relay and every recipient recognise it by its id. One pump a session submits in
-order, with a window of envelopes under way, and settles whatever verdicts have come in one transaction. An answer
-that asks for a repeat (device lists out of date, a limit) stops the filling of the window until everything under way has
-its verdict, so that no message overtakes another.
+ciphertext is submitted again, and the relay and every recipient recognise it by its id. One pump a session
+submits in order, with a window of envelopes under way, and settles whatever verdicts have come in one
+transaction. An answer that asks for a repeat (device lists out of date, a limit) stops the filling of the
+window until everything under way has its verdict, so that no message overtakes another.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ class Plan:
     targets: tuple[Target, ...]
     own_targets: tuple[Target, ...]
     keyless: tuple[Copy, ...]
-    """Empty copies for the recipient's devices that have published no keys: the relay wants every device named, and the
-    device can say that a message passed it by."""
+    """Empty copies for the recipient's devices that have published no keys: the relay wants every device
+    named, and the device can say that a message passed it by.
+    """
 
 
 class Outbox:
@@ -109,10 +110,12 @@ class Outbox:
         """Loop time of the last verdict."""
         self.pump: Pump | None = None
 
-    # --- putting in ------------------------------------------------------------------------------------------
+    # --- putting in -----------------------------------------------------------------------------------------
 
     async def check(self, peer: User) -> None:
-        """Raises what would keep a message to this peer from being sent: KeyChanged, NotAMember, FoldMismatch."""
+        """Raises what would keep a message to this peer from being sent: KeyChanged, NotAMember,
+        FoldMismatch.
+        """
         await self._people.vet(peer)
         group = await self._watch.group()
         if group.policy is Policy.VOTE:
@@ -126,7 +129,9 @@ class Outbox:
                 )
 
     async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
-        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has left yet."""
+        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has
+        left yet.
+        """
         now = self._now_ms()
         messages = [self._message(peer, text, now) for text in texts]
         outgoing = [
@@ -177,7 +182,7 @@ class Outbox:
             self._nudge()
         return len(due)
 
-    # --- sealing ---------------------------------------------------------------------------------------------
+    # --- sealing --------------------------------------------------------------------------------------------
 
     def stale(self, uid: Uid | None = None) -> None:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
@@ -221,7 +226,9 @@ class Outbox:
     async def _targets(
         self, user: User, devices: Sequence[Device], session: Session | None
     ) -> tuple[Target, ...]:
-        """The devices with their KEM keys, each checked against the chain; a device that published none is left out."""
+        """The devices with their KEM keys, each checked against the chain; a device that published none is
+        left out.
+        """
         found = self._checked(user, devices)
         if len(found) < len(devices) and session is not None:
             fetched = await session.fetch((user.uid,))
@@ -291,7 +298,7 @@ class Outbox:
             self._store.reseal(sealed)
         return sealed
 
-    # --- verdicts --------------------------------------------------------------------------------------------
+    # --- verdicts -------------------------------------------------------------------------------------------
 
     def conclude(self, item: Outgoing, outcome: Outcome) -> None:
         """Tells whoever waits for a message."""
@@ -318,7 +325,7 @@ class Outbox:
         for hint in stale:
             self.stale(Uid(hint.uid))
 
-    # --- the pump --------------------------------------------------------------------------------------------
+    # --- the pump -------------------------------------------------------------------------------------------
 
     def start(self, session: Session) -> None:
         """Starts to send what waits, in order, over this session."""

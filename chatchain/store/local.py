@@ -1,8 +1,8 @@
 """A home's database: SQLCipher under a raw key, one file, one transaction for what belongs together.
 
-It keeps and finds; it decides nothing but what a row's uniqueness decides: a (sender, id) comes in once, and an own
-message's state only moves forward. A second connection (`logs`) holds the chain's logs, so that a catch-up in a
-worker thread and a message on the event loop do not wait in one another's Python objects.
+It keeps and finds; it decides nothing but what a row's uniqueness decides: a (sender, id) comes in once, and
+an own message's state only moves forward. A second connection (`logs`) holds the chain's logs, so that a
+catch-up in a worker thread and a message on the event loop do not wait in one another's Python objects.
 
 Whatever SQLite raises leaves here as StoreUnavailable.
 """
@@ -231,14 +231,16 @@ class LocalStore:
             )
 
     def retire_own_keys(self, in_force: int, now_ms: int, keep_ms: int) -> None:
-        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms` ago."""
+        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms`
+        ago.
+        """
         with _transaction(self._db) as db:
             db.execute(
                 "UPDATE own_keys SET retired_ms = ? WHERE version < ? AND retired_ms = 0", (now_ms, in_force)
             )
             db.execute("DELETE FROM own_keys WHERE retired_ms != 0 AND retired_ms < ?", (now_ms - keep_ms,))
 
-    # --- contacts and their key bundles -----------------------------------------------------------------------
+    # --- contacts and their key bundles ---------------------------------------------------------------------
 
     def contact(self, uid: Uid) -> Contact | None:
         """A contact."""
@@ -271,7 +273,7 @@ class LocalStore:
                 [(bundle.uid, bundle.device, _encode(bundle)) for bundle in bundles],
             )
 
-    # --- outbox -----------------------------------------------------------------------------------------------
+    # --- outbox ---------------------------------------------------------------------------------------------
 
     def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
         """Stores own messages and what is to be sent for them, in one transaction."""
@@ -318,7 +320,9 @@ class LocalStore:
         ]
 
     def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
-        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages' states."""
+        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages'
+        states.
+        """
         with _transaction(self._db) as db:
             db.executemany("DELETE FROM outbox WHERE id = ?", [(id,) for id in ids])
             _advance(db, None, [(id, state) for id in ids])
@@ -334,10 +338,12 @@ class LocalStore:
             (count,) = self._db.execute("SELECT count(*) FROM outbox WHERE kind = 'text'").fetchone()
         return int(count)
 
-    # --- inbox ------------------------------------------------------------------------------------------------
+    # --- inbox ----------------------------------------------------------------------------------------------
 
     def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
-        """Stores what came in one transaction and gives the messages that were not there before, with their rows."""
+        """Stores what came in one transaction and gives the messages that were not there before, with their
+        rows.
+        """
         fresh: list[StoredMessage] = []
         with _transaction(self._db) as db:
             for arrival in arrivals:
@@ -375,7 +381,9 @@ class LocalStore:
         return [_message(row) for row in rows]
 
     def mark_shown(self, row: int) -> None:
-        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again, never lost."""
+        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
+        never lost.
+        """
         with _translated():
             self._db.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -404,7 +412,7 @@ class LocalStore:
             (count,) = self._db.execute("SELECT count(*) FROM messages WHERE read = 0").fetchone()
         return int(count)
 
-    # --- reading back -----------------------------------------------------------------------------------------
+    # --- reading back ---------------------------------------------------------------------------------------
 
     def message(self, id: bytes) -> StoredMessage | None:
         """A message by its id."""
@@ -425,7 +433,9 @@ class LocalStore:
         return [_message(row) for row in reversed(rows)]
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Text messages that contain every word, newest first; the index serves words of three characters or more."""
+        """Text messages that contain every word, newest first; the index serves words of three characters or
+        more.
+        """
         indexed = [word for word in words if len(word) >= 3]
         clauses, values = ["kind = 'text'"], list[object]()
         if indexed:
@@ -527,7 +537,9 @@ def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> 
 def _advance(
     db: sqlcipher.Connection, peer: Uid | None, states: Iterable[tuple[bytes, MessageState]]
 ) -> None:
-    """Moves own messages forward; with `peer` only messages to that peer (a receipt speaks for its sender alone)."""
+    """Moves own messages forward; with `peer` only messages to that peer (a receipt speaks for its sender
+    alone).
+    """
     for id, state in states:
         before = FORWARD[state]
         if not before:

@@ -325,7 +325,9 @@ async def test_weak_new_password_changes_nothing(world: World) -> None:
 async def test_password_change_goes_on_after_a_crash(
     world: World, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The password whose verifier the chain holds is the one that counts; the other is refused with the reason."""
+    """The password whose verifier the chain holds is the one that counts; the other is refused with the
+    reason.
+    """
     execute = world.chain.execute
 
     def crash(*given: object) -> object:

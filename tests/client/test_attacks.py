@@ -1,4 +1,6 @@
-"""What a relay, a stranger or a thief may try: refused with a notice, acknowledged, and nothing of the real lost."""
+"""What a relay, a stranger or a thief may try: refused with a notice, acknowledged, and nothing of the real
+lost.
+"""
 
 from __future__ import annotations
 
@@ -237,7 +239,9 @@ async def test_message_by_a_superseded_key(world: World) -> None:
 
 
 async def test_swapped_key_bundle_is_not_used(world: World) -> None:
-    """The relay hands out its own key for bob's device: the chain's hash says no, and nothing is sealed to it."""
+    """The relay hands out its own key for bob's device: the chain's hash says no, and nothing is sealed to
+    it.
+    """
     bob = world.chain.user("bob")
     theirs = world.relay.bundles[bob.uid, 1]
     world.relay.bundles[bob.uid, 1] = msgspec.structs.replace(
@@ -251,7 +255,9 @@ async def test_swapped_key_bundle_is_not_used(world: World) -> None:
 
 
 async def test_hidden_revocation_is_noticed(world: World) -> None:
-    """An endpoint that hides the newest event of a peer is caught by the contract's heads before anything is sealed."""
+    """An endpoint that hides the newest event of a peer is caught by the contract's heads before anything is
+    sealed.
+    """
     world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
     newest = world.chain.rows[-1]
 

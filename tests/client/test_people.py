@@ -220,7 +220,9 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, data: bytes) -> None
 
 
 def test_codes_become_errors() -> None:
-    """A code that is known is its error, another is RelayFailure; what the relay says is kept printable and short."""
+    """A code that is known is its error, another is RelayFailure; what the relay says is kept printable and
+    short.
+    """
     assert isinstance(failure("not_a_member", "no"), NotAMember)
     limited = failure("limit_reached", "slow down", 700)
     assert isinstance(limited, LimitReached)
