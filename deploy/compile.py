@@ -31,7 +31,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ROOT / "contracts" / "src"
 ARTIFACTS: Final = ROOT / "chatchain" / "chain" / "abi"
 SOLC_VERSION: Final = "0.8.37"
-CONTRACTS: Final = ("Directory", "IdentityRegistry", "Membership")
+CONTRACTS: Final = (
+    "Directory",
+    "IdentityRegistry",
+    "Membership",
+    "MessageLedger",
+    "RewardDistributor",
+    "RewardToken",
+)
 
 # As in contracts/foundry.toml; a test compares the two results.
 SETTINGS: Final[dict[str, Any]] = {
@@ -118,6 +125,8 @@ def read_sources() -> dict[str, str]:
 def _path(name: str) -> Path:
     if name.startswith("solady/"):
         return ROOT / "node_modules" / "solady" / "src" / name.removeprefix("solady/")
+    if name.startswith("@openzeppelin/"):
+        return ROOT / "node_modules" / name
     return SOURCES.parent / name
 
 

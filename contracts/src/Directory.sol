@@ -2,8 +2,11 @@
 pragma solidity 0.8.37;
 
 import {IDirectory} from "./interfaces/IDirectory.sol";
+import {IGoverned} from "./interfaces/IGoverned.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
 import {IMembership} from "./interfaces/IMembership.sol";
+import {IMessageLedger} from "./interfaces/IMessageLedger.sol";
+import {IRewardDistributor} from "./interfaces/IRewardDistributor.sol";
 
 /// @title The one address to configure
 contract Directory is IDirectory {
@@ -13,29 +16,48 @@ contract Directory is IDirectory {
     uint256 private constant MAX_ENDPOINT = 255;
 
     /// @inheritdoc IDirectory
-    uint32 public constant version = 1;
+    uint32 public constant version = 2;
     /// @inheritdoc IDirectory
     IIdentityRegistry public immutable identityRegistry;
     /// @inheritdoc IDirectory
     IMembership public immutable membership;
     /// @inheritdoc IDirectory
+    IMessageLedger public immutable messageLedger;
+    /// @inheritdoc IDirectory
+    IRewardDistributor public immutable rewardDistributor;
+    /// @inheritdoc IDirectory
     address public immutable deployer;
 
     /// @inheritdoc IDirectory
     bool public isSealed;
+    /// @inheritdoc IDirectory
+    address public successor;
 
     Relay[] private _relays;
 
     /// @param identityRegistry_ the registry that Membership reads
     /// @param membership_ the Membership that was given this address
-    constructor(address identityRegistry_, address membership_) {
-        if (identityRegistry_.code.length == 0) revert WrongWiring(identityRegistry_);
-        if (membership_.code.length == 0) revert WrongWiring(membership_);
-        if (IMembership(membership_).directory() != address(this)) revert WrongWiring(membership_);
-        if (address(IMembership(membership_).registry()) != identityRegistry_) revert WrongWiring(identityRegistry_);
-        identityRegistry = IIdentityRegistry(identityRegistry_);
-        membership = IMembership(membership_);
+    /// @param messageLedger_ the MessageLedger that was given this address
+    /// @param rewardDistributor_ the RewardDistributor that was given this address
+    constructor(
+        IIdentityRegistry identityRegistry_,
+        IMembership membership_,
+        IMessageLedger messageLedger_,
+        IRewardDistributor rewardDistributor_
+    ) {
+        if (address(identityRegistry_).code.length == 0) {
+            revert WrongWiring(address(identityRegistry_));
+        }
+        if (address(membership_).code.length == 0) revert WrongWiring(address(membership_));
+        if (membership_.directory() != address(this)) revert WrongWiring(address(membership_));
+        if (membership_.registry() != identityRegistry_) revert WrongWiring(address(identityRegistry_));
+        identityRegistry = identityRegistry_;
+        membership = membership_;
+        messageLedger = messageLedger_;
+        rewardDistributor = rewardDistributor_;
         deployer = msg.sender;
+        _requireWired(messageLedger_, membership_);
+        _requireWired(rewardDistributor_, membership_);
     }
 
     /// @inheritdoc IDirectory
@@ -69,7 +91,25 @@ contract Directory is IDirectory {
     }
 
     /// @inheritdoc IDirectory
+    function setSuccessor(address successor_) external {
+        if (msg.sender != address(membership)) revert NotMembership(msg.sender);
+        if (successor_ == address(this) || (successor_ != address(0) && successor_.code.length == 0)) {
+            revert WrongWiring(successor_);
+        }
+        successor = successor_;
+        emit SuccessorSet(successor_);
+    }
+
+    /// @inheritdoc IDirectory
     function relays() external view returns (Relay[] memory) {
         return _relays;
+    }
+
+    /// @dev Reverts unless a contract with offices belongs to this network.
+    function _requireWired(IGoverned part, IMembership membership_) private view {
+        if (address(part).code.length == 0) revert WrongWiring(address(part));
+        if (part.directory() != address(this)) revert WrongWiring(address(part));
+        if (part.membership() != membership_) revert WrongWiring(address(part));
+        if (part.deployer() != msg.sender) revert WrongWiring(address(part));
     }
 }

@@ -4,10 +4,23 @@ pragma solidity 0.8.37;
 import {IDirectory} from "./interfaces/IDirectory.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
 import {IMembership} from "./interfaces/IMembership.sol";
+import {IMessageLedger} from "./interfaces/IMessageLedger.sol";
+import {IRewardDistributor} from "./interfaces/IRewardDistributor.sol";
+import {Names} from "./Names.sol";
 import {Signed} from "./Signed.sol";
 
 /// @title Who belongs, by vote of those who belong
 contract Membership is IMembership, Signed {
+    /// @dev Why a vote does not count.
+    enum Refusal {
+        NONE,
+        NOT_OPEN,
+        ENDED,
+        NO_MEMBER,
+        JOINED_LATER,
+        VOTED
+    }
+
     struct Seat {
         uint32 sequence; // of the last joining; stays after a departure
         bool active;
@@ -51,17 +64,32 @@ contract Membership is IMembership, Signed {
 
     uint32 private constant NETWORK = 0;
     uint256 private constant WHOLE = 10_000;
-    uint256 private constant MAX_DATA = 1024;
+    uint256 private constant MAX_REASON = 1024;
+    uint256 private constant MAX_PAYLOAD = 4096;
+    uint256 private constant MAX_FOUNDERS = 64;
     uint32 private constant MAX_VOTING_PERIOD = 365 days;
+    uint64 private constant PAUSE_TIME = 7 days;
+
+    // What a call may cost at most. It always gets that much, so that nobody can make it fail by sending little gas.
+    uint256 private constant ENACT_GAS = 1_000_000;
+    uint256 private constant ENACT_RELAYS_GAS = 5_000_000;
+    uint256 private constant WALLET_GAS = 100_000;
+    uint256 private constant CALL_GAS = 10_000; // spent between looking at the gas and calling
+
     uint8 private constant ADD = 1;
     uint8 private constant REMOVE = 2;
 
+    bytes32 private constant CREATE_GROUP_TYPEHASH = keccak256(
+        "CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,uint256 deadline)"
+    );
     bytes32 private constant REQUEST_TYPEHASH =
         keccak256("Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)");
     bytes32 private constant PROPOSE_TYPEHASH = keccak256(
         "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
     );
     bytes32 private constant VOTE_TYPEHASH = keccak256("Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)");
+    bytes32 private constant LEAVE_TYPEHASH =
+        keccak256("Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
 
     /// @inheritdoc IMembership
     IIdentityRegistry public immutable registry;
@@ -72,28 +100,28 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     uint64 public proposalCount;
+    /// @inheritdoc IMembership
+    uint64 public pausedUntil;
+    /// @inheritdoc IMembership
+    uint32 public groupCount;
 
     mapping(uint32 id => Group) private _groups;
     mapping(uint32 groupId => mapping(uint64 uid => Seat)) private _seats;
     mapping(uint64 id => Proposal) private _proposals;
     mapping(bytes32 key => uint64 id) private _openProposals;
     mapping(bytes32 structHash => bool) private _usedSignatures;
+    mapping(uint64 id => bytes) private _payloads;
+    mapping(bytes32 nameKey => uint256 next) private _groupsByName; // id + 1
 
     /// @param registry_ whose users become members
     /// @param directory_ the Directory to be, whose address follows from the deployer's nonce
     /// @param policy who may send messages
     /// @param rules how group 0 votes
     constructor(IIdentityRegistry registry_, address directory_, Policy policy, Rules memory rules) {
-        if (rules.threshold == 0 || rules.threshold >= WHOLE) revert BadRules();
-        if (rules.votingPeriod == 0 || rules.votingPeriod > MAX_VOTING_PERIOD) revert BadRules();
         registry = registry_;
         directory = directory_;
         deployer = msg.sender;
-        Group storage network = _groups[NETWORK];
-        network.policy = policy;
-        network.threshold = rules.threshold;
-        network.votingPeriod = rules.votingPeriod;
-        emit GroupCreated(NETWORK, "network", policy, rules.threshold, rules.votingPeriod);
+        _found("network", policy, rules);
     }
 
     /// @inheritdoc IMembership
@@ -106,6 +134,55 @@ contract Membership is IMembership, Signed {
             if (_seats[NETWORK][uid].active) revert AlreadyMember(uid);
             _join(NETWORK, uid);
         }
+    }
+
+    /// @inheritdoc IMembership
+    function createGroup(string calldata name, uint64[] calldata founders, Rules calldata rules)
+        external
+        returns (uint32 id)
+    {
+        return _create(name, founders, rules, _userOf(msg.sender));
+    }
+
+    /// @inheritdoc IMembership
+    function createGroupFor(
+        string calldata name,
+        uint64[] calldata founders,
+        Rules calldata rules,
+        address by,
+        uint256 deadline,
+        bytes calldata signature
+    ) external returns (uint32 id) {
+        _requireInTime(deadline);
+        (uint64 creator, uint32 epoch) = _resolve(by);
+        {
+            // An array of words hashes like the struct, and keeps the stack within the compiler's reach.
+            bytes32[8] memory words;
+            words[0] = CREATE_GROUP_TYPEHASH;
+            words[1] = keccak256(bytes(name));
+            words[2] = keccak256(abi.encodePacked(founders));
+            words[3] = bytes32(uint256(rules.threshold));
+            words[4] = bytes32(uint256(rules.votingPeriod));
+            words[5] = bytes32(uint256(creator));
+            words[6] = bytes32(uint256(epoch));
+            words[7] = bytes32(deadline);
+            _requireSigned(by, keccak256(abi.encode(words)), signature);
+        }
+        return _create(name, founders, rules, creator);
+    }
+
+    /// @inheritdoc IMembership
+    function leave(uint32 groupId) external {
+        _leaveBy(groupId, _userOf(msg.sender));
+    }
+
+    /// @inheritdoc IMembership
+    function leaveFor(uint32 groupId, address by, uint256 deadline, bytes calldata signature) external {
+        _requireInTime(deadline);
+        (uint64 uid, uint32 epoch) = _resolve(by);
+        uint32 sequence = _seats[groupId][uid].sequence;
+        _requireSigned(by, keccak256(abi.encode(LEAVE_TYPEHASH, groupId, uid, sequence, epoch, deadline)), signature);
+        _leaveBy(groupId, uid);
     }
 
     /// @inheritdoc IMembership
@@ -144,8 +221,7 @@ contract Membership is IMembership, Signed {
         _requireInTime(deadline);
         (uint64 proposer, uint32 epoch) = _resolve(by);
         {
-            // An array of words hashes like the struct, and keeps the stack within the compiler's reach.
-            bytes32[8] memory words;
+            bytes32[8] memory words; // as above
             words[0] = PROPOSE_TYPEHASH;
             words[1] = bytes32(uint256(groupId));
             words[2] = bytes32(uint256(kind));
@@ -167,8 +243,24 @@ contract Membership is IMembership, Signed {
     /// @inheritdoc IMembership
     function voteBySig(uint64 id, bool support, address voter, bytes calldata signature) external {
         (uint64 uid, uint32 epoch) = _resolve(voter);
-        _requireSigned(voter, keccak256(abi.encode(VOTE_TYPEHASH, id, uid, epoch, support)), signature);
+        _requireSigned(voter, _hashVote(id, support, uid, epoch), signature);
         _vote(id, support, uid);
+    }
+
+    /// @inheritdoc IMembership
+    function voteBatch(SignedVote[] calldata votes) external returns (uint256 counted) {
+        for (uint256 i = 0; i < votes.length; ++i) {
+            SignedVote calldata one = votes[i];
+            (uint64 uid,, uint32 epoch) = registry.resolve(one.voter);
+            if (uid == 0) continue;
+            Proposal storage p = _proposals[one.id];
+            Count memory count = p.count;
+            (Refusal refusal, uint32 sequence) = _examine(p, count, uid);
+            if (refusal != Refusal.NONE) continue;
+            if (!_isSignedCheaply(one.voter, _hashVote(one.id, one.support, uid, epoch), one.signature)) continue;
+            _count(one.id, p, count, uid, sequence, one.support);
+            ++counted;
+        }
     }
 
     /// @inheritdoc IMembership
@@ -220,8 +312,65 @@ contract Membership is IMembership, Signed {
     }
 
     /// @inheritdoc IMembership
+    function groupNamed(string calldata name) external view returns (bool exists, uint32 id) {
+        uint256 next = _groupsByName[keccak256(bytes(name))];
+        return next == 0 ? (false, 0) : (true, uint32(next - 1));
+    }
+
+    /// @inheritdoc IMembership
+    function payload(uint64 id) external view returns (bytes memory) {
+        return _payloads[id];
+    }
+
+    /// @inheritdoc IMembership
     function maySend(uint64 uid) external view returns (bool) {
-        return _groups[NETWORK].policy == Policy.OPEN ? _isUser(uid) : _seats[NETWORK][uid].active;
+        return block.timestamp > pausedUntil && _isUser(uid) && _isAdmitted(uid);
+    }
+
+    /// @inheritdoc IMembership
+    function isSignedBy(address signer, bytes32 structHash, bytes calldata signature) external view returns (bool) {
+        return _isSigned(signer, structHash, signature);
+    }
+
+    function _create(string memory name, uint64[] memory founders, Rules memory rules, uint64 creator)
+        private
+        returns (uint32 id)
+    {
+        if (block.timestamp <= pausedUntil) revert NetworkPaused(pausedUntil);
+        if (!Names.isWellFormed(name)) revert NameMalformed(name);
+        if (_groupsByName[keccak256(bytes(name))] != 0) revert NameTaken(name);
+        if (founders.length > MAX_FOUNDERS) revert TooManyFounders(founders.length);
+        id = _found(name, Policy.OPEN, rules);
+        _seatFounder(id, creator);
+        for (uint256 i = 0; i < founders.length; ++i) {
+            _seatFounder(id, founders[i]);
+        }
+    }
+
+    /// @dev Makes an empty group.
+    function _found(string memory name, Policy policy, Rules memory rules) private returns (uint32 id) {
+        _requireRules(rules.threshold, rules.votingPeriod);
+        id = groupCount;
+        groupCount = id + 1;
+        _groupsByName[keccak256(bytes(name))] = uint256(id) + 1;
+        Group storage g = _groups[id];
+        g.policy = policy;
+        g.threshold = rules.threshold;
+        g.votingPeriod = rules.votingPeriod;
+        emit GroupCreated(id, name, policy, rules.threshold, rules.votingPeriod);
+    }
+
+    function _seatFounder(uint32 groupId, uint64 uid) private {
+        _requireUser(uid);
+        if (!_isAdmitted(uid)) revert NotAdmitted(uid);
+        if (_seats[groupId][uid].active) revert AlreadyMember(uid);
+        _join(groupId, uid);
+    }
+
+    function _leaveBy(uint32 groupId, uint64 uid) private {
+        if (!_seats[groupId][uid].active) revert NotMember(uid);
+        if (_groups[groupId].members == 1) revert LastMember(groupId);
+        _leave(groupId, uid);
     }
 
     function _openAsMember(uint32 groupId, Kind kind, uint64 subject, bytes calldata data, uint64 proposer)
@@ -230,7 +379,7 @@ contract Membership is IMembership, Signed {
     {
         if (_groups[groupId].votingPeriod == 0) revert UnknownGroup(groupId);
         if (!_seats[groupId][proposer].active) revert NotMember(proposer);
-        if (data.length > MAX_DATA) revert DataTooLong(data.length);
+        if (data.length > (_isReason(kind) ? MAX_REASON : MAX_PAYLOAD)) revert DataTooLong(data.length);
         return _open(groupId, kind, subject, data, proposer);
     }
 
@@ -238,7 +387,7 @@ contract Membership is IMembership, Signed {
         private
         returns (uint64 id)
     {
-        _requireFitting(groupId, kind, subject);
+        _requireFitting(groupId, kind, subject, data);
         bytes32 dataHash = keccak256(data);
         bytes32 key = _key(groupId, kind, subject, dataHash);
         _clear(key);
@@ -250,6 +399,7 @@ contract Membership is IMembership, Signed {
         p.proposer = proposer;
         p.kind = kind;
         p.dataHash = dataHash;
+        if (!_isReason(kind)) _payloads[id] = data;
         Count memory count = _firstCount(groupId);
         p.count = count;
         emit Proposed(id, groupId, subject, kind, proposer, count.electorate, count.deadline, data);
@@ -267,7 +417,7 @@ contract Membership is IMembership, Signed {
     }
 
     /// @dev Reverts unless a proposal of this kind about this subject makes sense now.
-    function _requireFitting(uint32 groupId, Kind kind, uint64 subject) private view {
+    function _requireFitting(uint32 groupId, Kind kind, uint64 subject, bytes memory data) private view {
         Group storage g = _groups[groupId];
         if (g.votingPeriod == 0) revert UnknownGroup(groupId);
         if (g.members == 0) revert NoMembers(groupId);
@@ -275,9 +425,28 @@ contract Membership is IMembership, Signed {
         if (kind == Kind.ADMIT) {
             _requireUser(subject);
             if (inside) revert AlreadyMember(subject);
-        } else if (!inside) {
-            revert NotMember(subject);
+            if (groupId != NETWORK && !_isAdmitted(subject)) revert NotAdmitted(subject);
+        } else if (kind == Kind.EXPEL) {
+            if (!inside) revert NotMember(subject);
+            if (g.members == 1) revert LastMember(groupId);
+        } else {
+            if (subject != 0) revert BadSubject(subject);
+            if (kind == Kind.SET_RULES) _requireSound(groupId, data);
+            else if (groupId != NETWORK) revert NetworkOnly(kind);
         }
+    }
+
+    /// @dev Reverts unless the data are rules that this group can have.
+    function _requireSound(uint32 groupId, bytes memory data) private pure {
+        if (data.length != 96) revert BadRules();
+        (uint256 policy, uint256 threshold, uint256 votingPeriod) = abi.decode(data, (uint256, uint256, uint256));
+        if (policy > uint256(groupId == NETWORK ? Policy.VOTE : Policy.OPEN)) revert BadRules();
+        _requireRules(threshold, votingPeriod);
+    }
+
+    function _requireRules(uint256 threshold, uint256 votingPeriod) private pure {
+        if (threshold == 0 || threshold >= WHOLE) revert BadRules();
+        if (votingPeriod == 0 || votingPeriod > MAX_VOTING_PERIOD) revert BadRules();
     }
 
     /// @dev Makes room under a key: an equal proposal that lapsed is closed on the way, one still open is in the way.
@@ -292,10 +461,39 @@ contract Membership is IMembership, Signed {
     function _vote(uint64 id, bool support, uint64 voter) private {
         Proposal storage p = _proposals[id];
         Count memory count = p.count;
-        _requireOpen(id, count.state);
-        if (block.timestamp > count.deadline) revert VotingEnded(id, count.deadline);
-        _markVoted(id, p, voter, count);
+        (Refusal refusal, uint32 sequence) = _examine(p, count, voter);
+        if (refusal != Refusal.NONE) _refuse(refusal, id, voter, count);
+        _count(id, p, count, voter, sequence, support);
+    }
 
+    /// @dev Why a vote does not count, and the voter's seat.
+    function _examine(Proposal storage p, Count memory count, uint64 voter)
+        private
+        view
+        returns (Refusal refusal, uint32 sequence)
+    {
+        if (count.state != State.OPEN) return (Refusal.NOT_OPEN, 0);
+        if (block.timestamp > count.deadline) return (Refusal.ENDED, 0);
+        Seat memory s = _seats[count.group][voter];
+        sequence = s.sequence;
+        if (!s.active) return (Refusal.NO_MEMBER, sequence);
+        if (sequence > count.sequence) return (Refusal.JOINED_LATER, sequence);
+        if (p.pages[sequence >> 8].bits & _bit(sequence) != 0) return (Refusal.VOTED, sequence);
+    }
+
+    function _refuse(Refusal refusal, uint64 id, uint64 voter, Count memory count) private pure {
+        if (refusal == Refusal.NOT_OPEN) _requireOpen(id, count.state);
+        if (refusal == Refusal.ENDED) revert VotingEnded(id, count.deadline);
+        if (refusal == Refusal.NO_MEMBER) revert NotMember(voter);
+        if (refusal == Refusal.JOINED_LATER) revert JoinedLater(id, voter);
+        revert AlreadyVoted(id, voter);
+    }
+
+    /// @dev Spends the vote of a seat, and settles the proposal if it can be settled now.
+    function _count(uint64 id, Proposal storage p, Count memory count, uint64 voter, uint32 sequence, bool support)
+        private
+    {
+        p.pages[sequence >> 8].bits |= _bit(sequence);
         // Nobody votes twice and later seats do not vote, so neither number can pass the electorate; all else is the
         // product of a number of 32 bits and one of 16.
         unchecked {
@@ -312,37 +510,91 @@ contract Membership is IMembership, Signed {
         }
     }
 
-    /// @dev Spends the one vote that a seat has on a proposal which opened after its joining.
-    function _markVoted(uint64 id, Proposal storage p, uint64 voter, Count memory count) private {
-        Seat storage s = _seats[count.group][voter];
-        (uint32 sequence, bool active) = (s.sequence, s.active);
-        if (!active) revert NotMember(voter);
-        if (sequence > count.sequence) revert JoinedLater(id, voter);
-        Page storage page = p.pages[sequence >> 8];
-        uint256 bit = _bit(sequence);
-        uint256 bits = page.bits;
-        if (bits & bit != 0) revert AlreadyVoted(id, voter);
-        page.bits = bits | bit;
-    }
-
-    /// @dev Does what was voted, or nothing if the subject joined or left since the proposal opened.
+    /// @dev Does what was voted, or nothing if it does not apply any more.
     function _execute(uint64 id, Proposal storage p, Count memory count) private {
-        uint64 subject = p.subject;
-        bool expel = p.kind == Kind.EXPEL;
-        Seat memory s = _seats[count.group][subject];
-        if (s.sequence > count.sequence || s.active != expel) {
-            _close(id, p, State.VOID);
-        } else {
+        Kind kind = p.kind;
+        if (kind == Kind.ADMIT || kind == Kind.EXPEL) {
+            _executeOnRoster(id, p, count, kind);
+        } else if (kind == Kind.PAUSE || kind == Kind.UNPAUSE) {
+            _executePause(id, p, kind);
+        } else if (kind == Kind.SET_RULES) {
             _close(id, p, State.PASSED);
-            if (expel) _leave(count.group, subject);
-            else _join(count.group, subject);
+            _setRules(count.group, _payloads[id]);
+        } else {
+            _closeByCall(id, p, kind);
         }
     }
 
+    function _executeOnRoster(uint64 id, Proposal storage p, Count memory count, Kind kind) private {
+        uint64 subject = p.subject;
+        bool expel = kind == Kind.EXPEL;
+        Seat memory s = _seats[count.group][subject];
+        bool fits = s.sequence <= count.sequence && s.active == expel;
+        if (expel) fits = fits && _groups[count.group].members > 1;
+        else fits = fits && (count.group == NETWORK || _isAdmitted(subject));
+        _close(id, p, fits ? State.PASSED : State.VOID);
+        if (!fits) return;
+        if (expel) _leave(count.group, subject);
+        else _join(count.group, subject);
+    }
+
+    function _executePause(uint64 id, Proposal storage p, Kind kind) private {
+        if (kind == Kind.PAUSE) {
+            _close(id, p, State.PASSED);
+            pausedUntil = uint64(block.timestamp) + PAUSE_TIME;
+            emit Paused(pausedUntil);
+        } else if (block.timestamp > pausedUntil) {
+            _close(id, p, State.VOID);
+        } else {
+            _close(id, p, State.PASSED);
+            pausedUntil = uint64(block.timestamp) - 1;
+            emit Unpaused();
+        }
+    }
+
+    function _setRules(uint32 groupId, bytes memory data) private {
+        (Policy policy, uint16 threshold, uint32 votingPeriod) = abi.decode(data, (Policy, uint16, uint32));
+        Group storage g = _groups[groupId];
+        g.policy = policy;
+        g.threshold = threshold;
+        g.votingPeriod = votingPeriod;
+        emit RulesSet(groupId, policy, threshold, votingPeriod);
+    }
+
+    /// @dev Calls the contract that keeps an office, with the payload as its arguments. It is given all the gas that
+    /// it can need or the vote reverts, so a failure is the payload's and not that of a stingy sender.
+    function _enact(uint64 id, Kind kind) private returns (bool done) {
+        (address office, bytes4 verb) = _office(kind);
+        uint256 limit = kind == Kind.SET_RELAYS ? ENACT_RELAYS_GAS : ENACT_GAS;
+        bytes memory call = bytes.concat(verb, _payloads[id]);
+        _requireGas(limit);
+        (done,) = office.call{gas: limit}(call);
+    }
+
+    function _office(Kind kind) private view returns (address office, bytes4 verb) {
+        IDirectory d = IDirectory(directory);
+        if (kind == Kind.SET_ANCHORER) return (address(d.messageLedger()), IMessageLedger.setAnchorer.selector);
+        if (kind == Kind.SET_WITNESSES) return (address(d.messageLedger()), IMessageLedger.setWitnesses.selector);
+        if (kind == Kind.SET_REWARDS) return (address(d.rewardDistributor()), IRewardDistributor.setSetter.selector);
+        return (directory, kind == Kind.SET_RELAYS ? IDirectory.setRelays.selector : IDirectory.setSuccessor.selector);
+    }
+
     function _close(uint64 id, Proposal storage p, State state) private {
+        _settle(p, state);
+        emit Closed(id, state);
+    }
+
+    /// @dev Closes a proposal whose effect is a call; it counts as passed while the call is made.
+    function _closeByCall(uint64 id, Proposal storage p, Kind kind) private {
+        _settle(p, State.PASSED);
+        bool done = _enact(id, kind);
+        if (!done) p.count.state = State.VOID;
+        emit Closed(id, done ? State.PASSED : State.VOID);
+    }
+
+    function _settle(Proposal storage p, State state) private {
         p.count.state = state;
         delete _openProposals[_key(p.count.group, p.kind, p.subject, p.dataHash)];
-        emit Closed(id, state);
     }
 
     /// @dev Reverts if something closed the proposal; its time may be over all the same.
@@ -402,6 +654,41 @@ contract Membership is IMembership, Signed {
 
     function _requireUser(uint64 uid) private view {
         if (!_isUser(uid)) revert UnknownUser(uid);
+    }
+
+    /// @dev Whether the network's policy lets a registered user do more than ask to be let in.
+    function _isAdmitted(uint64 uid) private view returns (bool) {
+        return _groups[NETWORK].policy == Policy.OPEN || _seats[NETWORK][uid].active;
+    }
+
+    /// @dev Like `_isSigned`, but a contract wallet's answer costs the sender no more than it may, and cannot fail the
+    /// transaction.
+    function _isSignedCheaply(address signer, bytes32 structHash, bytes calldata signature)
+        private
+        view
+        returns (bool)
+    {
+        if (_isOwnSignature(signer, _hashTypedData(structHash), signature)) return true;
+        if (signer.code.length == 0) return false;
+        _requireGas(WALLET_GAS);
+        try this.isSignedBy{gas: WALLET_GAS}(signer, structHash, signature) returns (bool valid) {
+            return valid;
+        } catch {
+            return false;
+        }
+    }
+
+    /// @dev Reverts unless a call can be given so much, of the 63 of 64 parts that a call can be given at most.
+    function _requireGas(uint256 limit) private view {
+        if (gasleft() / 64 * 63 < limit + CALL_GAS) revert NotEnoughGas(limit);
+    }
+
+    function _hashVote(uint64 id, bool support, uint64 uid, uint32 epoch) private pure returns (bytes32) {
+        return keccak256(abi.encode(VOTE_TYPEHASH, id, uid, epoch, support));
+    }
+
+    function _isReason(Kind kind) private pure returns (bool) {
+        return kind <= Kind.EXPEL || kind >= Kind.PAUSE;
     }
 
     function _isUser(uint64 uid) private view returns (bool) {

@@ -13,14 +13,22 @@ abstract contract Signed is ISigned, EIP712 {
         if (block.timestamp > deadline) revert Expired(deadline);
     }
 
-    /// @dev Reverts unless `signer` signed this struct for this contract on this chain. A key's signature is tried
-    /// first; only when it is not the signer's own, the signer is asked as a contract through ERC-1271, in a static
-    /// call that cannot re-enter.
+    /// @dev Reverts unless `signer` signed this struct for this contract on this chain.
     function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) internal view {
+        if (!_isSigned(signer, structHash, signature)) revert BadSignature();
+    }
+
+    /// @dev A key's signature is tried first; only when it is not the signer's own, the signer is asked as a contract
+    /// through ERC-1271, in a static call that cannot re-enter.
+    function _isSigned(address signer, bytes32 structHash, bytes calldata signature) internal view returns (bool) {
         bytes32 digest = _hashTypedData(structHash);
+        return _isOwnSignature(signer, digest, signature)
+            || SignatureCheckerLib.isValidERC1271SignatureNowCalldata(signer, digest, signature);
+    }
+
+    function _isOwnSignature(address signer, bytes32 digest, bytes calldata signature) internal view returns (bool) {
         address recovered = ECDSA.tryRecoverCalldata(digest, signature);
-        if (recovered == signer && recovered != address(0)) return;
-        if (!SignatureCheckerLib.isValidERC1271SignatureNowCalldata(signer, digest, signature)) revert BadSignature();
+        return recovered == signer && recovered != address(0);
     }
 
     function _domainNameAndVersion() internal pure override returns (string memory name, string memory version) {

@@ -3,11 +3,14 @@ pragma solidity 0.8.37;
 
 import {IIdentityRegistry} from "./IIdentityRegistry.sol";
 import {IMembership} from "./IMembership.sol";
+import {IMessageLedger} from "./IMessageLedger.sol";
+import {IRewardDistributor} from "./IRewardDistributor.sol";
 
 /// @title The one address to configure
 /// @notice Names the network's other contracts, fixed at construction, and its relays with the hashes of their
 /// certificates' keys, so that no server address is built in and no certificate is taken on trust. The deployer enters
-/// relays until `seal()`; afterwards nobody but Membership does, by vote.
+/// relays until `seal()`; afterwards nobody but Membership does, by vote. When members want other contracts, they vote for
+/// a successor: the Directory of another network, which clients follow after asking their user.
 interface IDirectory {
     /// @notice A relay that clients may use.
     /// @param endpoint `host:port`, 3 to 255 bytes
@@ -27,6 +30,10 @@ interface IDirectory {
     /// @dev Invariants: equals what `relays()` returns until the next such event; at most 16.
     event RelaysSet(Relay[] relays);
 
+    /// @notice Members recommend the network of this Directory; zero withdraws what was recommended before.
+    /// @dev Invariant: equals what `successor()` returns until the next such event.
+    event SuccessorSet(address successor);
+
     /// @notice The address has no code, or belongs to another network.
     error WrongWiring(address wrong);
 
@@ -35,6 +42,9 @@ interface IDirectory {
 
     /// @notice The network was sealed: only votes change its relays.
     error IsSealed();
+
+    /// @notice Only a vote recommends a successor.
+    error NotMembership(address caller);
 
     /// @notice Group 0 has no members.
     error NoFounders();
@@ -55,6 +65,13 @@ interface IDirectory {
     /// @param list at most 16 relays, in order of preference
     function setRelays(Relay[] calldata list) external;
 
+    /// @notice Recommends another network. Membership, by vote (SUCCESSOR); the deployer never.
+    /// @param successor_ a Directory, another than this one, or zero
+    function setSuccessor(address successor_) external;
+
+    /// @notice The Directory that members recommend to go on with, zero for none.
+    function successor() external view returns (address);
+
     /// @notice The relays, in order of preference.
     function relays() external view returns (Relay[] memory);
 
@@ -66,6 +83,12 @@ interface IDirectory {
 
     /// @notice Who belongs to this network.
     function membership() external view returns (IMembership);
+
+    /// @notice What was said in this network, as hashes.
+    function messageLedger() external view returns (IMessageLedger);
+
+    /// @notice What is earned in this network.
+    function rewardDistributor() external view returns (IRewardDistributor);
 
     /// @notice Who may enter relays and seal.
     function deployer() external view returns (address);

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
+/// @title CHAT, a reward for messages that arrived
+/// @notice An ERC-20 of 18 decimals that only its RewardDistributor mints. Nothing burns it, so the supply is all that
+/// was ever claimed. It has no vote and no price here.
+interface IRewardToken is IERC20 {
+    /// @notice Only the distributor mints.
+    error NotMinter(address caller);
+
+    /// @notice Makes new tokens. The distributor.
+    /// @param to who gets them
+    /// @param amount in units of 1e-18 CHAT
+    function mint(address to, uint256 amount) external;
+
+    /// @notice The distributor.
+    function minter() external view returns (address);
+}
