@@ -24,8 +24,15 @@ if (options.includes("--version")) {
   const version = require(compiler).version().replace("Emscripten.clang", "Linux.g++");
   process.stdout.write(`solc, the solidity compiler commandline interface\nVersion: ${version}\n`);
 } else if (options.includes("--standard-json")) {
-  // Every source stands in the input, so no import callback: nothing outside it can reach the result.
-  const output = require(compiler).compile(fs.readFileSync(0, "utf8"));
+  // forge gives the files that a library imports relatively under other names than the compiler asks for; those, and
+  // nothing but the libraries that npm installed, are read here. deploy/compile.py puts every source into the input.
+  const libraries = path.join(__dirname, "..", "node_modules") + path.sep;
+  const read = (name) => {
+    const file = path.resolve(name);
+    if (!file.startsWith(libraries) || !fs.existsSync(file)) return { error: "not among the sources" };
+    return { contents: fs.readFileSync(file, "utf8") };
+  };
+  const output = require(compiler).compile(fs.readFileSync(0, "utf8"), { import: read });
   fs.writeFileSync(1, output + "\n");
 } else {
   fail("say --version, or --standard-json with the input on stdin");

@@ -161,13 +161,32 @@ contract ExecuteTest is World {
         assertState(id, IMembership.State.PASSED, "2 of 3, one of them gone since");
     }
 
-    function test_theLastMemberMayLeaveAnEmptyGroup() public {
+    /// @dev Two expulsions are open when the first of them leaves one member behind.
+    function test_expellingTheLastMemberIsVoid() public {
         deploy(IMembership.Policy.VOTE, HALF, WEEK);
-        Person memory only = found(1)[0];
-        uint64 id = proposeExpel(only, only.uid, "");
-        voteOf(only, id, true);
-        assertState(id, IMembership.State.PASSED, "expelled by the only vote");
-        vm.expectRevert(abi.encodeWithSelector(IMembership.NoMembers.selector, NETWORK));
-        requestOf(only);
+        Person[] memory two = found(2);
+        uint64 first = proposeExpel(two[0], two[1].uid, "");
+        uint64 second = proposeExpel(two[1], two[0].uid, "");
+        voteOf(two[0], first, true);
+        voteOf(two[0], second, true); // resigned to go too
+        voteOf(two[1], second, true);
+        assertState(second, IMembership.State.PASSED, "one of two may go");
+        vm.assertFalse(isMember(two[0].uid), "went");
+        assertState(first, IMembership.State.OPEN, "one yes of two");
+        voteOf(two[1], first, true);
+        assertState(first, IMembership.State.VOID, "the last one stays");
+        vm.assertTrue(isMember(two[1].uid), "stayed");
+    }
+
+    /// @dev A proposal does not depend on whoever opened it.
+    function test_aProposalOutlivesItsProposersSeat() public {
+        uint64 id = proposeExpel(cem, ada.uid, "");
+        decide(proposeExpel(ada, cem.uid, ""));
+        assertState(id, IMembership.State.OPEN, "still open");
+        vm.expectRevert(abi.encodeWithSelector(IMembership.NotMember.selector, cem.uid));
+        voteOf(cem, id, true);
+        decide(id);
+        assertState(id, IMembership.State.PASSED, "2 of 3");
+        vm.assertFalse(isMember(ada.uid), "expelled");
     }
 }

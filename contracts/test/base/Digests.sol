@@ -125,4 +125,41 @@ contract Digests {
         bytes32 typeHash = keccak256("Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)");
         return seal(membership, keccak256(abi.encode(typeHash, id, voter, epoch, support)));
     }
+
+    struct Creation {
+        string name;
+        uint64[] founders;
+        uint16 threshold;
+        uint32 votingPeriod;
+        uint64 creator;
+        uint32 epoch;
+        uint256 deadline;
+    }
+
+    function createGroup(address membership, Creation memory c) external view returns (bytes32) {
+        bytes32 typeHash = keccak256(
+            "CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,uint256 deadline)"
+        );
+        bytes memory members;
+        for (uint256 i = 0; i < c.founders.length; ++i) {
+            members = bytes.concat(members, bytes32(uint256(c.founders[i])));
+        }
+        bytes memory first = abi.encode(typeHash, keccak256(bytes(c.name)), keccak256(members), c.threshold);
+        bytes memory second = abi.encode(c.votingPeriod, c.creator, c.epoch, c.deadline);
+        return seal(membership, keccak256(bytes.concat(first, second)));
+    }
+
+    function leave(address membership, uint32 group, uint64 uid, uint32 sequence, uint32 epoch, uint256 deadline)
+        external
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash = keccak256("Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
+        return seal(membership, keccak256(abi.encode(typeHash, group, uid, sequence, epoch, deadline)));
+    }
+
+    function treeHead(address ledger, bytes32 logId, uint64 size, bytes32 root) external view returns (bytes32) {
+        bytes32 typeHash = keccak256("TreeHead(bytes32 logId,uint64 size,bytes32 root)");
+        return seal(ledger, keccak256(abi.encode(typeHash, logId, size, root)));
+    }
 }

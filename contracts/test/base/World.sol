@@ -6,12 +6,17 @@ import {Digests} from "./Digests.sol";
 import {Directory} from "../../src/Directory.sol";
 import {IdentityRegistry} from "../../src/IdentityRegistry.sol";
 import {Membership} from "../../src/Membership.sol";
+import {MessageLedger} from "../../src/MessageLedger.sol";
+import {RewardDistributor} from "../../src/RewardDistributor.sol";
 import {IDirectory} from "../../src/interfaces/IDirectory.sol";
+import {IGoverned} from "../../src/interfaces/IGoverned.sol";
 import {IIdentityRegistry} from "../../src/interfaces/IIdentityRegistry.sol";
 import {IMembership} from "../../src/interfaces/IMembership.sol";
+import {IMessageLedger} from "../../src/interfaces/IMessageLedger.sol";
+import {IRewardDistributor} from "../../src/interfaces/IRewardDistributor.sol";
 import {ISigned} from "../../src/interfaces/ISigned.sol";
 
-/// @notice A network of three contracts, deployed by this contract as a deployer would, and people to act in it.
+/// @notice A network with all of its contracts, deployed by this contract as a deployer would, and people to act in it.
 abstract contract World {
     /// @dev One user: account and first device, with the keys of both.
     struct Person {
@@ -29,6 +34,8 @@ abstract contract World {
     uint16 internal constant HALF = 5000;
     uint32 internal constant WEEK = 7 days;
     uint256 internal constant NOW = 1_800_000_000;
+    uint64 internal constant WINDOW = 3 days;
+    uint128 internal constant CAP = 1000e18;
     bytes32 internal constant VERIFIER = keccak256("verifier");
     bytes internal constant KDF = hex"0102030405060708090a0b0c0d0e0f10";
     bytes internal constant RECORD = "a device record";
@@ -37,6 +44,8 @@ abstract contract World {
     Digests internal digests;
     IdentityRegistry internal registry;
     Membership internal membership;
+    MessageLedger internal ledger;
+    RewardDistributor internal distributor;
     Directory internal directory;
 
     function setUp() public virtual {
@@ -50,9 +59,19 @@ abstract contract World {
         reserved[0] = "admin";
         reserved[1] = "chat-chain";
         registry = new IdentityRegistry(reserved);
-        address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 3);
         membership = new Membership(registry, next, policy, IMembership.Rules(threshold, votingPeriod));
-        directory = new Directory(address(registry), address(membership));
+        ledger = new MessageLedger(next, membership);
+        distributor = new RewardDistributor(next, membership, WINDOW, CAP);
+        directory = new Directory(registry, membership, ledger, distributor);
+    }
+
+    /// @dev Enters a relay and ends this contract's role as the deployer; somebody must be seated.
+    function seal() internal {
+        IDirectory.Relay[] memory list = new IDirectory.Relay[](1);
+        list[0] = IDirectory.Relay("relay.example:5555", keccak256("spki"), 0);
+        directory.setRelays(list);
+        directory.seal();
     }
 
     /// @dev Names the keys of a person without registering anybody.
@@ -95,6 +114,12 @@ abstract contract World {
     function requestOf(Person memory p) internal returns (uint64 id) {
         vm.prank(p.account);
         return membership.request(NETWORK);
+    }
+
+    /// @dev Opens a proposal about no user in group 0.
+    function proposeOffice(Person memory by, IMembership.Kind kind, bytes memory data) internal returns (uint64 id) {
+        vm.prank(by.account);
+        return membership.propose(NETWORK, kind, 0, data);
     }
 
     function proposeExpel(Person memory by, uint64 subject, bytes memory data) internal returns (uint64 id) {
