@@ -20,6 +20,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,10 +106,10 @@ def _require_version(solc: Path) -> None:
         raise CompileFailed(f"{solc} is not solc {SOLC_VERSION}")
 
 
-def read_sources() -> dict[str, str]:
-    """Text of every source that the contracts need, by the name that the compiler shall know it by."""
+def read_sources(roots: Iterable[str] = tuple(f"src/{name}.sol" for name in CONTRACTS)) -> dict[str, str]:
+    """Text of every source that these need, by the name that the compiler shall know it by."""
     sources: dict[str, str] = {}
-    wanted = [f"src/{name}.sol" for name in reversed(CONTRACTS)]
+    wanted = [*roots]
     while wanted:
         name = wanted.pop()
         if name in sources:

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
+import {Names} from "./Names.sol";
 import {Signed} from "./Signed.sol";
 
 /// @title Who is who: usernames, accounts, devices and their keys
@@ -61,12 +62,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     uint32 private constant MAX_KEYS = 4;
     uint256 private constant MAX_RECORD = 1024;
     uint256 private constant MAX_KDF = 64;
-    uint64 private constant RESERVED = type(uint64).max;
-
-    // Sets of ASCII characters, a bit each: a-z, and a-z, 0-9 and the hyphen.
-    uint256 private constant HYPHEN = 0x2d;
-    uint256 private constant NAME_START = ((1 << 26) - 1) << 0x61;
-    uint256 private constant NAME_NEXT = NAME_START | (((1 << 10) - 1) << 0x30) | (1 << HYPHEN);
+    uint256 private constant RESERVED = type(uint64).max;
 
     // A uid is 14 digits that run through all of 1e13 … 1e14 - 1 before one repeats, and a check digit. The multiplier
     // shares no factor with 9e13 (it is no multiple of 2, 3 or 5); both are digits of well-known numbers (golden
@@ -121,7 +117,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     uint64 public guardedUntil; // in the counter's slot, which a registration reads anyway
 
     mapping(address principal => Principal) private _principals;
-    mapping(bytes32 nameKey => uint64 uid) private _uidOfName;
+    mapping(bytes32 nameKey => uint256 uid) private _uidOfName; // a whole word, to be written unread
     mapping(uint64 uid => User) private _users;
     mapping(uint64 uid => mapping(uint32 deviceId => Device)) private _devices;
     mapping(uint64 uid => mapping(uint32 keyId => Key)) private _keys;
@@ -130,7 +126,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     /// @param reservedNames well-formed names that nobody can register
     constructor(string[] memory reservedNames) {
         for (uint256 i = 0; i < reservedNames.length; ++i) {
-            _requireWellFormed(reservedNames[i]);
+            if (!Names.isWellFormed(reservedNames[i])) revert NameMalformed(reservedNames[i]);
             _uidOfName[keccak256(bytes(reservedNames[i]))] = RESERVED;
         }
     }
@@ -155,8 +151,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         address signer,
         bytes calldata record
     ) external returns (uint64 uid) {
-        uid = _openUser(msg.sender, username, verifier, recovery);
-        _setVerifier(uid, verifier, kdf);
+        uid = _openUser(msg.sender, username, verifier, kdf, recovery);
         _openDevice(uid, 1, signer, record);
     }
 
@@ -187,8 +182,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
             words[8] = bytes32(deadline);
             _requireSigned(account, keccak256(abi.encode(words)), signature);
         }
-        uid = _openUser(account, username, verifier, recovery);
-        _setVerifier(uid, verifier, kdf);
+        uid = _openUser(account, username, verifier, kdf, recovery);
         _openDevice(uid, 1, signer, record);
     }
 
@@ -267,7 +261,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
 
     /// @inheritdoc IIdentityRegistry
     function setVerifier(bytes32 verifier, bytes calldata kdf) external {
-        _setVerifier(_uidOfAccount(msg.sender), verifier, kdf);
+        uint64 uid = _uidOfAccount(msg.sender);
+        _setVerifier(uid, _users[uid], verifier, kdf);
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -284,7 +279,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
             keccak256(abi.encode(SET_VERIFIER_TYPEHASH, uid, who.epoch, verifier, keccak256(kdf), who.nonce, deadline));
         _requireSigned(who.account, structHash, signature);
         ++who.nonce;
-        _setVerifier(uid, verifier, kdf);
+        _setVerifier(uid, who, verifier, kdf);
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -521,23 +516,25 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
 
     /// @inheritdoc IIdentityRegistry
     function uidOf(string calldata username) external view returns (uint64 uid) {
-        uid = _uidOfName[keccak256(bytes(username))];
-        if (uid == RESERVED) uid = 0;
+        uint256 holder = _uidOfName[keccak256(bytes(username))];
+        if (holder != RESERVED) uid = uint64(holder);
     }
 
     /// @dev Takes the name and the account, gives the next uid, and counts the first device.
-    function _openUser(address account, string memory username, bytes32 verifier, address recovery)
+    function _openUser(address account, string memory username, bytes32 verifier, bytes memory kdf, address recovery)
         private
         returns (uint64 uid)
     {
-        _requireWellFormed(username);
+        if (!Names.isWellFormed(username)) revert NameMalformed(username);
         bytes32 nameKey = keccak256(bytes(username));
-        uint64 holder = _uidOfName[nameKey];
+        uint256 holder = _uidOfName[nameKey];
         if (holder == RESERVED) revert NameReserved(username);
         if (holder != 0) revert NameTaken(username);
-        if (block.timestamp <= guardedUntil) _requireCommitted(keccak256(abi.encode(nameKey, account, verifier)));
+        (uint64 count, uint64 guard) = (userCount + 1, guardedUntil);
+        if (block.timestamp <= guard) _requireCommitted(keccak256(abi.encode(nameKey, account, verifier)));
 
-        uid = _uidAt(++userCount);
+        userCount = count;
+        uid = _uidAt(count);
         _claim(account, uid, 0);
         _uidOfName[nameKey] = uid;
         User storage who = _users[uid];
@@ -546,12 +543,13 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         who.activeDevices = 1;
         if (recovery != address(0)) who.recovery = recovery;
         emit Registered(uid, account, username, recovery);
+        _setVerifier(uid, who, verifier, kdf);
     }
 
-    function _setVerifier(uint64 uid, bytes32 verifier, bytes memory kdf) private {
+    function _setVerifier(uint64 uid, User storage who, bytes32 verifier, bytes memory kdf) private {
         if (verifier == bytes32(0)) revert EmptyVerifier();
         _requireLength(kdf.length, MAX_KDF);
-        _users[uid].verifier = verifier;
+        who.verifier = verifier;
         emit VerifierSet(uid, verifier, kdf);
     }
 
@@ -573,9 +571,9 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         _requireLength(record.length, MAX_RECORD);
         _claim(signer, uid, deviceId);
         Device storage one = _devices[uid][deviceId];
+        one.state = DeviceState.ACTIVE; // first, so that one write serves the three
         one.signer = signer;
         one.version = 1;
-        one.state = DeviceState.ACTIVE;
         one.head = _grow(bytes32(0), 1, record);
         emit DeviceAdded(uid, deviceId, signer, record);
     }
@@ -785,19 +783,6 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
 
     function _requireLength(uint256 length, uint256 limit) private pure {
         if (length == 0 || length > limit) revert BadLength(length);
-    }
-
-    function _requireWellFormed(string memory username) private pure {
-        bytes memory text = bytes(username);
-        uint256 length = text.length;
-        if (length < 3 || length > 32) revert NameMalformed(username);
-        uint256 allowed = NAME_START; // the set of characters that may stand here
-        for (uint256 i = 0; i < length; ++i) {
-            uint256 c = uint8(text[i]);
-            if ((allowed >> c) & 1 == 0) revert NameMalformed(username);
-            allowed = c == HYPHEN ? NAME_NEXT ^ (1 << HYPHEN) : NAME_NEXT;
-        }
-        if (text[length - 1] == "-") revert NameMalformed(username);
     }
 
     /// @dev Nothing here overflows: a counter of 64 bits times a number of 46, and a body of 14 digits times ten.
