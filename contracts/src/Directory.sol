@@ -50,7 +50,9 @@ contract Directory is IDirectory {
         }
         if (address(membership_).code.length == 0) revert WrongWiring(address(membership_));
         if (membership_.directory() != address(this)) revert WrongWiring(address(membership_));
-        if (membership_.registry() != identityRegistry_) revert WrongWiring(address(identityRegistry_));
+        if (address(membership_.registry()) != address(identityRegistry_)) {
+            revert WrongWiring(address(identityRegistry_));
+        }
         identityRegistry = identityRegistry_;
         membership = membership_;
         messageLedger = messageLedger_;
@@ -109,7 +111,7 @@ contract Directory is IDirectory {
     function _requireWired(IGoverned part, IMembership membership_) private view {
         if (address(part).code.length == 0) revert WrongWiring(address(part));
         if (part.directory() != address(this)) revert WrongWiring(address(part));
-        if (part.membership() != membership_) revert WrongWiring(address(part));
+        if (address(part.membership()) != address(membership_)) revert WrongWiring(address(part));
         if (part.deployer() != msg.sender) revert WrongWiring(address(part));
     }
 }

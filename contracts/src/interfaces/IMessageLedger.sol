@@ -103,7 +103,8 @@ interface IMessageLedger is IGoverned, ISigned {
     /// @return list their addresses, ascending
     function witnesses() external view returns (uint8 quorum, address[] memory list);
 
-    /// @notice Whether a leaf is in a tree (RFC 9162, section 2.1.3.2).
+    /// @notice Whether a leaf is in a tree (RFC 9162, section 2.1.3.2). A root does not tell its size: take both from one
+    /// head, and make the leaf's hash of the entry yourself.
     /// @param leaf the leaf's hash, SHA-256(0x00 ‖ entry)
     /// @param index its position, from 0
     /// @param size leaves of the tree
