@@ -1,11 +1,11 @@
 """How fast a store catches up on the chain's history: 100,000 real events of registrations on a local Anvil.
 
-Prints JSON lines only. A registration emits three events (Registered, VerifierSet, DeviceAdded), so 33,334 users are
-registered, each by its own account, with records as long as real ones. Every case is measured in a fresh process:
-from the first question to the endpoint until the last row is in the store.
+Prints JSON lines only. A registration emits three events (Registered, VerifierSet, DeviceAdded), so 33,334
+users are registered, each by its own account, with records as long as real ones. Every case is measured in
+a fresh process: from the first question to the endpoint until the last row is in the store.
 
-`events_per_s` is the whole catch-up over HTTP into the store; `decode_fold_per_s` is decoding the same rows and
-folding them into a directory; `rss_mib` is the most memory that the process held.
+`events_per_s` is the whole catch-up over HTTP into the store; `decode_fold_per_s` is decoding the same rows
+and folding them into a directory; `rss_mib` is the most memory that the process held.
 """
 
 import argparse
@@ -129,7 +129,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.case:
         at = bytes.fromhex(options.directory.removeprefix("0x"))
-        measured = decode_and_fold(options.rpc, at) if options.case == "fold" else catch_up(options.case, options.rpc, at)
+        measured = (
+            decode_and_fold(options.rpc, at)
+            if options.case == "fold"
+            else catch_up(options.case, options.rpc, at)
+        )
         print(json.dumps(measured), flush=True)
         return
     from deploy.deployer import Deployer, Rules

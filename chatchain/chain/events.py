@@ -1,9 +1,11 @@
-"""What the contracts' events say, and their pure fold into a directory of users, devices, groups and proposals.
+"""What the contracts' events say, and their pure fold into a directory of users, devices, groups and
+proposals.
 
-`decode` turns one LogRow into a typed event. `Directory` takes rows in chain order and can then be asked for
-users, groups and proposals as they stand. It trusts nobody about completeness: a step that the contracts cannot
-have taken (a version left out, a sequence reused) means that an endpoint hid or invented an event and raises
-FoldMismatch; what it cannot notice, the last events missing, shows when heads are compared with the contract's.
+`decode` turns one LogRow into a typed event. `Directory` takes rows in chain order and can then be asked
+for users, groups and proposals as they stand. It trusts nobody about completeness: a step that the
+contracts cannot have taken (a version left out, a sequence reused) means that an endpoint hid or invented
+an event and raises FoldMismatch; what it cannot notice, the last events missing, shows when heads are
+compared with the contract's.
 
 Confirmations: with a `horizon`, what adds to anybody's rights (Registered, DeviceAdded, DeviceUpdated,
 MemberAdded) in a later block is not yet in force and left out; what takes rights away (DeviceRevoked,
@@ -446,7 +448,8 @@ class Directory:
         device = user.devices.get(event.device)
         if device is None or device.revoked_block >= 0 or event.version != device.history[-1].version + 1:
             raise FoldMismatch(
-                f"Version {event.version} of device {event.device} of {user.username} does not follow from the events before."
+                f"Version {event.version} of device {event.device} of {user.username} does not follow "
+                f"from the events before."
             )
         self._principals.pop(device.history[-1].signer, None)
         version = DeviceVersion(event.version, Address(event.signer), event.record, row.block, row.time)

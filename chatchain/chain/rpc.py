@@ -1,13 +1,13 @@
 """JSON-RPC over HTTP to one endpoint, and the agreement of several.
 
-`Rpc` speaks to one URL: pooled connections, batches, a deadline and a bound on the size of an answer. Whatever
-goes wrong on the way becomes ChainUnreachable; an error that the node itself reports stays an RpcFault with its
-code and data, because reverts travel that way.
+`Rpc` speaks to one URL: pooled connections, batches, a deadline and a bound on the size of an answer.
+Whatever goes wrong on the way becomes ChainUnreachable; an error that the node itself reports stays an
+RpcFault with its code and data, because reverts travel that way.
 
-`Endpoints` puts one question to several endpoints at once. Their answers are grouped, and the first group that
-reaches the quorum (a majority, unless told otherwise) is the answer: an endpoint that lies, lags or fails is
-outvoted, and where no group gets that far EndpointsDisagree tells who said what. With one endpoint its word is
-taken; `doctor` says so.
+`Endpoints` puts one question to several endpoints at once. Their answers are grouped, and the first group
+that reaches the quorum (a majority, unless told otherwise) is the answer: an endpoint that lies, lags or
+fails is outvoted, and where no group gets that far EndpointsDisagree tells who said what. With one endpoint
+its word is taken; `doctor` says so.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Rpc:
         return self.plain(self.batch([Request(method, params)])[0])
 
     def batch(self, requests: Sequence[Request]) -> list[msgspec.Raw]:
-        """Several calls in one round trip, results in order; raises the first RpcFault, or ChainUnreachable."""
+        """Several calls in one round trip, results in order; raises RpcFault or ChainUnreachable."""
         results = []
         for result in self.try_batch(requests):
             if isinstance(result, RpcFault):
@@ -288,7 +288,7 @@ class Endpoints:
         return good
 
     def first(self, question: Callable[[Rpc], T]) -> T:
-        """The first endpoint's answer, or the next one's when it is unreachable; faults of a node are final."""
+        """The first endpoint's answer, or the next one's when it is unreachable."""
         failure: ChainUnreachable | None = None
         for endpoint in self.all:
             try:
@@ -299,7 +299,7 @@ class Endpoints:
         raise failure
 
     def _ask(self, question: Callable[[Rpc], T]) -> Iterator[_Said[T] | _Failed]:
-        """Asks all at once and yields answers as they come; a slow one is left behind when nobody waits for it."""
+        """Asks all at once and yields answers as they come; who stops listening waits for no slow one."""
         answers: queue.SimpleQueue[_Said[T] | _Failed | Exception] = queue.SimpleQueue()
 
         def put(endpoint: Rpc) -> None:
@@ -328,11 +328,12 @@ class Endpoints:
         )
         return EndpointsDisagree(
             f"Fewer than {self.quorum} of {len(self.all)} RPC endpoints tell the same story ({said}).",
-            "Ask again in a moment; if it stays, one of them is wrong or lying: name other endpoints with --rpc.",
+            "Ask again in a moment; if it stays, one of them is wrong or lying: name other endpoints "
+            "with --rpc.",
         )
 
 
-# --- the few values of Ethereum's JSON-RPC that are read here ------------------------------------------------
+# --- the few values of Ethereum's JSON-RPC that are read here -------------------------------------------
 
 
 class Header(msgspec.Struct, rename="camel", frozen=True):
@@ -346,7 +347,7 @@ class Header(msgspec.Struct, rename="camel", frozen=True):
 
 
 def quantity(text: object) -> int:
-    """An integer from JSON-RPC's hex; raises ChainUnreachable, since only a broken endpoint sends another thing."""
+    """An integer from JSON-RPC's hex; only a broken endpoint sends anything else (ChainUnreachable)."""
     if isinstance(text, str):
         try:
             return int(text, 16)
@@ -383,6 +384,7 @@ def require_chain(endpoint: Rpc, told: object, expected: int) -> None:
     chain_id = quantity(told)
     if chain_id != expected:
         raise WrongChain(
-            f"The endpoint {endpoint.name} serves chain {chain_id}, and this network lives on chain {expected}.",
+            f"The endpoint {endpoint.name} serves chain {chain_id}, and this network lives on chain "
+            f"{expected}.",
             "Give the RPC URL of the right chain with --rpc (RPC_URL).",
         )

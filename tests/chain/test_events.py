@@ -30,7 +30,9 @@ CHOICES = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 3)), max_siz
 
 
 def test_a_user_is_folded_with_the_history_of_every_key() -> None:
-    """Versions in order, heads as the registry computes them, the last verifier, the count of device events."""
+    """Versions in order, heads as the registry computes them, the last verifier, the count of device
+    events.
+    """
     history = History()
     uid = history.register()
     history.step()
@@ -215,7 +217,7 @@ def test_fold_after_rollback_is_the_fold_of_the_shorter_history(
 @settings(max_examples=100, deadline=None)
 @given(CHOICES, st.integers(0, 20))
 def test_a_horizon_never_adds_rights(choices: list[tuple[int, int]], back: int) -> None:
-    """With any horizon the fold succeeds, and holds no member, user or active device that the whole fold lacks."""
+    """With any horizon the fold holds no member, user or active device that the whole fold lacks."""
     history = random_history(choices)
     whole = Directory(history.rows)
     fold = Directory(history.rows, horizon=history.block - back)

@@ -1,4 +1,6 @@
-"""The chain room against a real Anvil: the fold equals what the contracts hold, and what is not ours is refused."""
+"""The chain room against a real Anvil: the fold equals what the contracts hold, and what is not ours is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def scripted(world: World) -> None:
 
 
 def test_the_fold_equals_what_the_contracts_hold(anvil: DevChain) -> None:
-    """After a history with every kind of event, users, devices, roster and proposals are those of the contracts."""
+    """After every kind of event, users, devices, roster and proposals are those of the contracts."""
     world = World(anvil)
     scripted(world)
     view = world.view()
@@ -175,7 +177,7 @@ def test_two_views_of_one_store_see_each_others_rows(anvil: DevChain) -> None:
 
 
 def test_additions_wait_and_removals_act_at_once(anvil: DevChain) -> None:
-    """With confirmations, a new device and a new member count only later; a revocation and an expulsion now."""
+    """With confirmations, a new device and a new member count only later; a revocation counts now."""
     world = World(anvil)
     ada, bob = world.register("ada"), world.register("bob")
     world.seat(ada)
@@ -313,7 +315,7 @@ def test_a_chain_that_vanishes_loses_nothing(new_anvil: Callable[..., DevChain])
 
 
 def test_a_hidden_latest_key_is_found_by_comparison(anvil: DevChain) -> None:
-    """When the newest events of a user are missing from the store, confirm says so; likewise for the roster."""
+    """When a user's or the roster's newest events are missing from the store, comparing shows it."""
     world = World(anvil)
     ada = world.register("ada")
     world.seat(ada)

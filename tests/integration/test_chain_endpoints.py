@@ -100,7 +100,7 @@ def test_of_three_endpoints_one_that_lies_is_outvoted(world: World, lie: str, pl
 
 
 def test_a_majority_of_liars_is_found_out_by_comparison(anvil: DevChain) -> None:
-    """Two of three can hide the latest key from the fold; against what the contract stores it does not stand."""
+    """Two of three can hide the latest key from the fold, and not from a look at the contract."""
     world = World(anvil)
     ada = world.register("ada")
     uid = world.uid(ada)

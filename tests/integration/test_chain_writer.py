@@ -1,4 +1,6 @@
-"""Transactions on a real Anvil: refused before they cost, seen through when they are stuck, lost or taken back."""
+"""Transactions on a real Anvil: refused before they cost, seen through when they are stuck, lost or taken
+back.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +180,7 @@ def test_an_unmined_transaction_is_reported_with_its_hash(new_anvil: Callable[..
 
 
 def test_a_stuck_transaction_is_replaced_by_a_better_paid_one(new_anvil: Callable[..., DevChain]) -> None:
-    """When the base fee rises above the offer, the same nonce is offered with more, and does the thing once."""
+    """When the base fee rises above the offer, the same nonce is offered with more; it acts once."""
     world = World(new_anvil())
     key = funded(world)
     world.rpc.call("evm_setAutomine", False)
