@@ -461,7 +461,7 @@ class Relay:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
             wei = await self._in(self._payers, lambda: sponsor.estimate(call))
-            sponsor.reserve(wei, time.monotonic())
+            sponsor.reserve(call, wei, time.monotonic())
             tx_hash = await self._in(self._payers, lambda: sponsor.pay(call))
         except ChatchainError as error:
             self.metrics.sponsored.labels(error.code).inc()
