@@ -870,16 +870,18 @@ class World:
     async def kill(self, client: Client) -> None:
         """What kill -9 leaves: the lock falls, the link breaks off, nothing is tidied up."""
         self.relay.cut()
-        tasks = [*client._tasks]
-        if client._session is not None:
-            tasks.append(client._session._reader)
-        if client._desk_ is not None and client._desk_.outbox.pump is not None:
-            tasks.append(client._desk_.outbox.pump._task)
+        tasks = [*client._station._tasks]
+        if client._station.session is not None:
+            tasks.append(client._station.session._reader)
+        if client._station._desk is not None and client._station._desk.outbox.pump is not None:
+            tasks.append(client._station._desk.outbox.pump._task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        client._session = client._desk_ = client._watch = client._unlocked = None
-        client._home.release()
+        client._station.session = client._station._desk = client._station._watch = (
+            client._station.unlocked
+        ) = None
+        client._station.home.release()
         for store in self.stores:
             store.close()
         self.stores.clear()

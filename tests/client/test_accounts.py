@@ -395,7 +395,7 @@ async def test_no_secret_in_the_home_in_the_clear(empty: World) -> None:
     async with empty.client("ada") as ada:
         await ada.register("ada", on_phrase=phrases.append)
         await ada.login()
-        key, secrets = ada._account_key(), ada._unlocked
+        key, secrets = ada._station.account_key(), ada._station.unlocked
         assert secrets is not None
         hidden = [
             key,

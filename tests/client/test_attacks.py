@@ -135,7 +135,7 @@ async def test_message_for_somebody_else(world: World) -> None:
     """A message that ada wrote to carol, passed on to bob by carol's hand or the relay's."""
     await world.register("carol")
     async with world.client("ada") as ada:
-        secrets = (await ada._desk()).own.secrets
+        secrets = (await ada._station.desk()).own.secrets
     delivery = forge(world, world.chain.user("ada"), secrets, signed_recipient=world.chain.user("carol"))
     world.relay.inject(world.chain.user("bob"), delivery)
     assert (await notice(world)).code == "forged_message"
@@ -216,8 +216,8 @@ async def test_forged_receipt_moves_nothing(world: World) -> None:
 async def test_message_by_a_revoked_device(world: World) -> None:
     """A thief with a revoked device's keys cannot speak for its owner, and cannot log in."""
     async with world.client("ada") as ada:
-        secrets = (await ada._desk()).own.secrets
-        phrase_key = ada._account_key()
+        secrets = (await ada._station.desk()).own.secrets
+        phrase_key = ada._station.account_key()
     world.chain.execute(world.edges.calls.revoke_device(1), world.chain.user("ada").account)
     assert phrase_key
     world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), secrets))
@@ -230,7 +230,7 @@ async def test_message_by_a_revoked_device(world: World) -> None:
 async def test_message_by_a_superseded_key(world: World) -> None:
     """After a rotation the old key signs nothing new."""
     async with world.client("ada") as ada:
-        old = (await ada._desk()).own.secrets
+        old = (await ada._station.desk()).own.secrets
         await ada.rotate_keys()
     world.now += 3600
     world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), old))
@@ -322,7 +322,7 @@ async def test_message_of_an_outsider_in_a_closed_network(closed: World) -> None
     """Where only members message, a relay that lets an outsider through is caught by the recipient."""
     await closed.register("carol")
     async with closed.client("carol") as carol:
-        secrets = (await carol._desk()).own.secrets
+        secrets = (await carol._station.desk()).own.secrets
     closed.relay.inject(closed.chain.user("bob"), forge(closed, closed.chain.user("carol"), secrets))
     told = await notice(closed)
     assert "not a member" in (told.notice or "")
@@ -334,7 +334,7 @@ async def test_relay_that_floods(world: World) -> None:
 
     async with world.client("bob") as bob:
         await bob.login()
-        session = bob._session
+        session = bob._station.session
         assert isinstance(session, Session)
         delivery = forge(world, world.chain.user("ada"), DeviceSecrets.generate())
         for _ in range(MAX_DELIVERIES):

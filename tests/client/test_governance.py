@@ -173,9 +173,9 @@ async def test_rotation_broken_off_before_it_was_mined(world: World, monkeypatch
     monkeypatch.undo()
     assert [sent.state for sent in await world.say("ada", "bob", "hello")] == ["sent"]
     async with world.client("ada") as again:
-        stored = (await again._desk()).unlocked.store.own_keys()[0]
+        stored = (await again._station.desk()).unlocked.store.own_keys()[0]
         assert (await again.rotate_keys()).version == 2
-        assert (await again._desk()).unlocked.store.own_keys()[0] == stored
+        assert (await again._station.desk()).unlocked.store.own_keys()[0] == stored
 
 
 async def test_rotation_broken_off_after_it_was_mined(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +226,8 @@ async def test_new_device_of_the_recipient_gets_what_was_queued(empty: World) ->
         async with empty.client("bob", home="laptop") as laptop:
             await laptop.register("bob", mnemonic=phrases[0])
         # The open client has not looked at the chain since.
-        desk = await ada._desk()
-        (stored,) = await desk.outbox.add(empty.chain.user("bob"), ["two"], ada._session)
+        desk = await ada._station.desk()
+        (stored,) = await desk.outbox.add(empty.chain.user("bob"), ["two"], ada._station.session)
         assert (await desk.outbox.outcome(stored.id)).state == "sent"
     async with empty.client("bob", home="laptop") as laptop:
         assert [shown.text async for shown in laptop.receive()] == ["two"]

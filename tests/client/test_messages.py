@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chatchain.client.core import Client
 from chatchain.client.views import Sent
 from chatchain.errors import (
     BadText,
     CertificateMismatch,
     ChainUnreachable,
+    LoginRefused,
     MalformedUid,
-    NoTick,
     NotAMember,
+    NoTick,
     RefusedError,
     RelayUnreachable,
     TooLarge,
@@ -356,3 +358,77 @@ async def test_history_pages_by_id(world: World) -> None:
         assert [one.text for one in await ada.history("bob", limit=3, before=page[0].id)] == ["1", "2", "3"]
         with pytest.raises(UsageError):
             await ada.history("bob", before="not an id")
+
+
+async def test_tick_is_told_before_the_next_line_is_typed(world: World) -> None:
+    """Who types line after line sees each one's tick, although the next line is not there yet."""
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def typed() -> AsyncIterator[str]:
+        while (line := await lines.get()) is not None:
+            yield line
+
+    async with world.client("ada") as ada:
+        stream = ada.send("bob", typed())
+        for number in range(3):
+            lines.put_nowait(f"line {number}")
+            assert (await anext(stream)).state == "sent"
+        lines.put_nowait(None)
+        assert [sent async for sent in stream] == []
+
+
+async def test_failing_source_of_lines_is_told(world: World) -> None:
+    """What was read before a source broke is sent, and its error is not lost."""
+
+    async def broken() -> AsyncIterator[str]:
+        yield "one"
+        raise BadText("Line 2 is not UTF-8.")
+
+    sent = []
+    async with world.client("ada") as ada:
+        stream = ada.send("bob", broken())
+        sent.append((await anext(stream)).state)
+        with pytest.raises(BadText, match="Line 2"):
+            await anext(stream)
+    assert sent == ["sent"]
+    assert [shown.text for shown in await world.hear("bob")] == ["one"]
+
+
+async def test_following_ends_when_the_device_is_taken_over_or_revoked(world: World) -> None:
+    """A session that another one of the same device replaced does not fight for its place."""
+    import shutil
+
+    shutil.copytree(world.home("bob"), world.home("copy"))
+    async with world.client("bob") as bob:
+        following = asyncio.create_task(_follow(bob))
+        while world.relay.logins < 3:
+            await asyncio.sleep(0.001)
+        async with world.client("bob", home="copy") as copy:
+            await copy.login()
+            with pytest.raises(LoginRefused, match="another connection"):
+                await following
+
+
+async def _follow(client: Client) -> list[str | None]:
+    return [shown.text async for shown in client.receive(follow=True)]
+
+
+async def test_following_survives_relay_and_chain_going_away(world: World) -> None:
+    """`--follow` connects again by itself; a relay that was never there is an error at once."""
+    async with world.client("bob") as bob:
+        stream = bob.receive(follow=True)
+        await world.say("ada", "bob", "one")
+        assert (await anext(stream)).text == "one"
+        world.relay.up = False
+        world.relay.cut()
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.3)
+        world.relay.up = True
+        await world.say("ada", "bob", "two")
+        assert (await waiting).text == "two"
+    # It was not asked for more, so the last one may have got lost on its way to the screen: it is shown again.
+    assert [shown.text for shown in await world.hear("bob")] == ["two"]
+    world.relay.up = False
+    async with world.client("bob") as bob:
+        with pytest.raises(RelayUnreachable):
+            await anext(bob.receive(follow=True))
