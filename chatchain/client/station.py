@@ -1,8 +1,8 @@
 """A home at work: opened with its password, with a view of the chain and a session with the relay.
 
-Everything is opened when it is first needed and at most once: the lock, the vault, the database, the chain, the
-machines (`Desk`), the session. A station knows how to get at them and when they are out of date; what is done with
-them is other files' business.
+Everything is opened when it is first needed and at most once: the lock, the vault, the database, the chain,
+the machines (`Desk`), the session. A station knows how to get at them and when they are out of date; what is
+done with them is other files' business.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ class Station:
         self.session: Session | None = None
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
+        self._furnishing = asyncio.Lock()
         self._changed_at = -RELAY_CATCHES_UP_S
         self.offline: ChatchainError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -201,9 +202,15 @@ class Station:
     async def desk(self) -> Desk:
         """The machines, over an opened home and a chain that was just looked at."""
         self.home.require_account()
-        if self._desk is not None:
-            await self.require_watch().sync()
+        # Two who ask at once must get the same outbox: only one of two would be pumped.
+        async with self._furnishing:
+            if self._desk is None:
+                self._desk = await self._furnished()
+            else:
+                await self.require_watch().sync()
             return self._desk
+
+    async def _furnished(self) -> Desk:
         unlocked = await self.open(exclusive=True)
         if self._watch is None:
             self._watch = Watch(self.edges.chain(self.settings(), unlocked.store.logs))
@@ -213,14 +220,13 @@ class Station:
         people = People(unlocked.store, watch)
         me = await people.require(Uid(unlocked.account.uid))
         own = load_own(unlocked.store, network, me, DeviceId(unlocked.account.device), self.now_ms())
-        self._desk = Desk(
+        return Desk(
             unlocked=unlocked,
             own=own,
             people=people,
             outbox=Outbox(own, unlocked.store, watch, people, self.now_ms),
             inbox=Inbox(own, unlocked.store, watch, people, self.now_ms),
         )
-        return self._desk
 
     def adopt(self, unlocked: Unlocked, password: str) -> None:
         """Goes on with changed secrets and another password."""
