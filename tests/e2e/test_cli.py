@@ -1,6 +1,5 @@
 """Every command against a real network: the keys that scripts rely on, and the exit codes of bad input."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,69 +7,25 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.programs import devnet, runs, up
+from tests.e2e.town import PASSWORD, Town, founded
 from tests.fixtures.chains import call
 from tests.fixtures.processes import free_port
-from tests.ui.terminal import PATIENCE, PROGRAM, Ended, Shell, shell
+from tests.ui.terminal import PATIENCE, PROGRAM, Ended, Shell
 
-PASSWORD = "a horse, correctly stapled"
 MAX_TEXT = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Town:
-    """A development network under policy `vote`, with the founders ada and bob."""
-
-    folder: Path
-    report: dict[str, Any]
-
-    def user(self, name: str) -> Shell:
-        """The surroundings of somebody with a home and a password file."""
-        home = self.folder / "homes" / name
-        return replace(
-            shell(self.folder / "machines" / name),
-            environment={
-                **shell(self.folder / "machines" / name).environment,
-                "CHATCHAIN_HOME": str(home),
-                "CHATCHAIN_PASSWORD_FILE": f"{home}.password",
-                "CHATCHAIN_JSON": "1",
-            },
-        )
-
-    def stranger(self, name: str) -> Shell:
-        """Somebody with a password file and nothing else yet."""
-        password = self.folder / "homes" / f"{name}.password"
-        password.write_text(PASSWORD + "\n")
-        password.chmod(0o600)
-        return self.user(name)
-
-    @contextlib.contextmanager
-    def without_relay(self) -> Iterator[None]:
-        """The relay is gone for the length of a block."""
-        pid = devnet("status", self.folder)["pids"]["relay"]
-        os.kill(pid, signal.SIGTERM)
-        while runs(pid):
-            time.sleep(0.02)
-        try:
-            yield
-        finally:
-            up(self.folder)
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """One network for this file; what a test does to it, it undoes, or it makes a user of its own."""
-    folder = tmp_path_factory.mktemp("town")
-    try:
-        yield Town(folder, up(folder, "--policy", "vote", "--members", "ada,bob"))
-    finally:
-        devnet("down", folder)
+    with founded(tmp_path_factory.mktemp("town")) as town:
+        yield town
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +75,14 @@ def received(by: Shell, text: str) -> dict[str, Any]:
             if one.get("text") == text:
                 return one
     raise AssertionError(f"{text!r} did not come")
+
+
+def until_held(home: Shell, by: subprocess.Popen[bytes]) -> None:
+    """Waits until a process has taken the home."""
+    lock = Path(home.environment["CHATCHAIN_HOME"]) / "lock"
+    while lock.read_text().strip() != str(by.pid):
+        assert by.poll() is None
+        time.sleep(0.02)
 
 
 # --- what scripts rely on -------------------------------------------------------------------------------
@@ -465,17 +428,13 @@ def test_a_chain_that_does_not_answer_or_is_another(town: Town, ada: Shell) -> N
 
 def test_two_processes_on_one_home(bob: Shell) -> None:
     """The second one is told, and who holds the home; Ctrl-C is how following ends, with exit 0."""
-    follower = bob.start("receive", "--follow")
-    try:
-        while (busy := bob.run("login")).code == 0:  # until the follower has taken the home
-            assert follower.poll() is None
+    with bob.start("receive", "--follow") as follower:
+        until_held(bob, follower)
+        busy = bob.run("login")
         assert (busy.code, busy.error["code"]) == (7, "home_busy")
         assert str(follower.pid) in busy.error["message"]
         follower.send_signal(signal.SIGINT)
         out, err = follower.communicate(timeout=PATIENCE)
-    finally:
-        follower.kill()
-        follower.wait()
     assert (follower.returncode, err) == (0, b"")
     assert all(json.loads(line) for line in out.splitlines())
     assert bob.run("login").code == 0
@@ -483,15 +442,10 @@ def test_two_processes_on_one_home(bob: Shell) -> None:
 
 def test_ctrl_c_while_waiting_stops_with_130(bob: Shell) -> None:
     """One object says so, nothing is lost, and the home is free again."""
-    waiting = bob.start("receive", "--wait", "600")
-    try:
-        while bob.run("login").code == 0:
-            assert waiting.poll() is None
+    with bob.start("receive", "--wait", "600") as waiting:
+        until_held(bob, waiting)
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=PATIENCE)
-    finally:
-        waiting.kill()
-        waiting.wait()
     assert (waiting.returncode, err) == (130, b"")
     assert json.loads(out.splitlines()[-1])["error"]["code"] == "stopped"
     assert bob.run("login").code == 0

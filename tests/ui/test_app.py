@@ -338,9 +338,7 @@ def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         link = f"chatchain://join?rpc=http://127.0.0.1:{port}&chain=1&directory=0x" + "12" * 20
-        child = here.start("--json", "join", link)
-        connection, _ = silent.accept()
-        with connection:
+        with here.start("--json", "join", link) as child, silent.accept()[0]:
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130
