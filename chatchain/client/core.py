@@ -515,8 +515,6 @@ class Client:
         if not password:
             raise MissingInput("The exported file needs a password.")
         account = self._station.home.require_account()
-        if path.exists():
-            raise AlreadyDone(f"{path} exists already.", "Choose another file; it was not touched.")
         await self._station.open(exclusive=False)
         text = await asyncio.to_thread(export_keystore, self._station.account_key(), password)
         try:

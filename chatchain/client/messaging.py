@@ -1,7 +1,8 @@
 """Sending, receiving and looking back: the streams of messages between a station and a person.
 
-`send` feeds the outbox and tells each message's outcome; `receive` feeds the inbox and tells what is new. A message
-counts as shown once the one who asked has come back for more, so a crash shows it again rather than never.
+`send` feeds the outbox and tells each message's outcome; `receive` feeds the inbox and tells what is new. A
+message counts as shown once the one who asked has come back for more, so a crash shows it again rather than
+never.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
 
 
 class _Sending:
-    """One run of `send`: input on one side, verdicts on the other, neither waiting for the other needlessly."""
+    """One run of `send`: input on one side, verdicts on the other, neither in the other's way."""
 
     def __init__(self, station: Station, desk: Desk, peer: User, wait_s: float) -> None:
         self._station = station

@@ -72,7 +72,7 @@ _RECEIPTS: Final = {MessageState.DELIVERED: ReceiptKind.DELIVERED, MessageState.
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went with one message: SENT, DROPPED with the relay's reason, or QUEUED with what is in the way."""
+    """How it went with one message: SENT, DROPPED with the relay's reason, QUEUED with what is in the way."""
 
     state: MessageState
     error: ChatchainError | None = None
@@ -192,7 +192,7 @@ class Outbox:
             self._plans.pop(uid, None)
 
     async def _plan(self, recipient: Uid, session: Session | None) -> Plan:
-        """Which devices an envelope to this recipient goes to; asks the relay for keys that are not at hand."""
+        """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand."""
         plan = self._plans.get(recipient)
         if plan is None:
             peer = await self._people.require(recipient)

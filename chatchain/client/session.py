@@ -72,8 +72,9 @@ class Credentials:
 
 
 _ENDED_FOR_GOOD: Final = {"replaced": LoginRefused, "revoked": LoginRefused}
-"""Codes of a Goodbye after which connecting again would be wrong: another session of this device took over, or the device is
-none any more."""
+"""Codes of a Goodbye after which connecting again would be wrong: another session of this device took over,
+or the device is none any more.
+"""
 
 
 def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
@@ -199,7 +200,7 @@ class Session:
         await self._send(Receive(0))
 
     async def deliveries(self, limit: int) -> list[Delivery]:
-        """Waits for at least one delivery and gives up to `limit` that are there; raises why the link ended."""
+        """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended."""
         batch: list[Delivery] = []
         while len(batch) < limit and (not batch or not self._deliveries.empty()):
             if self._ended is not None and self._deliveries.empty():
