@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -21,11 +22,14 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
-from chatchain.errors import ChainError, ChainUnreachable, EndpointsDisagree, WrongChain
+from chatchain.errors import BadConfig, ChainError, ChainUnreachable, EndpointsDisagree, WrongChain
 from chatchain.model import Address
 
 TIMEOUT: Final = 10.0
 """Seconds without a byte after which an endpoint counts as unreachable."""
+
+ANSWER_TIME: Final = 60.0
+"""Seconds for the whole of one answer, however steadily it trickles."""
 
 MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Bytes of one answer; about 25,000 events. A range of logs that exceeds it is asked for in halves."""
@@ -170,22 +174,33 @@ class Rpc:
 
     def _post(self, body: bytes) -> bytes:
         try:
-            response = self._pool.request("POST", self._url, body=body, preload_content=False)
             try:
-                data = self._bounded(response)
-            finally:
-                response.release_conn()
+                status, data = self._exchange_bytes(body)
+            except urllib3.exceptions.ProtocolError:
+                # An idle connection that the endpoint closes just now; every call here may be made twice.
+                status, data = self._exchange_bytes(body)
         except urllib3.exceptions.HTTPError as error:
             raise ChainUnreachable(f"The endpoint {self.name} does not answer: {_why(error)}.") from error
         # Some nodes report a JSON-RPC error with a status of 4xx; anything else that is not 200 is no node.
-        if response.status != 200 and not data.lstrip().startswith((b"{", b"[")):
-            raise ChainUnreachable(f"The endpoint {self.name} answers with HTTP status {response.status}.")
+        if status != 200 and not data.lstrip().startswith((b"{", b"[")):
+            raise ChainUnreachable(f"The endpoint {self.name} answers with HTTP status {status}.")
         return data
 
+    def _exchange_bytes(self, body: bytes) -> tuple[int, bytes]:
+        response = self._pool.request("POST", self._url, body=body, preload_content=False)
+        try:
+            return response.status, self._bounded(response)
+        finally:
+            response.release_conn()
+
     def _bounded(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        parts, total = [], 0
-        while part := response.read(_CHUNK):
+        parts, total, end = [], 0, time.monotonic() + ANSWER_TIME
+        # Nothing was said about accepting compression, so nothing is unpacked: a small answer stays small.
+        while part := response.read1(_CHUNK, decode_content=False):
             total += len(part)
+            if time.monotonic() > end:
+                response.close()
+                raise ChainUnreachable(f"The endpoint {self.name} takes too long over one answer.")
             if total > self._max_response:
                 response.close()  # the rest of the answer must not be read into the next one
                 raise AnswerTooLarge(
@@ -197,20 +212,26 @@ class Rpc:
 
 def _public_name(url: str) -> str:
     """The URL without what may be a secret: user, password, path and query often carry an access key."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        port = ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}"
+        parts, port = urlsplit(""), ""
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise BadConfig(
+            "The URL of an RPC endpoint cannot be read.",
+            "Write it as http://HOST:PORT or https://HOST/PATH (--rpc, RPC_URL).",
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _why(error: Exception) -> str:
     """A few words for a person; the library's own text repeats the URL, key and all."""
-    for kind, words in (
-        (urllib3.exceptions.ConnectTimeoutError, "it cannot be reached in time"),
+    for kind, words in (  # the narrower kinds first
         (urllib3.exceptions.NameResolutionError, "its host name is unknown"),
         (urllib3.exceptions.NewConnectionError, "the connection is refused"),
+        (urllib3.exceptions.ConnectTimeoutError, "it cannot be reached in time"),
         (urllib3.exceptions.ReadTimeoutError, "it stays silent"),
         (urllib3.exceptions.SSLError, "its TLS certificate is not accepted"),
         (urllib3.exceptions.LocationValueError, "that is not a URL of the form http://host:port"),
@@ -348,7 +369,7 @@ class Header(msgspec.Struct, rename="camel", frozen=True):
 
 def quantity(text: object) -> int:
     """An integer from JSON-RPC's hex; only a broken endpoint sends anything else (ChainUnreachable)."""
-    if isinstance(text, str):
+    if isinstance(text, str) and text.startswith("0x") and len(text) <= 66:
         try:
             return int(text, 16)
         except ValueError:

@@ -311,7 +311,7 @@ class Sync:
         raise AssertionError("unreachable")
 
     def _level(self, done: _Round) -> tuple[BlockRef, int]:
-        while True:
+        for _ in range(_ATTEMPTS):
             known = self._store.head()
             tip, piece = self._look(known)
             number, timestamp = quantity(tip.number), quantity(tip.timestamp)
@@ -331,6 +331,7 @@ class Sync:
                     head = self._store.head()
                     assert head is not None
                     return head, timestamp
+        raise _InFlux("The endpoints keep changing their story of the chain.")
 
     def _to_the_tip(self, piece: _Piece, tip: int) -> Generator[_Piece, None, None]:
         """This range and those after it; with one endpoint, the next one travels while this one is stored.

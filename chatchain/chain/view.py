@@ -19,7 +19,7 @@ from chatchain.chain.calls import DeviceInfo, View
 from chatchain.chain.events import MEMBERSHIP, Directory
 from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, quantity, require_chain, unhex
 from chatchain.chain.sync import DEV_CHAINS, Advance, LogStore, Sync
-from chatchain.errors import FoldMismatch, NoContract, UnknownUser
+from chatchain.errors import ChainError, FoldMismatch, NoContract, UnknownUser
 from chatchain.identity.keys import to_checksum
 from chatchain.model import (
     Address,
@@ -47,6 +47,10 @@ _HINT_VERSION: Final = (
     "of chatchain."
 )
 
+_HINT_HIDING: Final = (
+    "An RPC endpoint may be hiding events: name others with --rpc, and trust no key until it is clear."
+)
+
 
 class ChainView:
     """What the chain says, by way of a store; reads may come from other threads if the store allows."""
@@ -72,7 +76,8 @@ class ChainView:
         self._network: Network | None = None
         self._sync: Sync | None = None
         self._time = 0
-        self._syncing = threading.RLock()
+        self._asking = threading.Lock()
+        self._syncing = threading.Lock()
         self._reading = threading.Lock()
         # What was folded, for one state of the store; `_generation` moves when rows may have changed.
         self._head: BlockRef | None = None
@@ -84,10 +89,11 @@ class ChainView:
 
     def network(self) -> Network:
         """The deployment, checked once: chain id, code and wiring of the contracts."""
-        with self._syncing:
-            if self._network is None:
-                self._network = self.endpoints.agree(self._check)
-            return self._network
+        if self._network is None:
+            with self._asking:
+                if self._network is None:
+                    self._network = self.endpoints.agree(self._check)
+        return self._network
 
     def relays(self) -> tuple[RelayAddress, ...]:
         """The relays that the Directory names now."""
@@ -123,6 +129,16 @@ class ChainView:
             with self._reading:
                 self._forget(step)
             return step
+
+    def reread(self) -> Advance:
+        """Forgets the whole history and reads it again: the way back from events that an endpoint hid."""
+        with self._syncing:
+            self._store.drop_from(0)
+            with self._reading:
+                self._generation += 1
+                self._users.clear()
+                self._membership = None
+        return self.advance()
 
     def head(self) -> BlockRef | None:
         """The block up to which the store is level."""
@@ -233,23 +249,22 @@ class ChainView:
     # -- comparing with the contracts
 
     def _compare(self, differs: Callable[[str], str]) -> None:
-        what = ""
-        for _ in range(3):
+        failure: ChainError | None = None
+        for attempt in range(3):
             # The state is asked for at the block up to which the store is level. Where that block was
-            # replaced in
-            # between, or the node no longer knows its state, the next round looks at a newer one.
-            head = self.advance().head
+            # replaced in between, the next round looks at a newer one; where the store was filled by an
+            # endpoint that lied, the last round reads everything anew from those that are asked now.
+            step = self.reread() if attempt == 2 and isinstance(failure, FoldMismatch) else self.advance()
             try:
-                what = differs(hex(head.number))
-            except RpcFault as fault:
-                what = fault.message
+                what = differs(hex(step.head.number))
+            except (RpcFault, FoldMismatch) as error:
+                failure = error
+                continue
             if not what:
                 return
-        raise FoldMismatch(
-            what,
-            "An RPC endpoint may be hiding events: name others with --rpc, and trust no key until it "
-            "is clear.",
-        )
+            failure = FoldMismatch(what, _HINT_HIDING)
+        assert failure is not None
+        raise failure
 
     def _user_differs(self, uid: Uid, block: str) -> str:
         registry = self.network().registry

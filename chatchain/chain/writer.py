@@ -417,35 +417,6 @@ class ChainWriter:
         return TransactionPending(f"The transaction {hexed(tx_hash)} is not mined after {self._wait:.0f} s.")
 
 
-class Sponsor:
-    """A writer with one key that pays for others; `tend` is to be called every few seconds."""
-
-    def __init__(self, writer: ChainWriter, key: bytes) -> None:
-        self.account = address_of(key)
-        self._writer = writer
-        self._key = key
-
-    def balance(self) -> int:
-        """Wei that can be spent."""
-        return self._writer.balance(self.account)
-
-    def estimate(self, call: Call) -> Cost:
-        """What the call would cost; raises what the contract would refuse it with."""
-        return self._writer.estimate(call, self.account)
-
-    def submit(self, call: Call) -> bytes:
-        """Sends without waiting for it to be mined; gives the transaction's hash."""
-        return self._writer.submit(call, self._key)
-
-    def look(self, tx_hash: bytes) -> Mined | None:
-        """The transaction if it is mined; raises what the contract refused it with when it failed."""
-        return self._writer.look(tx_hash)
-
-    def tend(self) -> None:
-        """Sends again what was lost, and replaces what is stuck."""
-        self._writer.tend()
-
-
 class _NonceTaken(Exception):
     """The node has another transaction for this nonce."""
 

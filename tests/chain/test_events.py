@@ -254,6 +254,32 @@ def test_garbage_logs_are_refused(source: int, topics: list[bytes], data: bytes)
         row_of(1, bytes(32), 0, 0, source, tuple(topics), data)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(0), word(1))},
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(10**15), word(1))},
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(5), b"\xff" * 32)},
+        {"topics": (topic("Registered(uint64,address,string,address)"),)},
+        {"data": encode(("string", "address"), ("n" * 33, bytes(20)))},
+        {"data": bytes(20_000)},
+        {"block": 2**60},
+        {"index": 2**60},
+        {"time": 2**60},
+    ],
+)
+def test_events_larger_than_the_contracts_emit_reach_no_store(change: dict[str, object]) -> None:
+    """A lying endpoint cannot make a database refuse, or hold what no column is made for."""
+    history = History()
+    history.register()
+    good = history.rows[1]
+    columns = ("block", "block_hash", "index", "time", "source", "topics", "data")
+    values = {name: getattr(good, name) for name in columns}
+    assert row_of(**values) == good
+    with pytest.raises(FoldMismatch):
+        row_of(**(values | change))
+
+
 @given(st.data())
 def test_altered_events_fail_cleanly_or_decode(data: st.DataObject) -> None:
     """A known event with other bytes is refused by FoldMismatch, if it is refused."""
