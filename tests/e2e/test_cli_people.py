@@ -44,6 +44,7 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
         terminal.expect("The same again: ")
         terminal.type("another horse")
         terminal.expect("The two differ.")
+        terminal.expect("Choose a password: ")
         terminal.type(PASSWORD)
         terminal.expect("The same again: ")
         terminal.type(PASSWORD)
