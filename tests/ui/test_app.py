@@ -253,6 +253,36 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(here: Shell) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_program(closed: str, here: Shell) -> None:
+    """No file that is opened later passes for stdin or stdout."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" "$@" {closed}', *PROGRAM, "config", "show"],
+        capture_output=True,
+        env=dict(here.environment),
+        cwd=here.folder,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_full_disk_is_named(json_option: list[str], here: Shell) -> None:
+    """Output that could not be written is no success."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "config", "show", *json_option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=dict(here.environment),
+            cwd=here.folder,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_no_argument_and_nobody_there_is_a_usage_error(here: Shell) -> None:
     """The menu needs somebody: stdin without a line, --no-input and --json say so."""
     for arguments in ([], ["--no-input"], ["--json"]):
