@@ -21,6 +21,7 @@ from chatchain import transport
 from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolation, RelayUnreachable
 from chatchain.model import Delivery, RelayAddress
 from chatchain.transport import Listener, Peer, dial, fingerprint, server_context
+from chatchain.wire import deadlines
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import (
     Acknowledge,
@@ -189,7 +190,7 @@ async def test_a_silent_server_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, pair: certificates.Pair
 ) -> None:
     """One that never shakes hands and one that never sends its challenge; the next relay is asked."""
-    monkeypatch.setattr(transport, "HANDSHAKE_DEADLINE", 0.2)
+    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         silent = RelayAddress(f"127.0.0.1:{mute.getsockname()[1]}", pair.spki, bytes(32))
         link = await dial([silent, server.named()])
@@ -314,7 +315,7 @@ async def test_who_never_shakes_hands_is_dropped(
     pair: certificates.Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A TCP connection without TLS holds its place only until the deadline."""
-    monkeypatch.setattr(transport, "HANDSHAKE_DEADLINE", 0.3)
+    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.3)
     server = await Server(pair).start()
     with socket.create_connection(("127.0.0.1", server.port)):
         await until(lambda: server.listener.gate.open == 1)
