@@ -1,10 +1,14 @@
 """Every command against a real network: the keys that scripts rely on, and the exit codes of bad input."""
 
+import contextlib
 import json
 import os
 import signal
+import socketserver
+import ssl
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from deploy import certificates
 from tests.e2e.town import PASSWORD, Town, founded
 from tests.fixtures.chains import call
 from tests.fixtures.processes import free_port
@@ -468,6 +473,43 @@ def test_without_a_relay_a_message_is_queued_and_goes_with_the_next_command(
     message = received(carol, "kept for later")
     assert message["id"] == queued.object["id"]
     assert carol.run("receive", "--wait", "1").objects == []
+
+
+def test_a_relay_with_another_certificate_is_a_hard_stop(town: Town, ada: Shell) -> None:
+    """Both fingerprints are shown, nothing is sent, and the message stays here."""
+    folder = town.folder / "impostor"
+    folder.mkdir()
+    pair = certificates.make(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(pair.certificate, pair.key)
+    heard: list[bytes] = []
+
+    class Impostor(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as secured:
+                heard.append(secured.recv(65536))
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+
+    port = int(town.report["relay"].rpartition(":")[2])
+    with town.without_relay(), Server(("127.0.0.1", port), Impostor) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            login = ada.run("login")
+            send = ada.run("send", "bob", "for bob alone")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (login.code, login.error["code"]) == (4, "certificate_mismatch")
+    honest = certificates.load(town.folder / "tls" / "relay.pem", town.folder / "tls" / "relay.key")
+    shown = login.error["message"].replace(":", "").lower()
+    assert pair.spki.hex() in shown
+    assert honest.spki.hex() in shown
+    assert (send.code, send.objects[-1]["error"]["code"]) == (4, "certificate_mismatch")
+    assert b"".join(heard) == b""
 
 
 def test_no_command_line_ever_held_a_secret(town: Town, ada: Shell) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from chatchain import errors
 from chatchain.config import load_client
 from chatchain.errors import ChatchainError
 from chatchain.ui.cli.app import ORDER, main
+from chatchain.ui.cli.options import PLAIN, VALUED
 from chatchain.ui.world import World
 from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 
@@ -374,3 +376,15 @@ def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -
     assert child.returncode == 130
     assert json.loads(out)["error"]["code"] == "stopped"
     assert err == b""
+
+
+def test_the_manual_names_every_command_and_option(here: Shell) -> None:
+    """docs/cli.md and the program list the same."""
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"`{command}" in manual, command
+        described = here.run(*command.split(), "--help").out
+        for option in re.findall(r"--[a-z-]+", described.partition("Options:")[2]):
+            assert option == "--help" or option in manual, (command, option)
+    for option in (*VALUED, *PLAIN):
+        assert f"`{option}" in manual
