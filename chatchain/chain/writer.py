@@ -128,6 +128,13 @@ class ChainWriter:
         self._watched: dict[tuple[Address, int], _Sent] = {}
         self._web3: Web3 | None = None
 
+    def prepare(self) -> None:
+        """Imports now what the first transaction would otherwise wait for."""
+        from eth_account import Account
+
+        assert Account is not None
+        self._node()
+
     def balance(self, account: Address) -> int:
         """Wei that the account can spend."""
         return quantity(self._call("eth_getBalance", hexed(account), "latest"))

@@ -114,6 +114,10 @@ class _Purse:
         """Sees transactions through."""
         self._writer.tend()
 
+    def prepare(self) -> None:
+        """Loads what the first payment needs."""
+        self._writer.prepare()
+
 
 async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
     stop = asyncio.Event()

@@ -89,6 +89,9 @@ class Payer(Protocol):
     def submit(self, call: Call) -> bytes:
         """Sends the call and gives the transaction's hash without waiting."""
 
+    def prepare(self) -> None:
+        """Gets ready, so that the first call does not wait for it."""
+
     def tend(self) -> None:
         """Sends again, or for a better price, what is not mined yet."""
 

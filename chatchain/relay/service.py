@@ -735,6 +735,7 @@ class Relay:
 
     async def _tend(self, sponsor: Sponsor) -> None:
         """Sees the sponsor's transactions through."""
+        await self._in(self._payers, sponsor.prepare)
         while True:
             await asyncio.sleep(TEND)
             try:

@@ -123,6 +123,10 @@ class Sponsor:
     def _verb(self, call: Call) -> _Verb | None:
         return self._by_selector.get((call.contract, call.data[:4]))
 
+    def prepare(self) -> None:
+        """Gets ready to pay. Blocks."""
+        self._payer.prepare()
+
     def tend(self) -> None:
         """Sees what was sent through until it is mined and settled. Blocks."""
         self._payer.tend()

@@ -31,7 +31,6 @@ class Payer:
     def __init__(self) -> None:
         self.cost = Cost(250_000, 1000)
         self.paid: list[Call] = []
-        self.tended = 0
 
     def estimate(self, call: Call) -> Cost:
         return self.cost
@@ -40,8 +39,11 @@ class Payer:
         self.paid.append(call)
         return bytes(32)
 
+    def prepare(self) -> None:
+        pass
+
     def tend(self) -> None:
-        self.tended += 1
+        pass
 
 
 def registration() -> Call:
