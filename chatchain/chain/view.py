@@ -152,7 +152,7 @@ class ChainView:
             if kept is not None:
                 self._users.move_to_end(uid)
                 return kept
-        fold = Directory(self._store.rows(subject=uid), horizon=self._horizon(head))
+        fold = self._fold(head, self._store.rows(subject=uid))
         user = fold.user(uid)
         if user is not None and not fold.pending:
             with self._reading:
@@ -229,11 +229,17 @@ class ChainView:
         with self._reading:
             if self._membership is not None:
                 return self._membership
-        fold = Directory(self._store.rows(source=MEMBERSHIP), horizon=self._horizon(head))
+        fold = self._fold(head, self._store.rows(source=MEMBERSHIP))
         with self._reading:
             if generation == self._generation:
                 self._membership = fold
         return fold
+
+    def _fold(self, head: BlockRef | None, rows: Sequence[LogRow]) -> Directory:
+        try:
+            return Directory(rows, horizon=self._horizon(head))
+        except FoldMismatch as mismatch:
+            raise FoldMismatch(mismatch.message, _HINT_HIDING) from mismatch
 
     def _horizon(self, head: BlockRef | None) -> int | None:
         """The last block whose additions are in force; None for all."""
