@@ -196,3 +196,32 @@ def test_a_chat_works_through_pipes(town: Town, ada: Shell) -> None:
     assert ended.out.count("you [sent]") == 2
     texts = [one["text"] for one in ada.run("receive", "--wait", "10").objects]
     assert texts[-2:] == ["one", "two"]
+
+
+def test_a_registration_that_broke_off_goes_on_in_the_menu(town: Town) -> None:
+    """Without a relay nobody pays for it; the next time the menu says so and finishes it."""
+    machine = shell(town.folder / "machines" / "rosa")
+    assert machine.run("join", town.report["join"]).code == 0
+    password = town.folder / "rosa.password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    with town.without_relay():
+        broken = machine.run("register", "rosa", "--password-file", password, "--json")
+        assert (broken.code, broken.error["code"]) == (4, "relay_unreachable")
+        early = machine.run("whoami", "--json")
+        assert (early.code, early.error["code"]) == (6, "no_account")
+        assert "register rosa" in early.error["hint"]
+    with machine.terminal() as terminal:
+        terminal.expect("1  rosa")
+        terminal.type("1")
+        terminal.expect("Password for rosa: ")
+        terminal.type(PASSWORD)
+        terminal.expect("not finished")
+        terminal.expect("Your username again")
+        terminal.type("rosa")
+        terminal.expect("Your recovery phrase.")
+        terminal.expect("Press Enter")
+        terminal.type("")
+        terminal.expect("Welcome, rosa.")
+        choose(terminal, "exit")
+        assert terminal.ended() == 0
