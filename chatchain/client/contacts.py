@@ -114,7 +114,8 @@ def check_pin(contact: Contact, user: User) -> None:
     if changed:
         raise KeyChanged(
             f"The keys of {user.username} changed since you verified them: {'; '.join(changed)}.",
-            f"Compare the safety number again, then `chatchain verify {user.username}`; until then nothing is sent.",
+            "Until then nothing is sent: compare the safety number again, "
+            f"then `chatchain contacts verify {user.username}`.",
         )
 
 

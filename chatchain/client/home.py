@@ -27,7 +27,7 @@ MAX_FILE = 64 * 1024
 
 
 class OwnAccount(msgspec.Struct, frozen=True):
-    """Whose home this is. `uid` and `device` are 0 until the chain has given them (a registration under way)."""
+    """Whose home this is. `uid` and `device` are 0 while it is being registered."""
 
     username: str
     account: str

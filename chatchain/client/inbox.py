@@ -114,7 +114,7 @@ class Inbox:
             case Text(text):
                 return self._text(delivery, sender, opened, text)
             case Receipt(kind, ids):
-                states = tuple((id, _STATES[kind]) for id in ids)
+                states = tuple((message, _STATES[kind]) for message in ids)
                 return Arrival(sender.uid, delivery.id, states=states)
             case Unsupported():
                 raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
@@ -155,10 +155,10 @@ class Inbox:
         return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
     def _notice(self, delivery: Delivery, flaw: ChatchainError) -> Arrival:
-        id = notice_id(delivery)
+        own_id = notice_id(delivery)
         peer = Uid(delivery.sender)
         message = StoredMessage(
-            id=id,
+            id=own_id,
             sender=peer,
             device=delivery.sender_device,
             peer=peer,
@@ -168,7 +168,7 @@ class Inbox:
             time_ms=min(delivery.received_ms, self._now_ms()),
             code=flaw.code,
         )
-        return Arrival(peer, id, message=message)
+        return Arrival(peer, own_id, message=message)
 
 
 class _PassedBy(VerificationError):

@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -72,7 +73,7 @@ _RECEIPTS: Final = {MessageState.DELIVERED: ReceiptKind.DELIVERED, MessageState.
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went with one message: SENT, DROPPED with the relay's reason, or QUEUED with what is in the way."""
+    """How it went with one message: SENT, DROPPED with the relay's reason, QUEUED with what is in the way."""
 
     state: MessageState
     error: ChatchainError | None = None
@@ -192,7 +193,7 @@ class Outbox:
             self._plans.pop(uid, None)
 
     async def _plan(self, recipient: Uid, session: Session | None) -> Plan:
-        """Which devices an envelope to this recipient goes to; asks the relay for keys that are not at hand."""
+        """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand."""
         plan = self._plans.get(recipient)
         if plan is None:
             peer = await self._people.require(recipient)
@@ -343,11 +344,10 @@ class Outbox:
             await self.pump.stop()
             self.pump = None
 
-    async def drained(self, timeout: float) -> bool:
-        """Waits until nothing can be sent any more or the time is over."""
-        if self.pump is None:
-            return self._store.count_queued() == 0
-        return await self.pump.drained(timeout)
+    async def drained(self, patience: float) -> None:
+        """Waits until nothing more can be sent now, or no verdict has come for so many seconds."""
+        if self.pump is not None:
+            await self.pump.drained(patience)
 
 
 class Pump:
@@ -381,14 +381,17 @@ class Pump:
         if self.error is None:
             self._idle.clear()
 
-    async def drained(self, timeout: float) -> bool:
-        """Waits until the pump has nothing to do."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return self.error is None
+    async def drained(self, patience: float) -> None:
+        """Waits until the pump has nothing to do, or no verdict has come for so many seconds."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while not self._idle.is_set():
+            left = max(since, self._outbox.progress) + patience - loop.time()
+            if left <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._idle.wait()
 
     async def _run(self) -> None:
         try:

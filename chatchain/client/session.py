@@ -16,6 +16,7 @@ from chatchain.client.ports import Link
 from chatchain.errors import (
     ChatchainError,
     LimitReached,
+    LoginRefused,
     NetworkError,
     ProtocolViolation,
     RelayFailure,
@@ -70,6 +71,12 @@ class Credentials:
     signer: bytes
 
 
+_ENDED_FOR_GOOD: Final = {"replaced": LoginRefused, "revoked": LoginRefused}
+"""Codes of a Goodbye after which connecting again would be wrong: another session of this device took over,
+or the device is none any more.
+"""
+
+
 def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
@@ -86,7 +93,7 @@ def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
     sentence = (
         "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
     )
-    kind = _classes(errors.ChatchainError).get(code, RelayFailure)
+    kind = _ENDED_FOR_GOOD.get(code) or _classes(errors.ChatchainError).get(code, RelayFailure)
     if issubclass(kind, LimitReached | RelayFailure):
         return kind(sentence, retry_after_ms=retry_after_ms)
     return kind(sentence)
@@ -113,6 +120,11 @@ class Session:
         self._reader = asyncio.create_task(self._read())
 
     # --- life ----------------------------------------------------------------------------------------------
+
+    @property
+    def why(self) -> ChatchainError | None:
+        """Why the link ended, if it has."""
+        return self._ended
 
     @property
     def alive(self) -> bool:
@@ -188,7 +200,7 @@ class Session:
         await self._send(Receive(0))
 
     async def deliveries(self, limit: int) -> list[Delivery]:
-        """Waits for at least one delivery and gives up to `limit` that are there; raises why the link ended."""
+        """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended."""
         batch: list[Delivery] = []
         while len(batch) < limit and (not batch or not self._deliveries.empty()):
             if self._ended is not None and self._deliveries.empty():

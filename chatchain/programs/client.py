@@ -107,8 +107,16 @@ def run(arguments: Sequence[str]) -> int:
         return STOPPED
 
 
+def _open_streams() -> None:
+    """Opens what was closed on us: else the first file or socket would pass for stdin or stdout."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the process's life
+
+
 def main() -> NoReturn:
     """Runs `chatchain` with the command line of this process."""
+    _open_streams()
     code = run(sys.argv[1:])
     sys.stderr.flush()
     # Threads that still wait for a network or a keyboard have nothing left to do and are not waited for.

@@ -56,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if arguments["debug"]:
             raise
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before the relay listens to signals itself
+        sys.exit(130)
+    except Exception as error:
+        print(f"The relay failed, which is a bug: {type(error).__name__}: {error}", file=sys.stderr)
+        if arguments["debug"]:
+            raise
+        print("Run it with --debug to see where, and please report it.", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
 
 
@@ -105,6 +113,10 @@ class _Purse:
     def tend(self) -> None:
         """Sees transactions through."""
         self._writer.tend()
+
+    def prepare(self) -> None:
+        """Loads what the first payment needs."""
+        self._writer.prepare()
 
 
 async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:

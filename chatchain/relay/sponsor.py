@@ -84,11 +84,10 @@ class Sponsor:
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
         """Lets a call pass to `estimate`; `user` is who is logged in. Raises RefusedError or LimitReached."""
-        verb = self._by_selector.get((call.contract, call.data[:4]))
+        verb = self._verb(call)
         if verb is None:
             raise RefusedError("The relay does not pay for this call.")
         if verb is _REGISTRATION or (user is None and verb in _RESTORING):
-            _require(self._by_address.wait(address, now) or self._registrations.take(now), "registrations")
             _require(self._by_address.take(address, now), "registrations")
             return
         if user is None:
@@ -108,13 +107,25 @@ class Sponsor:
             raise RefusedError(f"The call would take {cost.gas} gas; the relay pays for {MAX_GAS}.")
         return cost.wei
 
-    def reserve(self, wei: int, now: float) -> None:
-        """Books the cost against the day's limit; raises LimitReached."""
-        _require(self._budget.spend(now, wei), "ether")
+    def reserve(self, call: Call, wei: int, now: float) -> None:
+        """Books a call that would succeed against the sums; raises LimitReached.
+
+        Only here do registrations count for all together: attempts that fail do not use up the others' share.
+        """
+        if self._verb(call) is _REGISTRATION:
+            _require(self._registrations.take(now), "registrations")
+        _require(self._budget.spend(now, wei), "calls")
 
     def pay(self, call: Call) -> bytes:
         """Sends the call and gives the transaction's hash. Blocks."""
         return self._payer.submit(call)
+
+    def _verb(self, call: Call) -> _Verb | None:
+        return self._by_selector.get((call.contract, call.data[:4]))
+
+    def prepare(self) -> None:
+        """Gets ready to pay. Blocks."""
+        self._payer.prepare()
 
     def tend(self) -> None:
         """Sees what was sent through until it is mined and settled. Blocks."""

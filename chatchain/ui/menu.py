@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import (
+    AuthenticationError,
+    BadConfig,
     ChainError,
     ChatchainError,
+    HomeBusy,
     LoginRefused,
     MalformedName,
     MissingInput,
     NetworkError,
     NoAccount,
+    StoreUnavailable,
     UsageError,
+    VerificationError,
     WrongPassword,
 )
 from chatchain.ui import homes, render
@@ -35,6 +40,10 @@ NEW: Final = ("n", "new")
 WAIT_READ: Final = 2.0
 """Seconds that `read` waits for a first message."""
 PAGE: Final = 20
+
+
+HOPELESS: Final = (AuthenticationError, BadConfig, HomeBusy, StoreUnavailable, VerificationError)
+"""Troubles of a home that was named on the command line: no answer to a question can change them."""
 
 
 class Leave(Exception):
@@ -102,10 +111,9 @@ class Menu:
                 except Back:
                     continue
                 except ChatchainError as error:
-                    self._output.error(error)
-                    if homes.named(self._here.settings) is not None and not isinstance(error, NoAccount):
-                        # The home was named on the command line: asking again cannot change it.
+                    if homes.named(self._here.settings) is not None and isinstance(error, HOPELESS):
                         raise
+                    self._output.error(error)
         except Leave:
             self._say("Goodbye.")
         except EOFError:

@@ -247,7 +247,7 @@ async def test_restored_home_is_a_new_device(empty: World) -> None:
 
 
 async def test_restoring_keeps_the_password_if_it_is_the_same(empty: World) -> None:
-    """The same password leaves the verifier alone; another one sets it anew, and then the old one is refused."""
+    """The same password leaves the verifier alone; another sets it anew, and then the old one is refused."""
     phrase = await _with_phrase(empty, "ada")
     async with empty.client("ada", home="laptop") as laptop:
         await laptop.register("ada", mnemonic=phrase)
@@ -395,7 +395,7 @@ async def test_no_secret_in_the_home_in_the_clear(empty: World) -> None:
     async with empty.client("ada") as ada:
         await ada.register("ada", on_phrase=phrases.append)
         await ada.login()
-        key, secrets = ada._account_key(), ada._unlocked
+        key, secrets = ada._station.account_key(), ada._station.unlocked
         assert secrets is not None
         hidden = [
             key,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
+from chatchain.client.core import Client
 from chatchain.client.views import Sent
 from chatchain.errors import (
     BadText,
     CertificateMismatch,
     ChainUnreachable,
+    LoginRefused,
     MalformedUid,
-    NoTick,
     NotAMember,
+    NoTick,
     RefusedError,
     RelayUnreachable,
     TooLarge,
@@ -74,12 +77,14 @@ async def test_a_slow_stream_is_sent_as_it_comes(world: World) -> None:
     """A line from an asynchronous source is ticked before the next one exists."""
     seen: list[Sent] = []
 
+    def stored_more_than(count: int) -> bool:
+        return len(world.relay.stored) > count
+
     async def typed() -> AsyncIterator[str]:
         for number in range(3):
             assert len(world.relay.stored) == number
             yield f"line {number}"
-            while len(world.relay.stored) == number:
-                await asyncio.sleep(0.001)
+            await world.until(partial(stored_more_than, number))
 
     async with world.client("ada") as ada:
         seen += [sent async for sent in ada.send("bob", typed())]
@@ -169,23 +174,21 @@ async def test_longest_text_goes_through(world: World) -> None:
 
 async def test_bad_line_comes_after_the_lines_before_it(world: World) -> None:
     """In a stream of lines those before a bad one are sent, those after are not, and the error is told."""
-    sent = []
-    with pytest.raises(TooLarge):
-        async with world.client("ada") as ada:
-            async for one in ada.send("bob", ["one", "two", "x" * (MAX_TEXT_BYTES + 1), "four"]):
-                sent.append(one.state)
-    assert sent == ["sent", "sent"]
+    sent: list[Sent] = []
+    async with world.client("ada") as ada:
+        with pytest.raises(TooLarge):
+            await world.drain(ada.send("bob", ["one", "two", "x" * (MAX_TEXT_BYTES + 1), "four"]), sent)
+    assert [one.state for one in sent] == ["sent", "sent"]
     assert [shown.text for shown in await world.hear("bob")] == ["one", "two"]
 
 
 async def test_relay_away_keeps_the_message_queued(world: World) -> None:
     """Without a relay the message is queued with the reason, and the next command that connects sends it."""
     world.relay.up = False
-    seen = []
+    seen: list[Sent] = []
     async with world.client("ada") as ada:
         with pytest.raises(RelayUnreachable):
-            async for sent in ada.send("bob", "hello", wait_s=0.3):
-                seen.append(sent)
+            await world.drain(ada.send("bob", "hello", wait_s=0.3), seen)
     assert [(sent.state, sent.error.code if sent.error else "") for sent in seen] == [
         ("queued", "relay_unreachable")
     ]
@@ -227,11 +230,10 @@ async def test_link_cut_while_sending_is_made_again(world: World) -> None:
 async def test_no_tick_is_said(world: World) -> None:
     """A relay that keeps silent leaves the message queued and the command failing with NoTick."""
     world.relay.deaf = True
-    seen = []
+    seen: list[Sent] = []
     async with world.client("ada") as ada:
         with pytest.raises(NoTick) as told:
-            async for sent in ada.send("bob", "hello", wait_s=0.2):
-                seen.append(sent)
+            await world.drain(ada.send("bob", "hello", wait_s=0.2), seen)
     assert (seen[0].state, told.value.exit_code) == ("queued", 4)
 
 
@@ -240,8 +242,7 @@ async def test_earlier_messages_go_first(world: World) -> None:
     world.relay.up = False
     async with world.client("ada") as ada:
         with pytest.raises(RelayUnreachable):
-            async for _ in ada.send("bob", ["one", "two"], wait_s=0.05):
-                pass
+            await world.drain(ada.send("bob", ["one", "two"], wait_s=0.05), [])
     world.relay.up = True
     await world.say("ada", "bob", "three")
     assert [shown.text for shown in await world.hear("bob")] == ["one", "two", "three"]
@@ -254,10 +255,13 @@ async def test_refused_for_good_is_dropped(world: World) -> None:
         return Refused(submit.envelope.id, "not_a_member", "Only members.", 0)
 
     world.relay.refuse = no
+    seen: list[Sent] = []
     async with world.client("ada") as ada:
         with pytest.raises(NotAMember):
-            async for sent in ada.send("bob", "hello"):
-                assert (sent.state, sent.error.code if sent.error else "") == ("dropped", "not_a_member")
+            await world.drain(ada.send("bob", "hello"), seen)
+        assert [(sent.state, sent.error and sent.error.code) for sent in seen] == [
+            ("dropped", "not_a_member")
+        ]
         assert [kept.state for kept in await ada.history("bob")] == ["dropped"]
     tried = len(world.relay.submitted)
     async with world.client("ada") as ada:
@@ -282,12 +286,11 @@ async def test_refused_for_now_is_tried_again(world: World) -> None:
 async def test_a_recipient_without_keys_waits_for_them(world: World) -> None:
     """Somebody whose keys are nowhere gets the message once they have logged in."""
     world.relay.bundles.clear()
-    seen = []
+    seen: list[Sent] = []
     async with world.client("ada") as ada:
         with pytest.raises(RefusedError):
-            async for sent in ada.send("bob", "hello", wait_s=0.3):
-                seen.append(sent.state)
-    assert seen == ["queued"]
+            await world.drain(ada.send("bob", "hello", wait_s=0.3), seen)
+    assert [sent.state for sent in seen] == ["queued"]
     async with world.client("bob") as bob:
         await bob.login()
     async with world.client("ada") as ada:
@@ -300,8 +303,7 @@ async def test_wrong_password_changes_nothing(world: World) -> None:
     logins = world.relay.logins
     async with world.client("ada", password="not the password") as ada:
         with pytest.raises(WrongPassword):
-            async for _ in ada.send("bob", "hello"):
-                pass
+            await world.drain(ada.send("bob", "hello"), [])
     assert world.relay.logins == logins
 
 
@@ -316,7 +318,7 @@ async def test_chain_away_sends_nothing(world: World) -> None:
 
 
 async def test_wrong_certificate_is_a_hard_stop(world: World) -> None:
-    """A relay with another key than the chain's ends the command at once, and nothing is stored to be sent."""
+    """A relay with another key than the chain's ends the command at once, and nothing is stored."""
 
     async def dial(relays: object) -> None:
         raise CertificateMismatch("Two fingerprints.")
@@ -356,3 +358,76 @@ async def test_history_pages_by_id(world: World) -> None:
         assert [one.text for one in await ada.history("bob", limit=3, before=page[0].id)] == ["1", "2", "3"]
         with pytest.raises(UsageError):
             await ada.history("bob", before="not an id")
+
+
+async def test_tick_is_told_before_the_next_line_is_typed(world: World) -> None:
+    """Who types line after line sees each one's tick, although the next line is not there yet."""
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def typed() -> AsyncIterator[str]:
+        while (line := await lines.get()) is not None:
+            yield line
+
+    async with world.client("ada") as ada:
+        stream = ada.send("bob", typed())
+        for number in range(3):
+            lines.put_nowait(f"line {number}")
+            assert (await anext(stream)).state == "sent"
+        lines.put_nowait(None)
+        assert [sent async for sent in stream] == []
+
+
+async def test_failing_source_of_lines_is_told(world: World) -> None:
+    """What was read before a source broke is sent, and its error is not lost."""
+
+    async def broken() -> AsyncIterator[str]:
+        yield "one"
+        raise BadText("Line 2 is not UTF-8.")
+
+    sent = []
+    async with world.client("ada") as ada:
+        stream = ada.send("bob", broken())
+        sent.append((await anext(stream)).state)
+        with pytest.raises(BadText, match="Line 2"):
+            await anext(stream)
+    assert sent == ["sent"]
+    assert [shown.text for shown in await world.hear("bob")] == ["one"]
+
+
+async def test_following_ends_when_the_device_is_taken_over_or_revoked(world: World) -> None:
+    """A session that another one of the same device replaced does not fight for its place."""
+    import shutil
+
+    shutil.copytree(world.home("bob"), world.home("copy"))
+    async with world.client("bob") as bob:
+        following = asyncio.create_task(_follow(bob))
+        await world.until(lambda: world.relay.logins == 3)
+        async with world.client("bob", home="copy") as copy:
+            await copy.login()
+            with pytest.raises(LoginRefused, match="another connection"):
+                await following
+
+
+async def _follow(client: Client) -> list[str | None]:
+    return [shown.text async for shown in client.receive(follow=True)]
+
+
+async def test_following_survives_relay_and_chain_going_away(world: World) -> None:
+    """`--follow` connects again by itself; a relay that was never there is an error at once."""
+    async with world.client("bob") as bob:
+        stream = bob.receive(follow=True)
+        await world.say("ada", "bob", "one")
+        assert (await anext(stream)).text == "one"
+        world.relay.up = False
+        world.relay.cut()
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.3)
+        world.relay.up = True
+        await world.say("ada", "bob", "two")
+        assert (await waiting).text == "two"
+    # It was not asked for more, so the last one may not have reached the screen: it is shown again.
+    assert [shown.text for shown in await world.hear("bob")] == ["two"]
+    world.relay.up = False
+    async with world.client("bob") as bob:
+        with pytest.raises(RelayUnreachable):
+            await anext(bob.receive(follow=True))

@@ -183,7 +183,7 @@ def test_malformed_links(link: str) -> None:
 
 
 def test_files_are_replaced_whole_and_private(tmp_path: Path) -> None:
-    """A file is 0600 from the start, nothing is left beside it, and without `replace` nothing is overwritten."""
+    """A file is 0600 from the start, nothing is left beside it; without `replace` nothing is overwritten."""
     target = tmp_path / "file"
     write_private(target, b"one")
     write_private(target, b"two")

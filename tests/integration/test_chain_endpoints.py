@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_of_three_endpoints_one_that_lies_is_outvoted(world: World, lie: str, pl
 
 
 def test_a_majority_of_liars_is_found_out_by_comparison(anvil: DevChain) -> None:
-    """Two of three can hide the latest key from the fold; against what the contract stores it does not stand."""
+    """Two of three can hide the latest key from the fold, and not from a look at the contract."""
     world = World(anvil)
     ada = world.register("ada")
     uid = world.uid(ada)
@@ -287,6 +288,24 @@ def test_a_reorg_that_one_endpoint_invents_is_outvoted(world: World) -> None:
         step = world.view(store, liar.url, world.chain.url, second.url).advance()
         assert step.dropped == ()
         assert state(store) == before
+
+
+def test_several_endpoints_walk_back_together(new_anvil: Callable[..., DevChain]) -> None:
+    """A reorg that a quorum tells of is followed, also while a third endpoint shows other logs."""
+    world = World(new_anvil())
+    ada = world.register("ada")
+    store = MemoryLogStore()
+    with proxy(world.chain.port) as second, proxy(world.chain.port, swap_key) as third:
+        view = world.view(store, world.chain.url, second.url, third.url)
+        view.sync()
+        for depth in (1, 3, 5):
+            for _ in range(depth):
+                world.add_device(ada)
+            view.sync()
+            world.rpc.call("anvil_reorg", depth, [])
+            world.register(f"after-{depth}")
+            assert len(view.advance().dropped) == depth
+            assert state(store) == state(fresh(world))
 
 
 def test_logs_that_were_not_asked_for_are_refused(world: World) -> None:

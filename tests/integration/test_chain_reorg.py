@@ -1,4 +1,6 @@
-"""Reorganisations of a real chain: afterwards a store holds what a reader of the new chain alone would hold."""
+"""Reorganisations of a real chain: afterwards a store holds what a reader of the new chain alone would
+hold.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,7 @@ def test_every_store_walks_back(chain: DevChain, store: LogStore) -> None:
 
 
 def test_other_events_in_the_same_places_replace_the_first(chain: DevChain, store: LogStore) -> None:
-    """A chain wound back and built up differently, longer than before: nothing of the first branch is left."""
+    """A chain wound back and built up differently: nothing of the first branch is left."""
     world = World(chain)
     view = world.view(store)
     ada = world.register("ada")

@@ -258,7 +258,7 @@ def test_unshown_survives_until_marked(store: LocalStore, path: Path) -> None:
 def test_receipts_become_one_thing_to_send(store: LocalStore) -> None:
     """Owed receipts turn into an outbox row in one step and are not owed any more."""
     ids = [bytes([number]) * 16 for number in range(3)]
-    store.take_in([Arrival(ADA, id, message=incoming(id=id), receipt_due=True) for id in ids])
+    store.take_in([Arrival(ADA, one, message=incoming(id=one), receipt_due=True) for one in ids])
     assert store.receipts_due() == {(ADA, MessageState.DELIVERED): ids}
     store.queue_receipts(ADA, Outgoing(b"q" * 16, ADA, "receipt", b"", 1), ids)
     assert store.receipts_due() == {}

@@ -75,16 +75,21 @@ class Shell:
         assert "Traceback" not in ended.out + ended.err or "--debug" in arguments
         return ended
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """Starts one command without a terminal."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs one command without a terminal for the length of a block, at most."""
+        with subprocess.Popen(
             [*PROGRAM, *map(str, arguments)],
             cwd=self.folder,
             env=dict(self.environment),
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-        )
+        ) as child:
+            try:
+                yield child
+            finally:
+                child.kill()
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str | Path) -> Iterator["Terminal"]:

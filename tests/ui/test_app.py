@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from chatchain import errors
 from chatchain.config import load_client
 from chatchain.errors import ChatchainError
 from chatchain.ui.cli.app import ORDER, main
+from chatchain.ui.cli.options import PLAIN, VALUED
 from chatchain.ui.world import World
 from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 
@@ -253,6 +255,36 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(here: Shell) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_program(closed: str, here: Shell) -> None:
+    """No file that is opened later passes for stdin or stdout."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" "$@" {closed}', *PROGRAM, "config", "show"],
+        capture_output=True,
+        env=dict(here.environment),
+        cwd=here.folder,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_full_disk_is_named(json_option: list[str], here: Shell) -> None:
+    """Output that could not be written is no success."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "config", "show", *json_option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=dict(here.environment),
+            cwd=here.folder,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_no_argument_and_nobody_there_is_a_usage_error(here: Shell) -> None:
     """The menu needs somebody: stdin without a line, --no-input and --json say so."""
     for arguments in ([], ["--no-input"], ["--json"]):
@@ -338,11 +370,21 @@ def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         link = f"chatchain://join?rpc=http://127.0.0.1:{port}&chain=1&directory=0x" + "12" * 20
-        child = here.start("--json", "join", link)
-        connection, _ = silent.accept()
-        with connection:
+        with here.start("--json", "join", link) as child, silent.accept()[0]:
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130
     assert json.loads(out)["error"]["code"] == "stopped"
     assert err == b""
+
+
+def test_the_manual_names_every_command_and_option(here: Shell) -> None:
+    """docs/cli.md and the program list the same."""
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"`{command}" in manual, command
+        described = here.run(*command.split(), "--help").out
+        for option in re.findall(r"--[a-z-]+", described.partition("Options:")[2]):
+            assert option == "--help" or option in manual, (command, option)
+    for option in (*VALUED, *PLAIN):
+        assert f"`{option}" in manual

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from chatchain.errors import ChatchainError, UsageError
+from chatchain.errors import ChatchainError, StoreUnavailable, UsageError
 from chatchain.ui.cli import accounts, governance, messages, options, people, settings
 from chatchain.ui.cli.desk import Desk, desk
 from chatchain.ui.output import Output
@@ -149,7 +149,6 @@ def _run(arguments: Sequence[str], here: Desk) -> int:
     code = command.main(args=options.hoist(arguments), prog_name=PROGRAM, standalone_mode=False, obj=here)
     if code == STOPPED:  # typer's word for KeyboardInterrupt
         raise KeyboardInterrupt
-    sys.stdout.flush()
     return code if isinstance(code, int) else 0
 
 
@@ -165,8 +164,10 @@ def _tell(output: Output, error: ChatchainError, debug: bool) -> int:
         traceback.print_exc(file=sys.stderr)
     try:
         output.error(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, StoreUnavailable):
         _abandon_stdout()
+        if output.json:  # stdout takes nothing any more; a person may still see why
+            _tell(Output(json=False, environment={}), error, debug=False)
     return error.exit_code
 
 
