@@ -2,8 +2,8 @@
 
 Prints JSON lines only: `case` and `gas`; `per_message` where one call serves many, `each` where it serves
 some. Every call is made as it would be in use: not the first of its kind, cold storage, a record of 227
-bytes, a key description of 25, names of six letters. Ours run on the hard fork that they are compiled for; the
-contracts in `contracts/bench`, which nothing else uses, on a newer one, because OpenZeppelin's need it.
+bytes, a key description of 25, names of six letters. Ours run on the hard fork that they are compiled for;
+the contracts in `contracts/bench`, which nothing else uses, on a newer one, because OpenZeppelin's need it.
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ CONTRACTS: Final = (
     "RewardToken",
 )
 
+ROOTS: Final = tuple(f"src/{contract}.sol" for contract in CONTRACTS)
+
 # As in contracts/foundry.toml; a test compares the two results.
 SETTINGS: Final[dict[str, Any]] = {
     "optimizer": {"enabled": True, "runs": 200},
@@ -106,7 +108,7 @@ def _require_version(solc: Path) -> None:
         raise CompileFailed(f"{solc} is not solc {SOLC_VERSION}")
 
 
-def read_sources(roots: Iterable[str] = tuple(f"src/{name}.sol" for name in CONTRACTS)) -> dict[str, str]:
+def read_sources(roots: Iterable[str] = ROOTS) -> dict[str, str]:
     """Text of every source that these need, by the name that the compiler shall know it by."""
     sources: dict[str, str] = {}
     wanted = [*roots]
