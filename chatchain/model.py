@@ -44,11 +44,25 @@ class DeviceState(IntEnum):
     REVOKED = 2
 
 
+class KeyKind(IntEnum):
+    """What kind of public key a user publishes besides its devices."""
+
+    RSA2048_OAEP = 0
+
+
 class Kind(IntEnum):
-    """What a proposal would do when it passes."""
+    """What a proposal would do when it passes; from SET_ANCHORER on in group 0 only."""
 
     ADMIT = 0
     EXPEL = 1
+    SET_RULES = 2
+    SET_ANCHORER = 3
+    SET_WITNESSES = 4
+    SET_RELAYS = 5
+    SET_REWARDS = 6
+    SUCCESSOR = 7
+    PAUSE = 8
+    UNPAUSE = 9
 
 
 class ProposalState(IntEnum):
@@ -93,6 +107,8 @@ class Network(msgspec.Struct, frozen=True):
     directory: Address
     registry: Address
     membership: Address
+    ledger: Address = Address(bytes(20))
+    rewards: Address = Address(bytes(20))
 
 
 class Copy(msgspec.Struct, frozen=True, array_like=True):
@@ -157,13 +173,18 @@ class RelayAddress(msgspec.Struct, frozen=True):
 
 
 class DeviceVersion(msgspec.Struct, frozen=True):
-    """One entry in the public history of a device's keys: the record's bytes and where on the chain they appeared."""
+    """One entry in the public history of a device's keys: the record's bytes and where on the chain they appeared.
+
+    `account` is the user's account at that moment, for which the record is counter-signed; empty stands for
+    the present one.
+    """
 
     version: int
     signer: Address
     record: bytes
     block: int
     time: int
+    account: Address = Address(b"")
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -183,8 +204,53 @@ class Device(msgspec.Struct, frozen=True):
         return self.history[-1]
 
 
+class KeyVersion(msgspec.Struct, frozen=True):
+    """One entry in the public history of a published key."""
+
+    version: int
+    key: bytes
+    block: int
+    time: int
+
+
+class PublishedKey(msgspec.Struct, frozen=True):
+    """A key that a user publishes besides its devices; `history` holds every version, oldest first."""
+
+    number: int
+    kind: KeyKind
+    state: DeviceState
+    head: bytes
+    history: tuple[KeyVersion, ...]
+
+    @property
+    def current(self) -> KeyVersion:
+        """The version in force."""
+        return self.history[-1]
+
+
+class Takeover(msgspec.Struct, frozen=True):
+    """An address that takes another's place from a second on: a recovery address, or a proposed account."""
+
+    address: Address
+    time: int
+
+
+class FormerAccount(msgspec.Struct, frozen=True):
+    """An account that was a user's until a block."""
+
+    account: Address
+    epoch: int
+    block: int
+    time: int
+
+
 class User(msgspec.Struct, frozen=True):
-    """A user as the chain knows it. `device_list_version` counts all device events so far; `block` is the last change."""
+    """A user as the chain knows it. `device_list_version` counts all device events so far; `block` is the last change.
+
+    `next_recovery` takes the place of `recovery`, and `next_account` may take that of `account`, from its
+    time on; while `next_account` is set, a recovery is pending. `former_accounts` are the accounts before,
+    oldest first.
+    """
 
     uid: Uid
     username: str
@@ -197,6 +263,17 @@ class User(msgspec.Struct, frozen=True):
     device_list_version: int
     block: int
     time: int
+    keys: tuple[PublishedKey, ...] = ()
+    next_recovery: Takeover | None = None
+    next_account: Takeover | None = None
+    former_accounts: tuple[FormerAccount, ...] = ()
+
+    def at(self, time: int) -> User:
+        """The user as of a second after the last event: a change of the recovery address may be due by then."""
+        due = self.next_recovery
+        if due is None or time < due.time:
+            return self
+        return msgspec.structs.replace(self, recovery=due.address, next_recovery=None)
 
     @property
     def active_devices(self) -> tuple[Device, ...]:
@@ -240,6 +317,53 @@ class Proposal(msgspec.Struct, frozen=True):
     state: ProposalState
     voters: tuple[Uid, ...]
     block: int
+    data: bytes = b""
+
+
+class TreeHead(msgspec.Struct, frozen=True):
+    """A head of the log of messages as it was anchored."""
+
+    log_id: bytes
+    size: int
+    root: bytes
+    block: int
+    time: int
+
+
+class Log(msgspec.Struct, frozen=True):
+    """A log of messages: its last head, or None before the first, and the log before with its last head."""
+
+    log_id: bytes
+    previous_id: bytes
+    previous_size: int
+    previous_root: bytes
+    head: TreeHead | None
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """The logs of messages, oldest first, of which the last grows; who anchors and who witnesses."""
+
+    logs: tuple[Log, ...]
+    anchorer: Address
+    quorum: int
+    witnesses: tuple[Address, ...]
+
+
+class RewardRoot(msgspec.Struct, frozen=True):
+    """The root of an epoch's rewards; it counts from `effective_at` on."""
+
+    epoch: int
+    root: bytes
+    total: int
+    effective_at: int
+
+
+class Rewards(msgspec.Struct, frozen=True):
+    """The root that counts, the one that does not yet, and who publishes them."""
+
+    current: RewardRoot | None
+    pending: RewardRoot | None
+    setter: Address
 
 
 class BlockRef(msgspec.Struct, frozen=True):
@@ -253,7 +377,7 @@ class BlockRef(msgspec.Struct, frozen=True):
 class LogRow(msgspec.Struct, frozen=True, gc=False):
     """One contract event as stored: raw, with the three columns that look-ups need.
 
-    `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership). `subject` is the uid of an identity event and 0
+    `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership, 3 MessageLedger, 4 RewardDistributor). `subject` is the uid of an identity event and 0
     otherwise; `label` the username of `Registered`; `address` the account or signer that the event introduces.
     """
 

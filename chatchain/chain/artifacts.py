@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
-CONTRACTS: Final = ("Directory", "IdentityRegistry", "Membership")
+CONTRACTS: Final = (
+    "Directory",
+    "IdentityRegistry",
+    "Membership",
+    "MessageLedger",
+    "RewardDistributor",
+    "RewardToken",
+)
 
 
 class Artifact(msgspec.Struct, frozen=True):
