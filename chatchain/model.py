@@ -335,7 +335,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """One thing that waits for its tick: the payload, and once sealed the very envelope that is sent."""
+    """One thing that waits for its tick: the payload, and once sealed the very envelope that is sent.
 
     `time_ms` is signed with it, so sealing again for other devices keeps it; `version` is that of the own
     record that signed.
