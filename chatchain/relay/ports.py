@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from chatchain.model import Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
-from chatchain.relay.mailbox import Key
+from chatchain.relay.quota import Usage
 from chatchain.wire.connection import State
 from chatchain.wire.messages import Message
 
@@ -125,8 +125,8 @@ class Directory(Protocol):
 class Reader(Protocol):
     """What the relay reads from its database. Blocks; raises StoreUnavailable."""
 
-    def usage(self) -> dict[Key, tuple[int, int]]:
-        """What waits for each device: rows and bytes."""
+    def usage(self) -> Usage:
+        """What waits for each device from each sender: rows and bytes."""
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence; whether there may be more."""

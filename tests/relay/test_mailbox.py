@@ -24,7 +24,8 @@ from chatchain.model import (
     User,
 )
 from chatchain.relay import mailbox as box
-from chatchain.relay.mailbox import Mailbox, Quota, Submission, judge
+from chatchain.relay.mailbox import Mailbox, Submission, judge
+from chatchain.relay.quota import Key, Quota, Quotas
 from chatchain.wire.messages import Deliver, Refused, StaleDevices, Tick
 
 ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
@@ -258,7 +259,7 @@ def test_after_a_failure_of_the_store_everybody_reads() -> None:
     mailbox.store_failed()
     mailbox.kept([(lost, "failed", ())])
     assert mailbox.poll() == []
-    assert mailbox.store_settled({(BOB, 1): (1, 5)}) == [
+    assert mailbox.store_settled({(BOB, 1, ADA): (1, 5)}) == [
         box.Load(2, BOB, 1, 0, box.WINDOW_ROWS, box.WINDOW_BYTES)
     ]
     assert sent(stored(mailbox, submit(mailbox, 2), 11)) == []
@@ -297,7 +298,7 @@ def test_a_new_connection_replaces_the_old() -> None:
 
 def test_a_revoked_device_loses_connection_and_mail() -> None:
     """And only that device."""
-    mailbox = Mailbox({(BOB, 1): (3, 30), (BOB, 2): (2, 20)})
+    mailbox = Mailbox({(BOB, 1, ADA): (3, 30), (BOB, 2, ADA): (2, 20)})
     online(mailbox, 2, BOB, 1)
     actions = mailbox.revoked(BOB, 1)
     assert actions[0] == box.Forget(BOB, 1)
@@ -323,6 +324,37 @@ def test_a_full_mailbox_refuses_what_may_be_tried_later() -> None:
     assert mailbox.submit(third) == [box.Store(third)]
 
 
+def test_one_sender_does_not_fill_another_s_mailbox() -> None:
+    """Each has a share; who has used it up waits while the others go on."""
+    mailbox = Mailbox(quota=Quota(rows=100, sender_rows=2))
+    submit(mailbox, 1)
+    submit(mailbox, 2)
+    (refusal,) = mailbox.submit(Submission(1, ADA, 1, envelope(3), 5))
+    assert isinstance(refusal, box.Send)
+    other = Submission(9, BOB, 1, envelope(4), 5)
+    assert mailbox.submit(other) == [box.Store(other)]
+
+
+def test_counts_of_empty_mailboxes_take_no_memory() -> None:
+    """Whatever came and went, failed or was forgotten; and what is on its way survives a recount."""
+    quotas = Quotas(Quota(rows=2))
+    key = (BOB, 1)
+    quotas.coming(key, ADA, 10)
+    quotas.load({(BOB, 1, ADA): (1, 10), (BOB, 2, ADA): (5, 50)})
+    assert (quotas.waiting(key), quotas.waiting((BOB, 2))) == (1, 5)
+    assert not quotas.has_room(key, BOB, 1)
+    quotas.came(key, ADA, 10, stored=True)
+    quotas.gone(key, ADA, 10)
+    quotas.gone(key, ADA, 10)
+    quotas.gone(key, ADA, 10)
+    quotas.coming(key, BOB, 10)
+    quotas.came(key, BOB, 10, stored=False)
+    quotas.forget((BOB, 2))
+    assert quotas.has_room(key, ADA, 1)
+    assert quotas._devices == {}
+    assert quotas._shares == {}
+
+
 def test_a_shared_database_is_read_never_guessed() -> None:
     """With other processes writing, a commit of ours says nothing about what came before it."""
     mailbox = Mailbox(shared=True)
@@ -343,7 +375,7 @@ class World(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.mailbox = Mailbox(quota=Quota(rows=10_000))
-        self.rows: dict[int, tuple[box.Key, Delivery]] = {}  # committed, by sequence
+        self.rows: dict[int, tuple[Key, Delivery]] = {}  # committed, by sequence
         self.last = 0
         self.number = 0
         self.accepted: dict[bytes, Envelope] = {}
@@ -351,13 +383,13 @@ class World(RuleBasedStateMachine):
         self.loads: list[tuple[box.Load, list[Delivery]]] = []  # with what an early look would find
         self.away = False
         self.orphans: list[Submission] = []  # in a transaction whose connection was lost
-        self.sessions: dict[int, box.Key] = {}
+        self.sessions: dict[int, Key] = {}
         self.names = 0
         self.ticked: set[bytes] = set()
         self.on_connection: dict[int, list[int]] = defaultdict(list)  # sequences given, by session
-        self.disk: dict[box.Key, list[int]] = defaultdict(list)  # acknowledged, by device
-        self.promised: dict[box.Key, list[bytes]] = defaultdict(list)
-        self.seen: dict[box.Key, set[bytes]] = defaultdict(set)
+        self.disk: dict[Key, list[int]] = defaultdict(list)  # acknowledged, by device
+        self.promised: dict[Key, list[bytes]] = defaultdict(list)
+        self.seen: dict[Key, set[bytes]] = defaultdict(set)
 
     def act(self, actions: Sequence[box.Action]) -> None:
         for action in actions:
@@ -394,7 +426,7 @@ class World(RuleBasedStateMachine):
                     raise AssertionError(action)
 
     @rule(device=st.sampled_from(DEVICES), receive=st.sampled_from([True, True, True, False]))
-    def connect(self, device: box.Key, receive: bool) -> None:
+    def connect(self, device: Key, receive: bool) -> None:
         self.names += 1
         self.act(self.mailbox.opened(self.names, *device))
         self.sessions[self.names] = device
@@ -414,17 +446,17 @@ class World(RuleBasedStateMachine):
         self.act(self.mailbox.slow(data.draw(st.sampled_from(sorted(self.sessions))), slow))
 
     @rule(to=st.lists(st.sampled_from(DEVICES), min_size=1, unique=True), size=st.sampled_from([1, 190_000]))
-    def submit_one(self, to: list[box.Key], size: int) -> None:
+    def submit_one(self, to: list[Key], size: int) -> None:
         self.submit(to, size)
 
-    def submit(self, to: list[box.Key], size: int) -> None:
+    def submit(self, to: list[Key], size: int) -> None:
         self.number += 1
         made = envelope(self.number, *to, body=bytes(size))
         self.act(self.mailbox.submit(Submission(0, ADA, 1, made, 5)))
 
     @precondition(lambda self: not self.away)
     @rule(to=st.sampled_from(DEVICES))
-    def submit_and_commit(self, to: box.Key) -> None:
+    def submit_and_commit(self, to: Key) -> None:
         self.submit([to], 1)
         self.commit()
 
@@ -475,10 +507,10 @@ class World(RuleBasedStateMachine):
         self.away = False
         for submission in self.orphans:
             self._commit(submission)
-        counts: dict[box.Key, tuple[int, int]] = {}
+        counts: dict[tuple[int, int, int], tuple[int, int]] = {}
         for key, delivery in self.rows.values():
-            rows, size = counts.get(key, (0, 0))
-            counts[key] = (rows + 1, size + len(delivery.body) + len(delivery.header))
+            rows, size = counts.get((*key, ADA), (0, 0))
+            counts[*key, ADA] = (rows + 1, size + len(delivery.body) + len(delivery.header))
         self.act(self.mailbox.store_settled(counts))
 
     @precondition(lambda self: self.loads)
@@ -556,6 +588,7 @@ class World(RuleBasedStateMachine):
             assert self.mailbox.waiting(*key) == 0
         assert not self.rows
         assert self.ticked <= set(self.accepted)
+        assert self.mailbox._quotas._devices == {}, "counts of what is gone"
 
 
 World.TestCase.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)

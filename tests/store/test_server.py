@@ -214,7 +214,7 @@ def test_what_is_kept_waits_for_each_device(store: ServerStore, writer: ServerWr
     assert (delivery.sequence, delivery.id, delivery.suite, delivery.received_ms) == (2, made.id, 1, 5)
     assert (delivery.sender, delivery.sender_device, delivery.recipient) == (ADA, 1, BOB)
     assert (delivery.header, delivery.body) == (b"header", b"\x00\xff'\"\\%s")
-    assert store.usage() == {(BOB, 1): (1, 13), (BOB, 2): (1, 13), (ADA, 7): (1, 13)}
+    assert store.usage() == {(BOB, 1, ADA): (1, 13), (BOB, 2, ADA): (1, 13), (ADA, 7, ADA): (1, 13)}
     assert store.waiting(BOB, 3, 0, 10, 1000) == ([], False)
 
 
@@ -310,7 +310,7 @@ def test_forgetting_a_device_leaves_the_others(store: ServerStore, writer: Serve
     for device in (1, 2):
         writer.publish(KeyBundle(BOB, device, 1, b"k", 1, 2, b"s")).result(10)
     writer.forget_device(BOB, 1).result(10)
-    assert store.usage().keys() == {(BOB, 2)}
+    assert store.usage().keys() == {(BOB, 2, ADA)}
     assert [bundle.device for bundle in store.bundles([BOB])] == [2]
 
 
