@@ -1,8 +1,9 @@
 """The deployer's part as a library: creates the contracts, enters relays and founders, seals.
 
-Order and addresses: IdentityRegistry, Membership, Directory, from three nonces in a row. Membership must know
-the Directory and the Directory must know Membership, so the Directory's address is computed beforehand; if
-another transaction of the same key comes between, the Directory refuses its wiring and nothing was gained.
+Order and addresses: IdentityRegistry, Membership, MessageLedger, RewardDistributor (which creates the
+RewardToken), Directory, from five nonces in a row. All but the first must know the Directory and it must know
+them, so its address is computed beforehand; if another transaction of the same key comes between, the
+Directory refuses its wiring and nothing was gained.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from chatchain.chain import calls
-from chatchain.chain.artifacts import CONTRACTS, Artifact, artifact, code
+from chatchain.chain.artifacts import Artifact, artifact, code
 from chatchain.chain.reverts import explain, revert_data
 from chatchain.chain.rpc import Endpoints, Rpc, RpcFault, hexed, quantity, unhex
 from chatchain.chain.writer import ChainWriter
@@ -42,6 +43,15 @@ THRESHOLD: Final = 5000
 
 VOTING_PERIOD: Final = 7 * 24 * 3600
 
+CHALLENGE_WINDOW: Final = 3 * 24 * 3600
+"""Seconds from the publication of a reward root to its effect: time to recompute it, and to vote."""
+
+EPOCH_CAP: Final = 1_000_000 * 10**18
+"""What an epoch of rewards can add: a million messages, in units of 1e-18 CHAT."""
+
+CREATED: Final = ("IdentityRegistry", "Membership", "MessageLedger", "RewardDistributor", "Directory")
+"""In the order of their creation."""
+
 RECEIPT_SECONDS: Final = 120
 
 
@@ -52,6 +62,9 @@ class Deployment(msgspec.Struct, frozen=True, rename="camel"):
     directory: str
     identity_registry: str
     membership: str
+    message_ledger: str
+    reward_distributor: str
+    reward_token: str
     deployer: str
     block: int
     policy: str
@@ -76,6 +89,8 @@ class Rules:
     policy: Policy = Policy.OPEN
     threshold: int = THRESHOLD
     voting_period: int = VOTING_PERIOD
+    challenge_window: int = CHALLENGE_WINDOW
+    epoch_cap: int = EPOCH_CAP
 
 
 # --- the deployer -----------------------------------------------------------------------------------------
@@ -97,18 +112,21 @@ class Deployer:
         return quantity(self.rpc.call("eth_chainId"))
 
     def deploy(self, rules: Rules, artifacts: dict[str, Artifact] | None = None) -> Deployment:
-        """Create the three contracts, wired to each other."""
-        built = artifacts or {name: artifact(name) for name in CONTRACTS}
+        """Create all contracts, wired to each other."""
+        built = artifacts or {name: artifact(name) for name in CREATED}
         chain_id = self.chain_id()
         nonce = self._nonce()
-        # Membership must know the Directory, which must know Membership: its address follows from the nonce.
-        directory = created_address(self.account, nonce + 2)
+        # All parts must know the Directory, which must know them: its address follows from the nonce.
+        directory = created_address(self.account, nonce + CREATED.index("Directory"))
         registry, _ = self._create(built["IdentityRegistry"], nonce, list(RESERVED_NAMES))
         group_rules = (rules.threshold, rules.voting_period)
         membership, _ = self._create(
             built["Membership"], nonce + 1, registry, directory, int(rules.policy), group_rules
         )
-        found, block = self._create(built["Directory"], nonce + 2, registry, membership)
+        ledger, _ = self._create(built["MessageLedger"], nonce + 2, directory, membership)
+        terms = (rules.challenge_window, rules.epoch_cap)
+        rewards, _ = self._create(built["RewardDistributor"], nonce + 3, directory, membership, *terms)
+        found, block = self._create(built["Directory"], nonce + 4, registry, membership, ledger, rewards)
         if found != directory:
             raise ChainError("The Directory is not where it was expected: this is a bug or a strange chain.")
         return Deployment(
@@ -116,6 +134,9 @@ class Deployer:
             directory=to_checksum(directory),
             identity_registry=to_checksum(registry),
             membership=to_checksum(membership),
+            message_ledger=to_checksum(ledger),
+            reward_distributor=to_checksum(rewards),
+            reward_token=to_checksum(created_address(rewards, 1)),
             deployer=to_checksum(self.account),
             block=block,
             policy=rules.policy.name.lower(),

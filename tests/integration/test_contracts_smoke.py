@@ -1,10 +1,11 @@
-"""The contracts on real chains: deploy, register by signature, seat, seal, vote by a device, be a member."""
+"""The contracts on real chains: register, vote, found a group, fill the offices, anchor, earn, move on."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
@@ -12,13 +13,16 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractCustomError
-from web3.types import TxReceipt
+from web3.types import RPCEndpoint, TxReceipt
 
 from deploy.compile import ARTIFACTS
 from tests.fixtures.chains import DevChain
+from tests.vectors import merkle
 
 POLICY_VOTE = 1
-ADMIT = 0
+ADMIT, SET_ANCHORER, SET_WITNESSES, SET_RELAYS, SET_REWARDS, SUCCESSOR = 0, 3, 4, 5, 6, 7
+WINDOW = 30  # the chain is shared: its clock goes ahead by this
+CAP = 1000 * 10**18
 PASSED = 2
 ACTIVE = 1
 NOBODY = "0x" + "00" * 20
@@ -33,6 +37,13 @@ REGISTER = (
 )
 REQUEST = "uint32 group,uint64 uid,uint32 epoch,uint256 deadline"
 VOTE = "uint64 proposal,uint64 voter,uint32 epoch,bool support"
+PROPOSE = "uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline"
+CREATE_GROUP = (
+    "string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,"
+    "uint256 deadline"
+)
+LEAVE = "uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline"
+TREE_HEAD = "bytes32 logId,uint64 size,bytes32 root"
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,9 @@ class Sponsor:
         assert code.hex() == artifact["runtime"].removeprefix("0x")
         return self.web3.eth.contract(address=address, abi=artifact["abi"])
 
-    def sign(self, key: LocalAccount, contract: Contract, name: str, fields: str, **values: object) -> bytes:
+    def sign(
+        self, key: LocalAccount, contract: Contract, name: str, fields: str, /, **values: object
+    ) -> bytes:
         """An EIP-712 signature over one struct, as a wallet makes it."""
         types = [dict(zip(("type", "name"), field.split(), strict=True)) for field in fields.split(",")]
         domain = {
@@ -136,21 +149,46 @@ def register(sponsor: Sponsor, registry: Contract, username: str) -> User:
     return User(uid, account, device)
 
 
-def test_register_and_vote(sponsor: Sponsor) -> None:
-    """Two users come by signature, the founder's device votes the newcomer in, and the chain says so."""
+@dataclass(frozen=True)
+class Contracts:
+    """A whole network."""
+
+    registry: Contract
+    membership: Contract
+    ledger: Contract
+    distributor: Contract
+    directory: Contract
+
+
+def deploy_network(sponsor: Sponsor) -> Contracts:
+    """Five creations in a row; all name the Directory that comes last."""
     registry = sponsor.deploy("IdentityRegistry", ["admin"])
-    predicted = created_by(sponsor.account.address, sponsor.nonce() + 1)
+    predicted = created_by(sponsor.account.address, sponsor.nonce() + 3)
     rules = (5000, 7 * 86_400)
     membership = sponsor.deploy("Membership", registry.address, predicted, POLICY_VOTE, rules)
-    directory = sponsor.deploy("Directory", registry.address, membership.address)
-    assert membership.functions.directory().call() == directory.address
+    ledger = sponsor.deploy("MessageLedger", predicted, membership.address)
+    distributor = sponsor.deploy("RewardDistributor", predicted, membership.address, WINDOW, CAP)
+    parts = [contract.address for contract in (registry, membership, ledger, distributor)]
+    directory = sponsor.deploy("Directory", *parts)
+    assert membership.functions.directory().call() == directory.address == predicted
+    return Contracts(registry, membership, ledger, distributor, directory)
 
+
+def found_network(sponsor: Sponsor, network: Contracts, *founders: User) -> None:
+    """Seat the founders, enter a relay, seal."""
+    sponsor.send(network.membership.functions.seat([user.uid for user in founders]))
+    sponsor.send(network.directory.functions.setRelays([("127.0.0.1:5555", b"\x44" * 32, bytes(32))]))
+    sponsor.send(network.directory.functions.seal())
+    assert network.directory.functions.isSealed().call()
+
+
+def test_register_and_vote(sponsor: Sponsor) -> None:
+    """Two users come by signature, the founder's device votes the newcomer in, and the chain says so."""
+    network = deploy_network(sponsor)
+    registry, membership = network.registry, network.membership
     ada = register(sponsor, registry, "ada")
     bob = register(sponsor, registry, "bob")
-    sponsor.send(membership.functions.seat([ada.uid]))
-    sponsor.send(directory.functions.setRelays([("127.0.0.1:5555", b"\x44" * 32, bytes(32))]))
-    sponsor.send(directory.functions.seal())
-    assert directory.functions.isSealed().call()
+    found_network(sponsor, network, ada)
     refused(membership.functions.seat([bob.uid]), sponsor, membership, "IsSealed")
     assert not membership.functions.maySend(bob.uid).call()
 
@@ -185,6 +223,88 @@ def test_register_and_vote(sponsor: Sponsor) -> None:
     assert membership.functions.member(0, bob.uid).call() == [True, 2]
     assert membership.functions.maySend(bob.uid).call()
     refused(membership.functions.voteBySig(1, True, ada.device.address, yes), sponsor, membership, "NotOpen")
+
+
+def signed_vote(sponsor: Sponsor, network: Contracts, voter: User, proposal: int) -> tuple[Any, ...]:
+    """A yes as `voteBatch` takes it."""
+    values = {"proposal": proposal, "voter": voter.uid, "epoch": 0, "support": True}
+    signature = sponsor.sign(voter.device, network.membership, "Vote", VOTE, **values)
+    return (proposal, True, voter.device.address, signature)
+
+
+def enact(sponsor: Sponsor, network: Contracts, voters: list[User], kind: int, data: bytes) -> TxReceipt:
+    """Propose by signature, vote in one batch, and see that it passed."""
+    membership, proposer = network.membership, voters[0]
+    values: dict[str, object] = {"group": 0, "kind": kind, "subject": 0, "data": data}
+    values |= {"proposer": proposer.uid, "epoch": 0, "deadline": FAR}
+    signature = sponsor.sign(proposer.device, membership, "Propose", PROPOSE, **values)
+    by = proposer.device.address
+    sponsor.send(membership.functions.proposeFor(0, kind, 0, data, by, FAR, signature))
+    proposal = membership.functions.proposalCount().call()
+    assert membership.functions.payload(proposal).call() == data
+    votes = [signed_vote(sponsor, network, voter, proposal) for voter in voters]
+    receipt = sponsor.send(membership.functions.voteBatch(votes))
+    assert membership.functions.proposal(proposal).call()[8] == PASSED
+    return receipt
+
+
+def test_members_fill_every_office(sponsor: Sponsor) -> None:
+    """After the seal a quorum names relays, anchorer, witness and setter, and each of them can act."""
+    network = deploy_network(sponsor)
+    users = [register(sponsor, network.registry, name) for name in ("ada", "bob", "cem")]
+    found_network(sponsor, network, *users)
+    relay = ("relay.example:443", b"\x55" * 32, b"\x66" * 32)
+    enact(sponsor, network, users[:2], SET_RELAYS, encode(["(string,bytes32,bytes32)[]"], [[relay]]))
+    assert network.directory.functions.relays().call() == [relay]
+
+    witness, log_id = Account.create(), b"\x77" * 32
+    enact(sponsor, network, users[1:], SET_WITNESSES, encode(["uint8", "address[]"], [1, [witness.address]]))
+    anchorer = encode(["address", "bytes32"], [sponsor.account.address, log_id])
+    enact(sponsor, network, users, SET_ANCHORER, anchorer)
+    root = merkle.tree_hash([b"one", b"two", b"three"])
+    head = {"logId": log_id, "size": 3, "root": root}
+    signature = sponsor.sign(witness, network.ledger, "TreeHead", TREE_HEAD, **head)
+    sponsor.send(network.ledger.functions.anchor(log_id, 3, root, [signature]))
+    assert network.ledger.functions.log(log_id).call()[3] == root
+    proof = merkle.path(2, [b"one", b"two", b"three"])
+    included = network.ledger.functions.verifyInclusion(merkle.leaf_hash(b"three"), 2, 3, root, proof)
+    assert included.call()
+
+    enact(sponsor, network, users, SET_REWARDS, encode(["address"], [sponsor.account.address]))
+    earner, amount = users[0].account.address, 5 * 10**18
+    leaf = keccak(keccak(encode(["address", "uint256"], [earner, amount])))
+    sponsor.send(network.distributor.functions.setRoot(leaf, 1, amount))
+    claim = network.distributor.functions.claimFor(earner, amount, leaf, [])
+    refused(claim, sponsor, network.distributor, "WrongRoot")  # the window has not passed
+    sponsor.web3.provider.make_request(RPCEndpoint("evm_increaseTime"), [WINDOW])
+    sponsor.web3.provider.make_request(RPCEndpoint("evm_mine"), [])
+    sponsor.send(claim)
+    artifact = json.loads((ARTIFACTS / "RewardToken.json").read_text(encoding="utf-8"))
+    token = sponsor.web3.eth.contract(network.distributor.functions.token().call(), abi=artifact["abi"])
+    assert token.functions.balanceOf(earner).call() == amount
+
+    successor = deploy_network(sponsor).directory.address
+    enact(sponsor, network, users, SUCCESSOR, encode(["address"], [successor]))
+    assert network.directory.functions.successor().call() == successor
+
+
+def test_a_group_is_founded_and_left_by_signature(sponsor: Sponsor) -> None:
+    """Whoever has no ether founds a group with another, and leaves it."""
+    network = deploy_network(sponsor)
+    membership = network.membership
+    ada, bob = (register(sponsor, network.registry, name) for name in ("ada", "bob"))
+    found_network(sponsor, network, ada, bob)
+    values: dict[str, object] = {"name": "club", "founders": [bob.uid], "threshold": 6000}
+    values |= {"votingPeriod": 3600, "creator": ada.uid, "epoch": 0, "deadline": FAR}
+    signature = sponsor.sign(ada.account, membership, "CreateGroup", CREATE_GROUP, **values)
+    by = ada.account.address
+    sponsor.send(membership.functions.createGroupFor("club", [bob.uid], (6000, 3600), by, FAR, signature))
+    assert membership.functions.groupNamed("club").call() == [True, 1]
+    assert membership.functions.member(1, bob.uid).call() == [True, 2]
+    values = {"group": 1, "uid": bob.uid, "sequence": 2, "epoch": 0, "deadline": FAR}
+    signature = sponsor.sign(bob.device, membership, "Leave", LEAVE, **values)
+    sponsor.send(membership.functions.leaveFor(1, bob.device.address, FAR, signature))
+    assert membership.functions.member(1, bob.uid).call() == [False, 2]
 
 
 def refused(call: ContractFunction, sponsor: Sponsor, contract: Contract, error: str) -> None:
