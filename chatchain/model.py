@@ -247,9 +247,9 @@ class FormerAccount(msgspec.Struct, frozen=True):
 class User(msgspec.Struct, frozen=True):
     """A user as the chain knows it.
 
-    `device_list_version` counts all device events so far; `block` is the last change. `next_recovery` takes the
-    place of `recovery`, and `next_account` may take that of `account`, from its time on; while `next_account`
-    is set, a recovery is pending. `former_accounts` are the accounts before, oldest first.
+    `device_list_version` counts all device events so far; `block` is the last change. `next_recovery` takes
+    the place of `recovery`, and `next_account` may take that of `account`, from its time on; while
+    `next_account` is set, a recovery is pending. `former_accounts` are the accounts before, oldest first.
     """
 
     uid: Uid
@@ -269,7 +269,7 @@ class User(msgspec.Struct, frozen=True):
     former_accounts: tuple[FormerAccount, ...] = ()
 
     def at(self, time: int) -> User:
-        """The user as of a second after the last event: another recovery address may be in force by then."""
+        """The user as of a second after its last event: another recovery address may count by then."""
         due = self.next_recovery
         if due is None or time < due.time:
             return self

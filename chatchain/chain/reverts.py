@@ -31,7 +31,7 @@ from chatchain.errors import (
     VotingClosed,
 )
 from chatchain.identity.keys import keccak256, to_checksum
-from chatchain.model import Address, ProposalState
+from chatchain.model import Address, Kind, ProposalState
 
 _Failure: TypeAlias = Callable[..., ChatchainError]
 
@@ -56,12 +56,22 @@ def _plain(name: str, sentence: str, hint: str = "") -> _Failure:
     return lambda *values: Reverted(sentence.format(*values), hint, error=name, values=values)
 
 
+def _kind(kind: int) -> str:
+    return Kind(kind).name if kind in set(Kind) else f"the kind {kind}"
+
+
+def _chat(amount: int) -> str:
+    whole = f"{amount // 10**18}.{amount % 10**18:018}".rstrip("0").rstrip(".")
+    return f"{whole} CHAT"
+
+
+_NOT_ZERO: Final = "The token takes no zero address there."
 _STALE: Final = "Synchronise and try again: the state changed in between."
 _SIGN_AGAIN: Final = "Run the command again: it signs anew."
 
 FAILURES: Final[dict[str, _Failure]] = {
     # IdentityRegistry
-    "NameMalformed(string)": lambda name: MalformedName(f"{name!r} is not a possible username."),
+    "NameMalformed(string)": lambda name: MalformedName(f"{name!r} is not a possible name."),
     "NameTaken(string)": lambda name: NameUnavailable(f"The name {name} is taken."),
     "NameReserved(string)": lambda name: NameUnavailable(f"The name {name} is reserved."),
     "AddressTaken(address)": lambda address: AlreadyDone(
@@ -90,10 +100,40 @@ FAILURES: Final[dict[str, _Failure]] = {
     "TooManyDevices(uint32)": lambda limit: LimitReached(
         f"A user has at most {limit} active devices.", "Revoke one that is no longer used."
     ),
+    "UnknownKey(uint64,uint32)": lambda uid, key: NotFoundError(
+        f"The user {uid} has published no key {key}."
+    ),
+    "KeyNotActive(uint64,uint32)": lambda uid, key: RefusedError(
+        f"Key {key} of the user {uid} is revoked, and that is for good.", "Publish a new key instead."
+    ),
+    "TooManyKeys(uint32)": lambda limit: LimitReached(
+        f"A user publishes at most {limit} active keys.", "Revoke one that is no longer used."
+    ),
+    "MalformedKey()": lambda: UsageError(
+        "The key is no RSA public key of 2048 bits with the exponent 65537 in DER."
+    ),
+    "RecoveryPending(uint64)": lambda uid: RefusedError(
+        f"A recovery of the user {uid} is pending, and until it ends nothing can be added.",
+        "If it is not meant, refuse it with the account; else wait until the new account has taken over.",
+    ),
+    "NoRecovery(uint64)": lambda uid: RefusedError(f"No recovery of the user {uid} is pending."),
+    "RecoveryNotReady(uint64)": lambda ready: RefusedError(
+        f"The new account may take over from {_time(ready)} on, not before."
+    ),
+    "VetoSpent(uint64)": lambda ready: LimitReached(
+        f"A recovery can be refused once in 30 days, and so again from {_time(ready)} on."
+    ),
+    "CommitmentNeeded(uint64)": lambda until: RefusedError(
+        f"Until {_time(until)} a registration must have been committed to in an earlier block.",
+        "Commit first, or wait until then.",
+    ),
+    "AlreadyCommitted(bytes32)": lambda commitment: AlreadyDone(
+        "This registration was committed to already.", "Register now, from the next block on."
+    ),
     "BadLength(uint256)": _plain("BadLength", "The contract does not take a value of {0} bytes there."),
     "EmptyVerifier()": _plain("EmptyVerifier", "The contract does not take an empty password verifier."),
     "ZeroAddress()": _plain("ZeroAddress", "The contract does not take the zero address there."),
-    # Both that take signatures
+    # All that take signatures
     "Expired(uint256)": lambda deadline: RefusedError(
         f"The signature was valid until {_time(deadline)}, and that time is over.", _SIGN_AGAIN
     ),
@@ -131,11 +171,96 @@ FAILURES: Final[dict[str, _Failure]] = {
         f"Group {group} has no members who could vote.",
         "Before the network is sealed, its deployer seats founders.",
     ),
-    "DataTooLong(uint256)": lambda length: TooLarge(f"A proposal carries at most 1024 bytes, not {length}."),
+    "DataTooLong(uint256)": lambda length: TooLarge(
+        f"A proposal carries a reason of at most 1024 bytes, or 4096 bytes of what it enacts, not {length}."
+    ),
     "BadRules()": _plain("BadRules", "The threshold or the voting period is out of bounds."),
-    # Directory, and the deployer's role in Membership
+    "TooManyFounders(uint256)": lambda count: LimitReached(
+        f"A group is founded by at most 64 users besides its creator, not {count}."
+    ),
+    "LastMember(uint32)": lambda group: RefusedError(f"Group {group} would be left without members."),
+    "NetworkOnly(uint8)": lambda kind: RefusedError(
+        f"Only group 0, the network itself, votes on {_kind(kind)}."
+    ),
+    "BadSubject(uint64)": lambda subject: UsageError(
+        f"A proposal of this kind is about no user, and {subject} was given."
+    ),
+    "NotAdmitted(uint64)": lambda uid: NotAMember(
+        f"The network lets only its own members do this, and the user {uid} is none."
+    ),
+    "NetworkPaused(uint256)": lambda until: RefusedError(
+        f"The network is paused until {_time(until)}.", "Members may vote to end the pause."
+    ),
+    "NotEnoughGas(uint256)": _plain(
+        "NotEnoughGas", "The transaction needs {0} gas to tell a failure from a lack of gas."
+    ),
+    # MessageLedger
+    "NotAnchorer(address)": lambda caller: RefusedError(
+        f"{_address(caller)} may not anchor: only the voted anchorer may."
+    ),
+    "LogNotOpen(bytes32)": lambda log: RefusedError(
+        f"The log 0x{log.hex()} is not the one that grows now.", "Only a vote starts another log."
+    ),
+    "NotGrowing(uint64,uint64)": lambda size, given: RefusedError(
+        f"The log has {size} leaves already, and a head of {given} was offered.", _STALE
+    ),
+    "ZeroHash()": _plain("ZeroHash", "The contract does not take a hash of zeros there."),
+    "TooFewSignatures(uint256,uint256)": lambda needed, given: RefusedError(
+        f"The head needs {needed} signatures of witnesses, and {given} were given."
+    ),
+    "NotWitness(address)": lambda signer: VerificationError(
+        f"The signature leads to {_address(signer)}, which is no witness."
+    ),
+    "NotAscending(address)": lambda follower: UsageError(
+        f"The addresses do not ascend at {_address(follower)}: sort them, and name each once."
+    ),
+    "BadQuorum(uint256,uint256)": lambda quorum, count: UsageError(
+        f"There are 1 to 16 witnesses, and a quorum of one at least and all at most: not {quorum} of {count}."
+    ),
+    # RewardDistributor and RewardToken
+    "NotSetter(address)": lambda caller: RefusedError(
+        f"{_address(caller)} may not publish rewards: only the voted setter may."
+    ),
+    "WrongEpoch(uint64,uint64)": lambda expected, given: RefusedError(
+        f"The next root of rewards is that of epoch {expected}, not {given}.", _STALE
+    ),
+    "TotalOutOfBounds(uint256,uint256,uint256)": lambda least, most, given: RefusedError(
+        f"The total of the rewards may be {_chat(least)} to {_chat(most)}, not {_chat(given)}."
+    ),
+    "WrongRoot(bytes32)": lambda root: RefusedError(
+        "Another root of rewards counts now.", "Make the proof anew, for the root that counts."
+    ),
+    "BadProof()": lambda: VerificationError(
+        "The proof does not lead from this account and amount to the root of rewards."
+    ),
+    "NothingToClaim(address)": lambda account: AlreadyDone(
+        f"{_address(account)} has claimed all that it earned."
+    ),
+    "ExceedsTotal(uint256,uint256)": lambda total, wanted: RefusedError(
+        f"All claims under this root may come to {_chat(total)}, and with this one they would come to "
+        f"{_chat(wanted)}.",
+        "The root is wrong: whoever published it promised more than the total.",
+    ),
+    "BadTerms()": _plain("BadTerms", "The challenge window or the cap of an epoch is out of bounds."),
+    "NotMinter(address)": lambda caller: RefusedError(
+        f"{_address(caller)} may not make tokens: only the distributor of rewards may."
+    ),
+    "ERC20InsufficientBalance(address,uint256,uint256)": lambda account, held, needed: RefusedError(
+        f"{_address(account)} holds {_chat(held)}, and {_chat(needed)} are needed."
+    ),
+    "ERC20InsufficientAllowance(address,uint256,uint256)": lambda spender, allowed, needed: RefusedError(
+        f"{_address(spender)} may spend {_chat(allowed)}, and {_chat(needed)} are needed."
+    ),
+    "ERC20InvalidApprover(address)": _plain("ERC20InvalidApprover", _NOT_ZERO),
+    "ERC20InvalidReceiver(address)": _plain("ERC20InvalidReceiver", _NOT_ZERO),
+    "ERC20InvalidSender(address)": _plain("ERC20InvalidSender", _NOT_ZERO),
+    "ERC20InvalidSpender(address)": _plain("ERC20InvalidSpender", _NOT_ZERO),
+    # Directory, and the deployer's role
     "NotDeployer(address)": lambda caller: RefusedError(
         f"{_address(caller)} may not do this: before the seal, only the deployer may."
+    ),
+    "NotMembership(address)": lambda caller: RefusedError(
+        f"{_address(caller)} may not do this: only a vote of the network's members does."
     ),
     "IsSealed()": lambda: RefusedError(
         "The network is sealed: its deployer has no role any more, members vote."

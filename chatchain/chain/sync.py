@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from chatchain.chain.events import DIRECTORY, IDENTITY, MEMBERSHIP, row_of
+from chatchain.chain.events import DIRECTORY, IDENTITY, LEDGER, MEMBERSHIP, REWARDS, row_of
 from chatchain.chain.rpc import (
     AnswerTooLarge,
     Endpoints,
@@ -176,6 +176,8 @@ class Advance(NamedTuple):
     """Whether rows of Membership came or went."""
     dropped: tuple[LogRow, ...]
     """Rows that a reorg took back."""
+    sources: frozenset[int]
+    """The contracts of which rows came or went, numbered as in LogRow."""
 
 
 class _InFlux(ChainUnreachable):
@@ -244,7 +246,7 @@ class _Round:
     def __init__(self) -> None:
         self.added = 0
         self.subjects: set[int] = set()
-        self.membership = False
+        self.sources: set[int] = set()
         self.dropped: list[LogRow] = []
 
     def took(self, rows: Sequence[LogRow]) -> None:
@@ -257,10 +259,9 @@ class _Round:
 
     def _note(self, rows: Sequence[LogRow]) -> None:
         for row in rows:
-            if row.source == IDENTITY:
+            self.sources.add(row.source)
+            if row.subject:
                 self.subjects.add(row.subject)
-            elif row.source == MEMBERSHIP:
-                self.membership = True
 
 
 class Sync:
@@ -285,6 +286,8 @@ class Sync:
             hexed(network.directory): DIRECTORY,
             hexed(network.registry): IDENTITY,
             hexed(network.membership): MEMBERSHIP,
+            hexed(network.ledger): LEDGER,
+            hexed(network.rewards): REWARDS,
         }
         self._span = _Span()
 
@@ -305,8 +308,9 @@ class Sync:
                     timestamp,
                     done.added,
                     frozenset(done.subjects),
-                    done.membership,
+                    MEMBERSHIP in done.sources,
                     tuple(done.dropped),
+                    frozenset(done.sources),
                 )
         raise AssertionError("unreachable")
 

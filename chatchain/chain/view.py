@@ -1,9 +1,9 @@
 """The chain as a client or a relay sees it: the store's rows, folded when somebody is asked for.
 
-`sync` brings the store level; `user`, `group` and `proposals` fold only the rows that they need and keep
-the result until such rows change; `network`, `relays` and `nonce` ask the endpoints; `confirm` holds a fold
-against the state that the contracts store, so an endpoint that hides the latest key of somebody is found
-out.
+`sync` brings the store level; `user`, `group`, `ledger` and the like fold only the rows that they need and
+keep the result until such rows change; `network`, `relays` and `nonce` ask the endpoints; `confirm` holds a
+fold against the state that the contracts store, so an endpoint that hides the latest key of somebody is
+found out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from chatchain.chain import artifacts, calls
-from chatchain.chain.calls import DeviceInfo, View
-from chatchain.chain.events import MEMBERSHIP, Directory
+from chatchain.chain.calls import DeviceInfo, KeyInfo, View
+from chatchain.chain.events import DIRECTORY, LEDGER, MEMBERSHIP, REWARDS, Directory
 from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, quantity, require_chain, unhex
 from chatchain.chain.sync import DEV_CHAINS, Advance, LogStore, Sync
 from chatchain.errors import ChainError, FoldMismatch, NoContract, UnknownUser
@@ -27,11 +27,14 @@ from chatchain.model import (
     Device,
     DeviceState,
     Group,
+    Ledger,
     LogRow,
     Network,
     Proposal,
     ProposalId,
     RelayAddress,
+    Rewards,
+    TreeHead,
     Uid,
     User,
 )
@@ -83,7 +86,7 @@ class ChainView:
         self._head: BlockRef | None = None
         self._generation = 0
         self._users: OrderedDict[Uid, User] = OrderedDict()
-        self._membership: Directory | None = None
+        self._folds: dict[int, Directory] = {}  # of one contract's rows, by LogRow.source
 
     # -- asked
 
@@ -108,11 +111,15 @@ class ChainView:
 
     def confirm(self, uid: Uid) -> None:
         """Compares this user's events with what the registry stores; raises FoldMismatch."""
-        self._compare(lambda block: self._user_differs(uid, block))
+        self._compare(lambda step: self._user_differs(uid, step))
 
     def confirm_group(self, group: int = 0) -> None:
         """Compares a group's events with what Membership stores; raises FoldMismatch."""
-        self._compare(lambda block: self._group_differs(group, block))
+        self._compare(lambda step: self._group_differs(group, step))
+
+    def confirm_ledger(self) -> None:
+        """Compares the ledger's events with what MessageLedger stores; raises FoldMismatch."""
+        self._compare(self._ledger_differs)
 
     # -- folded
 
@@ -137,7 +144,7 @@ class ChainView:
             with self._reading:
                 self._generation += 1
                 self._users.clear()
-                self._membership = None
+                self._folds.clear()
         return self.advance()
 
     def head(self) -> BlockRef | None:
@@ -151,7 +158,7 @@ class ChainView:
             kept = self._users.get(uid)
             if kept is not None:
                 self._users.move_to_end(uid)
-                return kept
+                return kept.at(self._now())
         fold = self._fold(head, self._store.rows(subject=uid))
         user = fold.user(uid)
         if user is not None and not fold.pending:
@@ -160,7 +167,7 @@ class ChainView:
                     self._users[uid] = user
                     while len(self._users) > _KEPT_USERS:
                         self._users.popitem(last=False)
-        return user
+        return None if user is None else user.at(self._now())
 
     def user_by_name(self, username: str) -> User | None:
         """The user with this (normalised) name."""
@@ -183,6 +190,41 @@ class ChainView:
             raise FoldMismatch(f"Group {group} does not exist in the events served.")
         return found
 
+    def groups(self) -> tuple[Group, ...]:
+        """Every group, the network itself first."""
+        return self._groups().groups()
+
+    def group_by_name(self, name: str) -> Group | None:
+        """The group with this name."""
+        return self._groups().group_by_name(name)
+
+    def paused_until(self) -> int:
+        """Last second of the last pause; the network is paused until then."""
+        return self._groups().paused_until
+
+    def ledger(self) -> Ledger:
+        """The logs of messages with their last heads, and who anchors and witnesses."""
+        return self._folded(LEDGER).ledger()
+
+    def ledger_head(self, log_id: bytes | None = None) -> TreeHead | None:
+        """The last head of a log, by default of the one that grows; None before the first."""
+        logs = self.ledger().logs
+        found = [log for log in logs if log_id is None or log.log_id == log_id]
+        return found[-1].head if found else None
+
+    def rewards(self) -> Rewards:
+        """The roots of rewards, and who publishes them."""
+        return self._folded(REWARDS).rewards(self._now())
+
+    def claimed(self, account: Address) -> int:
+        """All the rewards that an account was given, in units of 1e-18 CHAT."""
+        return self._folded(REWARDS).claimed(account)
+
+    def successor(self) -> Address | None:
+        """The Directory of the network that members recommend to go on with."""
+        successor = self._folded(DIRECTORY).successor
+        return successor if any(successor) else None
+
     def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
         """Every proposal, oldest first."""
         return self._groups().proposals(group, self._now())
@@ -203,19 +245,20 @@ class ChainView:
                 self._head = head
                 self._generation += 1
                 self._users.clear()
-                self._membership = None
+                self._folds.clear()
             return head, self._generation
 
     def _forget(self, step: Advance) -> None:
         """After our own sync: only what had rows added or dropped, and what waits for confirmations."""
         self._time = step.time
         self._head = step.head
-        if step.subjects or step.membership or step.dropped:
+        if step.sources:
             self._generation += 1
         for uid in step.subjects:
             self._users.pop(Uid(uid), None)
-        if step.membership or (self._membership is not None and self._membership.pending):
-            self._membership = None
+        for source, fold in list(self._folds.items()):
+            if source in step.sources or fold.pending:
+                del self._folds[source]
 
     def _found(self, rows: Sequence[LogRow], is_it: Callable[[User], bool]) -> User | None:
         for subject in dict.fromkeys(row.subject for row in reversed(rows)):
@@ -225,14 +268,19 @@ class ChainView:
         return None
 
     def _groups(self) -> Directory:
+        return self._folded(MEMBERSHIP)
+
+    def _folded(self, source: int) -> Directory:
+        """What one contract's rows fold to."""
         head, generation = self._state()
         with self._reading:
-            if self._membership is not None:
-                return self._membership
-        fold = self._fold(head, self._store.rows(source=MEMBERSHIP))
+            kept = self._folds.get(source)
+            if kept is not None:
+                return kept
+        fold = self._fold(head, self._store.rows(source=source))
         with self._reading:
             if generation == self._generation:
-                self._membership = fold
+                self._folds[source] = fold
         return fold
 
     def _fold(self, head: BlockRef | None, rows: Sequence[LogRow]) -> Directory:
@@ -254,7 +302,7 @@ class ChainView:
 
     # -- comparing with the contracts
 
-    def _compare(self, differs: Callable[[str], str]) -> None:
+    def _compare(self, differs: Callable[[Advance], str]) -> None:
         failure: ChainError | None = None
         for attempt in range(3):
             # The state is asked for at the block up to which the store is level. Where that block was
@@ -262,7 +310,7 @@ class ChainView:
             # endpoint that lied, the last round reads everything anew from those that are asked now.
             step = self.reread() if attempt == 2 and isinstance(failure, FoldMismatch) else self.advance()
             try:
-                what = differs(hex(step.head.number))
+                what = differs(step)
             except (RpcFault, FoldMismatch) as error:
                 failure = error
                 continue
@@ -272,11 +320,13 @@ class ChainView:
         assert failure is not None
         raise failure
 
-    def _user_differs(self, uid: Uid, block: str) -> str:
-        registry = self.network().registry
-        devices, stored = self._ask_all([calls.DEVICES, calls.USER], registry, uid, block=block)
+    def _user_differs(self, uid: Uid, step: Advance) -> str:
+        views = [calls.DEVICES, calls.USER, calls.KEYS, calls.RECOVERY_OF]
+        devices, stored, keys, (recovering,) = self._ask_all(
+            views, self.network().registry, uid, block=hex(step.head.number)
+        )
         user = Directory(self._store.rows(subject=uid)).user(uid)
-        account, epoch, _, _, verifier, recovery = stored
+        account, epoch, _, _, verifier, _ = stored
         if user is None:
             hidden = f"The contract knows the user {uid}, whose registration was not served."
             return hidden if any(account) else ""
@@ -289,11 +339,39 @@ class ChainView:
                 return (
                     f"The contract holds other keys for device {ours.device} of {who} than the events served."
                 )
-        if (account, epoch, verifier, recovery) != (user.account, user.epoch, user.verifier, user.recovery):
+        if (account, epoch, verifier) != (user.account, user.epoch, user.verifier):
             return f"The contract holds another account or verifier of {who} than the events served."
+        published = [KeyInfo(key.kind, key.state, key.current.version, key.head) for key in user.keys]
+        if list(calls.key_infos(keys)) != published:
+            return f"The contract holds other published keys of {who} than the events served."
+        if recovering[:5] != _recovering(user.at(step.time)):
+            return f"The contract holds another recovery of {who} than the events served."
         return ""
 
-    def _group_differs(self, number: int, block: str) -> str:
+    def _ledger_differs(self, step: Advance) -> str:
+        address, block = self.network().ledger, hex(step.head.number)
+        views = [calls.CURRENT_LOG, calls.ANCHORER, calls.WITNESSES]
+        (current,), (anchorer,), (quorum, witnesses) = self._ask_all(views, address, block=block)
+        ((stored,),) = self._ask_all([calls.LOG], address, current, block=block)
+        ledger = Directory(self._store.rows(source=LEDGER)).ledger()
+        if (anchorer, quorum, tuple(witnesses)) != (ledger.anchorer, ledger.quorum, ledger.witnesses):
+            return "The contract names another anchorer or other witnesses than the events served."
+        newest = ledger.logs[-1] if ledger.logs else None
+        head = newest.head if newest is not None else None
+        ours = (
+            newest.log_id if newest is not None else bytes(32),
+            head.size if head is not None else 0,
+            head.root if head is not None else bytes(32),
+        )
+        if ours != (current, stored[0], stored[3]):
+            return (
+                f"The contract holds another head of the log of messages ({stored[0]} leaves) than the "
+                f"events served ({ours[1]} leaves)."
+            )
+        return ""
+
+    def _group_differs(self, number: int, step: Advance) -> str:
+        block = hex(step.head.number)
         (stored,) = self._ask_all([calls.GROUP], self.network().membership, number, block=block)
         members, epoch, roster_hash, policy, threshold, period = stored
         group = Directory(self._store.rows(source=MEMBERSHIP)).group(number)
@@ -344,6 +422,8 @@ class ChainView:
                 _code(at),
                 calls.REGISTRY_ADDRESS.request(at),
                 calls.MEMBERSHIP_ADDRESS.request(at),
+                calls.LEDGER_ADDRESS.request(at),
+                calls.REWARDS_ADDRESS.request(at),
             ]
         )
         if isinstance(results[0], RpcFault):
@@ -352,29 +432,59 @@ class ChainView:
         if self._chain_id is not None:
             require_chain(endpoint, endpoint.plain(results[0]), self._chain_id)
         self._require_code("Directory", at, chain_id, _value(endpoint, results[1]))
-        registry = Address(calls.REGISTRY_ADDRESS.answer(_value(endpoint, results[2]))[0])
-        membership = Address(calls.MEMBERSHIP_ADDRESS.answer(_value(endpoint, results[3]))[0])
-        results = endpoint.try_batch(
-            [
-                _code(registry),
-                _code(membership),
-                calls.MEMBERSHIP_DIRECTORY.request(membership),
-                calls.MEMBERSHIP_REGISTRY.request(membership),
-            ]
-        )
-        self._require_code("IdentityRegistry", registry, chain_id, _value(endpoint, results[0]))
-        self._require_code("Membership", membership, chain_id, _value(endpoint, results[1]))
         named = (
-            calls.MEMBERSHIP_DIRECTORY.answer(_value(endpoint, results[2]))[0],
-            calls.MEMBERSHIP_REGISTRY.answer(_value(endpoint, results[3]))[0],
+            calls.REGISTRY_ADDRESS,
+            calls.MEMBERSHIP_ADDRESS,
+            calls.LEDGER_ADDRESS,
+            calls.REWARDS_ADDRESS,
         )
-        if named != (at, registry):
-            raise NoContract(
-                f"The contracts at {to_checksum(at)} do not belong together: its Membership names the "
-                f"Directory "
-                f"{to_checksum(named[0])} and the registry {to_checksum(named[1])}."
-            )
-        return Network(chain_id, at, registry, membership)
+        network = Network(
+            chain_id,
+            at,
+            *(
+                Address(view.answer(_value(endpoint, result))[0])
+                for view, result in zip(named, results[2:], strict=True)
+            ),
+        )
+        self._check_parts(endpoint, network)
+        return network
+
+    def _check_parts(self, endpoint: Rpc, network: Network) -> None:
+        """Refuses a Directory whose contracts are not ours, or belong to another Directory."""
+        parts = {
+            "IdentityRegistry": network.registry,
+            "Membership": network.membership,
+            "MessageLedger": network.ledger,
+            "RewardDistributor": network.rewards,
+        }
+        questions = (
+            (calls.MEMBERSHIP_DIRECTORY, network.membership, network.directory),
+            (calls.MEMBERSHIP_REGISTRY, network.membership, network.registry),
+            (calls.LEDGER_DIRECTORY, network.ledger, network.directory),
+            (calls.LEDGER_MEMBERSHIP, network.ledger, network.membership),
+            (calls.REWARDS_DIRECTORY, network.rewards, network.directory),
+            (calls.REWARDS_MEMBERSHIP, network.rewards, network.membership),
+        )
+        requests = [_code(address) for address in parts.values()]
+        requests += [view.request(asked) for view, asked, _ in questions]
+        requests.append(calls.TOKEN.request(network.rewards))
+        results = endpoint.try_batch(requests)
+        for (contract, address), result in zip(parts.items(), results, strict=False):
+            self._require_code(contract, address, network.chain_id, _value(endpoint, result))
+        wiring = results[len(parts) : -1]
+        for (view, asked, expected), result in zip(questions, wiring, strict=True):
+            found = Address(view.answer(_value(endpoint, result))[0])
+            if found != expected:
+                name = view.signature.partition("(")[0]
+                raise NoContract(
+                    f"The contracts at {to_checksum(network.directory)} do not belong together: the one at "
+                    f"{to_checksum(asked)} names {to_checksum(found)} as its {name}, and not "
+                    f"{to_checksum(expected)}."
+                )
+        # The distributor made its token itself, at construction: its code is all that there is to check.
+        token = Address(calls.TOKEN.answer(_value(endpoint, results[-1]))[0])
+        code = _value(endpoint, endpoint.batch([_code(token)])[0])
+        self._require_code("RewardToken", token, network.chain_id, code)
 
     @staticmethod
     def _require_code(contract: str, address: Address, chain_id: int, found: bytes) -> None:
@@ -387,6 +497,15 @@ class ChainView:
                 f"of chatchain knows: its {len(found)} bytes of code are others.",
                 _HINT_VERSION,
             )
+
+
+def _recovering(user: User) -> tuple[object, ...]:
+    """What the registry's `recoveryOf` tells of a user, but for the veto."""
+    waiting = [
+        (takeover.address, takeover.time) if takeover is not None else (bytes(20), 0)
+        for takeover in (user.next_recovery, user.next_account)
+    ]
+    return (user.recovery, *waiting[0], *waiting[1])
 
 
 def _same_device(stored: DeviceInfo, folded: Device) -> bool:

@@ -117,11 +117,14 @@ def verify_record(
 def device_record(
     network: Network, user: User, device: Device, version: DeviceVersion | None = None
 ) -> DeviceRecord:
-    """Gives the verified record of a version (by default the current one) of a device; raises BadRecord."""
+    """Gives the verified record of a version (by default the current one) of a device; raises BadRecord.
+
+    A record is counter-signed for the account that the user had when it appeared: devices and their keys stay
+    when the account is replaced, so the present account is not asked for.
+    """
     entry = version or device.current
-    return verify_record(
-        entry.record, network, user.account, user.uid, device.device, entry.version, entry.signer
-    )
+    account = entry.account or user.account
+    return verify_record(entry.record, network, account, user.uid, device.device, entry.version, entry.signer)
 
 
 def signing_key_for(

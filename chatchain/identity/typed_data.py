@@ -6,7 +6,7 @@ contracts verify the same digests; tests compare each with an independent encode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from chatchain.identity.keys import keccak256
@@ -30,6 +30,21 @@ REVOKE_DEVICE = "RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 de
 SET_VERIFIER = (
     "SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)"
 )
+ADD_KEY = "AddKey(uint64 uid,uint32 epoch,uint8 keyType,bytes key,uint256 nonce,uint256 deadline)"
+UPDATE_KEY = "UpdateKey(uint64 uid,uint32 epoch,uint32 keyId,uint32 version,bytes key,uint256 deadline)"
+REVOKE_KEY = "RevokeKey(uint64 uid,uint32 epoch,uint32 keyId,uint256 deadline)"
+SET_RECOVERY = "SetRecovery(uint64 uid,uint32 epoch,address recovery,uint256 nonce,uint256 deadline)"
+PROPOSE_RECOVERY = "ProposeRecovery(uint64 uid,uint32 epoch,address account,uint256 nonce,uint256 deadline)"
+VETO_RECOVERY = "VetoRecovery(uint64 uid,uint32 epoch,address account,uint256 nonce,uint256 deadline)"
+FINALISE_RECOVERY = "FinaliseRecovery(uint64 uid,uint32 epoch,address account,uint256 deadline)"
+TRANSFER = "Transfer(uint64 uid,uint32 epoch,address from,address to,uint256 nonce,uint256 deadline)"
+INVALIDATE_NONCE = "InvalidateNonce(uint64 uid,uint32 epoch,uint256 nonce,uint256 deadline)"
+CREATE_GROUP = (
+    "CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,"
+    "uint64 creator,uint32 epoch,uint256 deadline)"
+)
+LEAVE = "Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)"
+TREE_HEAD = "TreeHead(bytes32 logId,uint64 size,bytes32 root)"
 REQUEST = "Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)"
 PROPOSE = (
     "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
@@ -37,7 +52,7 @@ PROPOSE = (
 VOTE = "Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)"
 LOGIN = "Login(bytes32 spki,bytes32 nonce,uint64 uid,uint32 device,uint32 epoch)"
 
-Value = int | bytes | str | bool
+Value = int | bytes | str | bool | tuple[int, ...]
 
 
 def register_digest(
@@ -86,6 +101,91 @@ def set_verifier_digest(
 ) -> bytes:
     """What the account signs to change the login password's verifier."""
     return _registry(network, SET_VERIFIER, uid, epoch, verifier, kdf, nonce, deadline)
+
+
+def add_key_digest(
+    network: Network, uid: int, epoch: int, kind: int, key: bytes, nonce: int, deadline: int
+) -> bytes:
+    """What the account signs to publish a key."""
+    return _registry(network, ADD_KEY, uid, epoch, int(kind), key, nonce, deadline)
+
+
+def update_key_digest(
+    network: Network, uid: int, epoch: int, number: int, version: int, key: bytes, deadline: int
+) -> bytes:
+    """What the account signs to replace a published key."""
+    return _registry(network, UPDATE_KEY, uid, epoch, number, version, key, deadline)
+
+
+def revoke_key_digest(network: Network, uid: int, epoch: int, number: int, deadline: int) -> bytes:
+    """What the account signs to withdraw a published key for good."""
+    return _registry(network, REVOKE_KEY, uid, epoch, number, deadline)
+
+
+def set_recovery_digest(
+    network: Network, uid: int, epoch: int, recovery: Address, nonce: int, deadline: int
+) -> bytes:
+    """What the account signs to name its recovery address."""
+    return _registry(network, SET_RECOVERY, uid, epoch, recovery, nonce, deadline)
+
+
+def propose_recovery_digest(
+    network: Network, uid: int, epoch: int, account: Address, nonce: int, deadline: int
+) -> bytes:
+    """What the recovery address signs to propose another account."""
+    return _registry(network, PROPOSE_RECOVERY, uid, epoch, account, nonce, deadline)
+
+
+def veto_recovery_digest(
+    network: Network, uid: int, epoch: int, account: Address, nonce: int, deadline: int
+) -> bytes:
+    """What the account signs to refuse the account that was proposed."""
+    return _registry(network, VETO_RECOVERY, uid, epoch, account, nonce, deadline)
+
+
+def finalise_recovery_digest(
+    network: Network, uid: int, epoch: int, account: Address, deadline: int
+) -> bytes:
+    """What the proposed account signs to take over."""
+    return _registry(network, FINALISE_RECOVERY, uid, epoch, account, deadline)
+
+
+def transfer_digest(
+    network: Network, uid: int, epoch: int, giver: Address, taker: Address, nonce: int, deadline: int
+) -> bytes:
+    """What both accounts sign to hand a user over."""
+    return _registry(network, TRANSFER, uid, epoch, giver, taker, nonce, deadline)
+
+
+def invalidate_nonce_digest(network: Network, uid: int, epoch: int, nonce: int, deadline: int) -> bytes:
+    """What the account signs to make signatures with the present nonce void."""
+    return _registry(network, INVALIDATE_NONCE, uid, epoch, nonce, deadline)
+
+
+def create_group_digest(
+    network: Network,
+    name: str,
+    founders: Sequence[int],
+    threshold: int,
+    voting_period: int,
+    creator: int,
+    epoch: int,
+    deadline: int,
+) -> bytes:
+    """What an account or device signs to create a group."""
+    return _membership(
+        network, CREATE_GROUP, name, tuple(founders), threshold, voting_period, creator, epoch, deadline
+    )
+
+
+def leave_digest(network: Network, group: int, uid: int, sequence: int, epoch: int, deadline: int) -> bytes:
+    """What a member's account or device signs to give up the seat with this sequence."""
+    return _membership(network, LEAVE, group, uid, sequence, epoch, deadline)
+
+
+def tree_head_digest(network: Network, log_id: bytes, size: int, root: bytes) -> bytes:
+    """What a witness signs of a head of the log of messages."""
+    return _digest(network.chain_id, network.ledger, TREE_HEAD, (log_id, size, root))
 
 
 def login_digest(network: Network, spki: bytes, nonce: bytes, uid: int, device: int, epoch: int) -> bytes:
@@ -148,6 +248,8 @@ def _shape(kind: str) -> tuple[bytes, tuple[Callable[[Value], bytes], ...]]:
 
 
 def _encoder(solidity: str) -> Callable[[Value], bytes]:
+    if solidity.endswith("[]"):
+        return _array(_encoder(solidity.removesuffix("[]")))
     match solidity:
         case "string":
             return _string
@@ -180,6 +282,15 @@ def _bool(value: Value) -> bytes:
     if not isinstance(value, bool):
         raise TypeError("a bool field takes a bool")
     return bytes(31) + bytes([value])
+
+
+def _array(item: Callable[[Value], bytes]) -> Callable[[Value], bytes]:
+    def encode(value: Value) -> bytes:
+        if not isinstance(value, tuple):
+            raise TypeError("an array field takes a tuple")
+        return keccak256(b"".join(item(one) for one in value))
+
+    return encode
 
 
 def _fixed(size: int) -> Callable[[Value], bytes]:

@@ -24,6 +24,7 @@ networks = st.builds(
     directory=addresses,
     registry=addresses,
     membership=addresses,
+    ledger=addresses,
 )
 
 
@@ -99,6 +100,140 @@ CASES: list[tuple[Callable[..., bytes], str, str, list[tuple[str, str, st.Search
             ("nonce", "uint256", uint(256)),
             ("deadline", "uint256", uint(256)),
         ],
+    ),
+    (
+        typed_data.add_key_digest,
+        "registry",
+        "AddKey",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("keyType", "uint8", uint(8)),
+            ("key", "bytes", blobs),
+            ("nonce", "uint256", uint(256)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.update_key_digest,
+        "registry",
+        "UpdateKey",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("keyId", "uint32", uint(32)),
+            ("version", "uint32", uint(32)),
+            ("key", "bytes", blobs),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.revoke_key_digest,
+        "registry",
+        "RevokeKey",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("keyId", "uint32", uint(32)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.set_recovery_digest,
+        "registry",
+        "SetRecovery",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("recovery", "address", addresses),
+            ("nonce", "uint256", uint(256)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    *(
+        (
+            digest,
+            "registry",
+            primary,
+            [
+                ("uid", "uint64", uint(64)),
+                ("epoch", "uint32", uint(32)),
+                ("account", "address", addresses),
+                ("nonce", "uint256", uint(256)),
+                ("deadline", "uint256", uint(256)),
+            ],
+        )
+        for digest, primary in (
+            (typed_data.propose_recovery_digest, "ProposeRecovery"),
+            (typed_data.veto_recovery_digest, "VetoRecovery"),
+        )
+    ),
+    (
+        typed_data.finalise_recovery_digest,
+        "registry",
+        "FinaliseRecovery",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("account", "address", addresses),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.transfer_digest,
+        "registry",
+        "Transfer",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("from", "address", addresses),
+            ("to", "address", addresses),
+            ("nonce", "uint256", uint(256)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.invalidate_nonce_digest,
+        "registry",
+        "InvalidateNonce",
+        [
+            ("uid", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("nonce", "uint256", uint(256)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.create_group_digest,
+        "membership",
+        "CreateGroup",
+        [
+            ("name", "string", names),
+            ("founders", "uint64[]", st.lists(uint(64), max_size=8)),
+            ("threshold", "uint16", uint(16)),
+            ("votingPeriod", "uint32", uint(32)),
+            ("creator", "uint64", uint(64)),
+            ("epoch", "uint32", uint(32)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.leave_digest,
+        "membership",
+        "Leave",
+        [
+            ("group", "uint32", uint(32)),
+            ("uid", "uint64", uint(64)),
+            ("sequence", "uint32", uint(32)),
+            ("epoch", "uint32", uint(32)),
+            ("deadline", "uint256", uint(256)),
+        ],
+    ),
+    (
+        typed_data.tree_head_digest,
+        "ledger",
+        "TreeHead",
+        [("logId", "bytes32", words), ("size", "uint64", uint(64)), ("root", "bytes32", words)],
     ),
     (
         typed_data.login_digest,
