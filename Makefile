@@ -10,7 +10,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages demo test lint format faults abi clean bench $(BENCHES:%=bench-%)
+.PHONY: help setup packages demo test lint format faults abi mutants prove slither coverage snapshots clean bench $(BENCHES:%=bench-%)
 
 help: ## Print this menu
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,29 @@ faults: packages ## The fault tests at full count
 abi: setup ## Compile the contracts into the artifacts that the package carries
 	@$(VENV)/python deploy/compile.py
 
+FORGE = $$(../$(VENV)/python ../deploy/tools.py forge)
+
+mutants: setup ## Break the contracts in 40 ways and more: their tests must notice each
+	$(VENV)/python deploy/mutants.py
+
+# Their authors pin other versions of what we use, so each has an environment of its own.
+.venv-%/ready: deploy/requirements-%.txt
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+prove: setup .venv-halmos/ready ## Prove the transitions of keys for all inputs (halmos)
+	cd contracts && PATH="$$(dirname "$(FORGE)"):$$PATH" ../.venv-halmos/bin/halmos --contract SymTest --solver-timeout-assertion 20000
+
+slither: setup .venv-slither/ready ## Look for known weaknesses in the contracts
+	cd contracts && PATH="$$(dirname "$(FORGE)"):$$PATH" ../.venv-slither/bin/slither . --config-file slither.json
+
+coverage: setup ## Lines and branches of the contracts that their tests reach
+	$(VENV)/python deploy/coverage.py
+
+snapshots: setup ## Write down what the contracts' calls cost, for `make lint` to compare
+	$(VENV)/python benchmarks/gas.py --write contracts/snapshots/gas.json
+
 bench: $(BENCHES:%=bench-%) ## Every benchmark; JSON lines on stdout and nothing else
 
 bench-client: ## The client: start-up, one line, a thousand lines
@@ -54,5 +77,5 @@ $(BENCHES:%=bench-%): bench-%: setup
 	@$(VENV)/python benchmarks/$*.py
 
 clean: ## Remove what was built, .venv and node_modules too
-	rm -rf .venv node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis contracts/out contracts/cache
+	rm -rf .venv .venv-halmos .venv-slither node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis contracts/out contracts/cache
 	find chatchain deploy tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

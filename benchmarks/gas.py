@@ -8,6 +8,7 @@ the contracts in `contracts/bench`, which nothing else uses, on a newer one, bec
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sys
@@ -46,6 +47,9 @@ MESSAGES: Final = 1_000
 CLAIMANTS: Final = {"": BATCH, "_of_1000": 1_000}
 NOBODY: Final = "0x" + "00" * 20
 DAY: Final = 24 * 3600
+DEADLINE: Final = 4_000_000_000
+"""Always the same, so that every run signs and pays the same."""
+
 SPONSOR: Final = Web3.to_checksum_address("0x" + "51" * 20)
 
 
@@ -75,11 +79,6 @@ class Chain:
         """Let time pass."""
         self._chain.rpc("evm_increaseTime", seconds)
         self._chain.rpc("anvil_mine", "0x2")
-
-    def now(self) -> int:
-        """The latest block's time."""
-        block = cast("dict[str, str]", self._chain.rpc("eth_getBlockByNumber", "latest", False))
-        return int(block["timestamp"], 16)
 
     def nonce(self, account: str) -> int:
         """How many transactions an account sent."""
@@ -200,25 +199,23 @@ class Network:
         )
         self._chain.later(8 * DAY)
         report("recover", registry.call(person("new").address, "finaliseRecovery", bobs))
-        deadline = self._chain.now() + DAY
         struct = "Transfer(uint64 uid,uint32 epoch,address from,address to,uint256 nonce,uint256 deadline)"
         taker = person("taker")
-        values = (uid, 0, ada.address, taker.address, 0, deadline)
+        values = (uid, 0, ada.address, taker.address, 0, DEADLINE)
         both = [registry.sign(key, struct, *values) for key in (ada, taker)]
-        report("transfer_for", registry.call(SPONSOR, "transferFor", uid, taker.address, deadline, *both))
+        report("transfer_for", registry.call(SPONSOR, "transferFor", uid, taker.address, DEADLINE, *both))
 
     def _register_for(self, who: LocalAccount) -> int:
         self._users += 1
-        deadline = self._chain.now() + DAY
         name, signer = letters(self._users), person("device of eve").address
         verifier = keccak256(name.encode())
         struct = (
             "Register(string username,address account,bytes32 verifier,bytes kdf,"
             "address recovery,address signer,bytes record,uint256 deadline)"
         )
-        values = (name, who.address, verifier, KDF, NOBODY, signer, RECORD, deadline)
+        values = (name, who.address, verifier, KDF, NOBODY, signer, RECORD, DEADLINE)
         signature = self.registry.sign(who, struct, *values)
-        rest = (verifier, KDF, NOBODY, signer, RECORD, deadline, signature)
+        rest = (verifier, KDF, NOBODY, signer, RECORD, DEADLINE, signature)
         return self.registry.call(SPONSOR, "registerFor", who.address, name, *rest)
 
     # --- votes --------------------------------------------------------------------------------------------
@@ -396,22 +393,47 @@ def _newer_anvil(folder: Path) -> DevChain:
     return start([str(anvil_path()), *options], port, folder / f"anvil-{port}.log")
 
 
-def _report(case: str, gas: int, **more: float) -> None:
-    print(json.dumps({"bench": "gas", "case": case, "gas": gas, **more}), flush=True)
-
-
-def main() -> None:
-    """Starts both chains, one after the other, and measures."""
+def measure(report: Callable[..., None]) -> None:
+    """Measures our own contracts."""
     with tempfile.TemporaryDirectory() as folder:
         chain = start_anvil(Path(folder), "--block-base-fee-per-gas", "0")
         try:
-            network = Network(Chain(chain), _report)
+            network = Network(Chain(chain), report)
             network.identities()
             network.votes()
             network.anchors()
             network.claims()
         finally:
             chain.process.stop()
+
+
+def snapshot() -> dict[str, int]:
+    """The gas of every case of ours, to compare with contracts/snapshots/gas.json."""
+    found: dict[str, int] = {}
+
+    def note(case: str, gas: int, **_: float) -> None:
+        found[case] = gas
+
+    measure(note)
+    return found
+
+
+def _report(case: str, gas: int, **more: float) -> None:
+    print(json.dumps({"bench": "gas", "case": case, "gas": gas, **more}), flush=True)
+
+
+def main() -> None:
+    """Measures everything and prints it, or writes the snapshot of ours."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="write what ours cost to this file instead"
+    )
+    options = parser.parse_args()
+    if options.write:
+        options.write.write_text(json.dumps(snapshot(), indent=1) + "\n", encoding="utf-8")
+        return
+    measure(_report)
+    with tempfile.TemporaryDirectory() as folder:
         chain = _newer_anvil(Path(folder))
         try:
             usual_designs(Chain(chain), _report)

@@ -1,0 +1,119 @@
+"""Break the contracts in many small ways, one at a time, and see that their tests notice every one.
+
+`python deploy/mutants.py [--only TEXT]` copies the contracts with their tests into a temporary folder, makes
+sure that the tests pass there, and then runs them once per entry of `contracts/mutants/*.json`: a guard
+removed or a sign turned. A mutant that survives, that does not compile, or whose place is no longer in the
+source is a failure. The work tree is never touched.
+
+An entry is `contract` (a file of contracts/src), `claim` (what goes wrong), `find` (text that stands there
+exactly once) and `replace`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import msgspec
+
+from deploy.tools import ROOT, forge_path
+
+LISTS: Final = ROOT / "contracts" / "mutants"
+ELSEWHERE: Final = {"Signed": "IdentityRegistry"}
+"""Whose tests answer for a source that has none of its own."""
+
+
+class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One way to break a contract."""
+
+    contract: str
+    claim: str
+    find: str
+    replace: str
+
+
+def read_mutants() -> list[Mutant]:
+    """All that are listed."""
+    lists = sorted(LISTS.glob("*.json"))
+    return [one for path in lists for one in msgspec.json.decode(path.read_bytes(), type=list[Mutant])]
+
+
+class Copy:
+    """The contracts in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._contracts = folder / "contracts"
+        unwanted = shutil.ignore_patterns("out", "cache")
+        shutil.copytree(ROOT / "contracts", self._contracts, ignore=unwanted)
+        shutil.copytree(ROOT / "tests" / "vectors", folder / "tests" / "vectors")
+        (folder / "deploy").mkdir()
+        for name in ("solc", "solc.cjs"):
+            shutil.copy(ROOT / "deploy" / name, folder / "deploy" / name)
+        for name in ("node_modules", ".venv"):
+            (folder / name).symlink_to(ROOT / name, target_is_directory=True)
+
+    def survives(self, mutant: Mutant) -> str | None:
+        """Why a mutant counts as a failure; None when the tests kill it."""
+        path = self._contracts / "src" / f"{mutant.contract}.sol"
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutant.find) != 1:
+            return f"its place stands {text.count(mutant.find)} times in the source"
+        path.write_text(text.replace(mutant.find, mutant.replace), encoding="utf-8")
+        try:
+            # The unit tests nearly always suffice; only a mutant that they miss meets the invariants too.
+            own = ELSEWHERE.get(mutant.contract, mutant.contract)
+            for chosen in (("--match-path", f"test/{own}/*"), ()):
+                run = self.test(*chosen)
+                if "Compiler run failed" in run.stdout + run.stderr:
+                    return "it does not compile"
+                if run.returncode:
+                    return None
+            return "the tests pass"
+        finally:
+            path.write_text(text, encoding="utf-8")
+
+    def test(self, *chosen: str) -> subprocess.CompletedProcess[str]:
+        """Run the tests until the first fails."""
+        command = [str(forge_path()), "test", "--fail-fast", *chosen]
+        # The optimizer makes no difference to what is tested here, and compiling without it takes a third.
+        environment = os.environ | {"FOUNDRY_OPTIMIZER": "false"}
+        return subprocess.run(
+            command, cwd=self._contracts, env=environment, capture_output=True, text=True, check=False
+        )
+
+
+def main() -> int:
+    """Try all mutants; fails unless every one is killed."""
+    parser = argparse.ArgumentParser(description="Run the contracts' tests against broken contracts.")
+    parser.add_argument("--only", default="", metavar="TEXT", help="those whose contract or claim holds this")
+    options = parser.parse_args()
+    chosen = [one for one in read_mutants() if options.only in f"{one.contract}: {one.claim}"]
+    alive = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        if copy.test().returncode:
+            print("mutants: the tests fail without any mutant; run 'make test'", file=sys.stderr)
+            return 1
+        for mutant in chosen:
+            start = time.monotonic()
+            reason = copy.survives(mutant)
+            alive += reason is not None
+            verdict = "killed" if reason is None else f"ALIVE ({reason})"
+            took = time.monotonic() - start
+            print(f"{verdict}: {mutant.contract}: {mutant.claim} [{took:.0f} s]", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} mutants killed")
+    return 1 if alive or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
