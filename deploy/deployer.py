@@ -79,6 +79,8 @@ class Deployment(msgspec.Struct, frozen=True, rename="camel"):
             parse_address(self.directory),
             parse_address(self.identity_registry),
             parse_address(self.membership),
+            parse_address(self.message_ledger),
+            parse_address(self.reward_distributor),
         )
 
 
@@ -185,7 +187,11 @@ class Deployer:
             raise NoContract(f"There is no chatchain Directory at {to_checksum(directory)} on this chain.")
         registry = Address(self._ask(calls.REGISTRY_ADDRESS, network)[0])
         membership = Address(self._ask(calls.MEMBERSHIP_ADDRESS, network)[0])
-        return msgspec.structs.replace(network, registry=registry, membership=membership)
+        ledger = Address(self._ask(calls.LEDGER_ADDRESS, network)[0])
+        rewards = Address(self._ask(calls.REWARDS_ADDRESS, network)[0])
+        return msgspec.structs.replace(
+            network, registry=registry, membership=membership, ledger=ledger, rewards=rewards
+        )
 
     def _uid(self, network: Network, name: str) -> Uid:
         uid = Uid(self._ask(calls.UID_OF, network, normalise_username(name))[0])

@@ -162,20 +162,21 @@ def test_two_views_of_one_store_see_each_others_rows(anvil: DevChain) -> None:
     world = World(anvil)
     store = MemoryLogStore()
     syncing, reading = world.view(store), world.view(store)
-    ada = world.register("ada")
-    world.seat(ada)
+    ada, bob = world.register("ada"), world.register("bob")
+    world.seat(ada, bob)
     syncing.sync()
     user = reading.user_by_name("ada")
     assert user is not None
-    assert len(reading.group().members) == 1
+    assert len(reading.group().members) == 2
     world.add_device(ada)
     world.send(ada, world.calls.propose(0, Kind.EXPEL, user.uid, b""))
-    world.send(ada, world.calls.vote(ProposalId(1), True))
+    for person in (ada, bob):
+        world.send(person, world.calls.vote(ProposalId(1), True))
     syncing.sync()
     seen = reading.user(user.uid)
     assert seen is not None
     assert len(seen.devices) == 2
-    assert reading.group().members == ()
+    assert [member.uid for member in reading.group().members] == [world.uid(bob)]
 
 
 def test_additions_wait_and_removals_act_at_once(anvil: DevChain) -> None:
