@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {EfficientHashLib} from "solady/utils/EfficientHashLib.sol";
 import {IDirectory} from "./interfaces/IDirectory.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
 import {IMembership} from "./interfaces/IMembership.sol";
@@ -17,8 +18,7 @@ contract Membership is IMembership, Signed {
         NOT_OPEN,
         ENDED,
         NO_MEMBER,
-        JOINED_LATER,
-        VOTED
+        JOINED_LATER
     }
 
     struct Seat {
@@ -27,7 +27,7 @@ contract Membership is IMembership, Signed {
     }
 
     struct Group {
-        uint32 members;
+        uint24 members;
         uint32 epoch;
         uint32 sequence; // of the last joining in the group
         uint32 votingPeriod; // not zero in a group that exists
@@ -36,16 +36,17 @@ contract Membership is IMembership, Signed {
         bytes32 rosterHash;
     }
 
-    /// @dev One slot: all that a vote reads and writes besides the seat and the ballot.
+    /// @dev One slot: all that a vote reads and writes besides the seat, and for a group's first seats the ballot too.
     struct Count {
         uint32 group;
-        uint32 electorate;
-        uint32 yes;
-        uint32 no;
+        uint24 electorate;
+        uint24 yes;
+        uint24 no;
         uint32 sequence; // the group's when the proposal opened: later seats have no vote
         uint40 deadline;
         uint16 threshold;
         State state;
+        uint56 earlyVotes; // of the seats with a sequence below 56, a bit each
     }
 
     /// @dev The votes of 256 seats, a bit each.
@@ -59,11 +60,12 @@ contract Membership is IMembership, Signed {
         uint64 proposer;
         Kind kind;
         bytes32 dataHash;
-        mapping(uint256 number => Page) pages; // page and bit: the seat's sequence
+        mapping(uint256 number => Page) pages; // of later seats; page and bit: the seat's sequence
     }
 
     uint32 private constant NETWORK = 0;
     uint256 private constant WHOLE = 10_000;
+    uint256 private constant EARLY = 56;
     uint256 private constant MAX_REASON = 1024;
     uint256 private constant MAX_PAYLOAD = 4096;
     uint256 private constant MAX_FOUNDERS = 64;
@@ -249,18 +251,22 @@ contract Membership is IMembership, Signed {
 
     /// @inheritdoc IMembership
     function voteBatch(SignedVote[] calldata votes) external returns (uint256 counted) {
-        for (uint256 i = 0; i < votes.length; ++i) {
-            SignedVote calldata one = votes[i];
-            (uint64 uid,, uint32 epoch) = registry.resolve(one.voter);
-            if (uid == 0) continue;
-            Proposal storage p = _proposals[one.id];
-            Count memory count = p.count;
-            (Refusal refusal, uint32 sequence) = _examine(p, count, uid);
-            if (refusal != Refusal.NONE) continue;
-            if (!_isSignedCheaply(one.voter, _hashVote(one.id, one.support, uid, epoch), one.signature)) continue;
-            _count(one.id, p, count, uid, sequence, one.support);
-            ++counted;
+        uint64 id = 0; // of the proposal at hand: most batches are about one, which is read and written once
+        Proposal storage p = _proposals[0];
+        Count memory count;
+        unchecked {
+            for (uint256 i = 0; i < votes.length; ++i) {
+                SignedVote calldata one = votes[i];
+                if (one.id != id) {
+                    _save(p, count);
+                    id = one.id;
+                    p = _proposals[id];
+                    count = p.count;
+                }
+                if (_tryVote(id, p, count, one)) ++counted;
+            }
         }
+        _save(p, count);
     }
 
     /// @inheritdoc IMembership
@@ -292,7 +298,8 @@ contract Membership is IMembership, Signed {
     function hasVoted(uint64 id, uint64 uid) external view returns (bool) {
         Proposal storage p = _proposals[id];
         uint32 sequence = _seats[p.count.group][uid].sequence;
-        return p.pages[sequence >> 8].bits & _bit(sequence) != 0;
+        uint256 bits = sequence < EARLY ? p.count.earlyVotes : p.pages[sequence >> 8].bits;
+        return bits & _bit(sequence) != 0;
     }
 
     /// @inheritdoc IMembership
@@ -461,53 +468,90 @@ contract Membership is IMembership, Signed {
     function _vote(uint64 id, bool support, uint64 voter) private {
         Proposal storage p = _proposals[id];
         Count memory count = p.count;
-        (Refusal refusal, uint32 sequence) = _examine(p, count, voter);
+        (Refusal refusal, uint256 sequence) = _examine(count, voter);
         if (refusal != Refusal.NONE) _refuse(refusal, id, voter, count);
-        _count(id, p, count, voter, sequence, support);
+        if (!_mark(p, count, sequence)) revert AlreadyVoted(id, voter);
+        _count(id, p, count, voter, support);
+        _save(p, count);
     }
 
-    /// @dev Why a vote does not count, and the voter's seat.
-    function _examine(Proposal storage p, Count memory count, uint64 voter)
+    /// @dev Counts a signed vote, or does nothing and says so.
+    function _tryVote(uint64 id, Proposal storage p, Count memory count, SignedVote calldata one)
         private
-        view
-        returns (Refusal refusal, uint32 sequence)
+        returns (bool)
     {
+        (address voter, bool support) = (one.voter, one.support);
+        (uint64 uid,, uint32 epoch) = registry.resolve(voter);
+        (Refusal refusal, uint256 sequence) = _examine(count, uid); // nobody has a seat as uid 0
+        if (refusal != Refusal.NONE) return false;
+        if (!_isSignedCheaply(voter, _hashVote(id, support, uid, epoch), one.signature)) return false;
+        if (!_mark(p, count, sequence)) return false;
+        _count(id, p, count, uid, support);
+        return true;
+    }
+
+    /// @dev Why a user has no vote on a proposal, if so, and the user's seat.
+    function _examine(Count memory count, uint64 voter) private view returns (Refusal refusal, uint256 sequence) {
         if (count.state != State.OPEN) return (Refusal.NOT_OPEN, 0);
         if (block.timestamp > count.deadline) return (Refusal.ENDED, 0);
-        Seat memory s = _seats[count.group][voter];
+        Seat storage s = _seats[count.group][voter];
         sequence = s.sequence;
-        if (!s.active) return (Refusal.NO_MEMBER, sequence);
-        if (sequence > count.sequence) return (Refusal.JOINED_LATER, sequence);
-        if (p.pages[sequence >> 8].bits & _bit(sequence) != 0) return (Refusal.VOTED, sequence);
+        if (!s.active) return (Refusal.NO_MEMBER, 0);
+        if (sequence > count.sequence) return (Refusal.JOINED_LATER, 0);
+    }
+
+    /// @dev Spends the one vote of a seat, unless it was spent before: that of an early seat at hand, not in storage
+    /// yet.
+    function _mark(Proposal storage p, Count memory count, uint256 sequence) private returns (bool) {
+        uint256 bit = _bit(sequence);
+        if (sequence < EARLY) {
+            if (count.earlyVotes & bit != 0) return false;
+            count.earlyVotes |= uint56(bit);
+            return true;
+        }
+        Page storage page = p.pages[sequence >> 8];
+        uint256 bits = page.bits;
+        if (bits & bit != 0) return false;
+        page.bits = bits | bit;
+        return true;
     }
 
     function _refuse(Refusal refusal, uint64 id, uint64 voter, Count memory count) private pure {
         if (refusal == Refusal.NOT_OPEN) _requireOpen(id, count.state);
         if (refusal == Refusal.ENDED) revert VotingEnded(id, count.deadline);
         if (refusal == Refusal.NO_MEMBER) revert NotMember(voter);
-        if (refusal == Refusal.JOINED_LATER) revert JoinedLater(id, voter);
-        revert AlreadyVoted(id, voter);
+        revert JoinedLater(id, voter);
     }
 
-    /// @dev Spends the vote of a seat, and settles the proposal if it can be settled now.
-    function _count(uint64 id, Proposal storage p, Count memory count, uint64 voter, uint32 sequence, bool support)
-        private
-    {
-        p.pages[sequence >> 8].bits |= _bit(sequence);
+    /// @dev Counts a marked vote at hand. If it settles the proposal, all is stored and done, and the count at hand is
+    /// open no more.
+    function _count(uint64 id, Proposal storage p, Count memory count, uint64 voter, bool support) private {
         // Nobody votes twice and later seats do not vote, so neither number can pass the electorate; all else is the
-        // product of a number of 32 bits and one of 16.
+        // product of a number of 24 bits and one of 16.
         unchecked {
-            if (support) p.count.yes = ++count.yes;
-            else p.count.no = ++count.no;
+            if (support) ++count.yes;
+            else ++count.no;
             emit Voted(id, voter, support, count.yes, count.no);
 
             uint256 bar = uint256(count.electorate) * count.threshold;
             if (count.yes * WHOLE > bar) {
+                _save(p, count);
+                count.state = State.PASSED;
                 _execute(id, p, count);
             } else if ((count.electorate - count.no) * WHOLE <= bar) {
+                _save(p, count);
+                count.state = State.REJECTED;
                 _close(id, p, State.REJECTED);
             }
         }
+    }
+
+    /// @dev Stores the votes of an open proposal.
+    function _save(Proposal storage p, Count memory count) private {
+        if (count.state != State.OPEN) return;
+        p.count.yes = count.yes;
+        p.count.no = count.no;
+        p.count.earlyVotes = count.earlyVotes;
     }
 
     /// @dev Does what was voted, or nothing if it does not apply any more.
@@ -683,8 +727,9 @@ contract Membership is IMembership, Signed {
         if (gasleft() / 64 * 63 < limit + CALL_GAS) revert NotEnoughGas(limit);
     }
 
-    function _hashVote(uint64 id, bool support, uint64 uid, uint32 epoch) private pure returns (bytes32) {
-        return keccak256(abi.encode(VOTE_TYPEHASH, id, uid, epoch, support));
+    /// @dev The same as of abi.encode, without its allocation.
+    function _hashVote(uint256 id, bool support, uint256 uid, uint256 epoch) private pure returns (bytes32) {
+        return EfficientHashLib.hash(uint256(VOTE_TYPEHASH), id, uid, epoch, support ? 1 : 0);
     }
 
     function _isReason(Kind kind) private pure returns (bool) {
@@ -700,7 +745,7 @@ contract Membership is IMembership, Signed {
         return keccak256(abi.encode(groupId, kind, subject, dataHash));
     }
 
-    function _bit(uint32 sequence) private pure returns (uint256) {
+    function _bit(uint256 sequence) private pure returns (uint256) {
         return uint256(1) << (sequence & 0xff);
     }
 }
