@@ -15,8 +15,10 @@ contract RewardToken is IRewardToken, ERC20 {
     }
 
     /// @inheritdoc IRewardToken
-    function mint(address to, uint256 amount) external {
+    function mint(address to, uint256 amount, uint256 total) external {
         if (msg.sender != minter) revert NotMinter(msg.sender);
+        uint256 supply = totalSupply();
+        if (total < supply || amount > total - supply) revert ExceedsTotal(total, supply, amount);
         _mint(to, amount);
     }
 }

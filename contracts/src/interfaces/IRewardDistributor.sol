@@ -64,9 +64,6 @@ interface IRewardDistributor is IGoverned {
     /// @notice The account claimed all of this before.
     error NothingToClaim(address account);
 
-    /// @notice The root's leaves add up to more than its total, and the rest is too little for this claim.
-    error ExceedsTotal(uint256 total, uint256 wanted);
-
     /// @notice The challenge window is 1 second to 365 days, and the cap is not zero.
     error BadTerms();
 

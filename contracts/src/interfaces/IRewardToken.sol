@@ -10,10 +10,14 @@ interface IRewardToken is IERC20 {
     /// @notice Only the distributor mints.
     error NotMinter(address caller);
 
+    /// @notice The root's leaves add up to more than its total, and the rest is too little for this claim.
+    error ExceedsTotal(uint256 total, uint256 supply, uint256 wanted);
+
     /// @notice Makes new tokens. The distributor.
     /// @param to who gets them
     /// @param amount in units of 1e-18 CHAT
-    function mint(address to, uint256 amount) external;
+    /// @param total that the supply may come to
+    function mint(address to, uint256 amount, uint256 total) external;
 
     /// @notice The distributor.
     function minter() external view returns (address);
