@@ -10,6 +10,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     struct Principal {
         uint64 uid;
         uint32 deviceId; // 0: the account itself
+        bool suspended; // an account while its user's recovery is pending: read with the rest, it costs nothing
     }
 
     struct User {
@@ -209,8 +210,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     function updateDevice(uint32 deviceId, uint32 version, address signer, bytes calldata record) external {
         Principal memory sender = _principals[msg.sender];
         if (sender.uid == 0) revert NotRegistered(msg.sender);
-        if (sender.deviceId == 0) _requireSettled(sender.uid);
-        else if (sender.deviceId != deviceId) revert NotAuthorized(msg.sender);
+        if (sender.deviceId != 0 && sender.deviceId != deviceId) revert NotAuthorized(msg.sender);
+        if (sender.suspended) revert RecoveryPending(sender.uid);
         _updateDevice(sender.uid, deviceId, version, signer, record);
     }
 
@@ -229,7 +230,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         uint32 epoch = _existing(uid).epoch;
         Principal memory actor = _principals[by];
         if (actor.uid != uid || (actor.deviceId != 0 && actor.deviceId != deviceId)) revert NotAuthorized(by);
-        if (actor.deviceId == 0) _requireSettled(uid);
+        if (actor.suspended) revert RecoveryPending(uid);
         {
             bytes32[8] memory words;
             words[0] = UPDATE_DEVICE_TYPEHASH;
@@ -666,6 +667,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
             emit RecoverySet(uid, who.recovery, uint64(block.timestamp));
         }
         who.recovering = true;
+        _principals[who.account].suspended = true;
         who.nextAccount = account;
         who.nextAccountAt = from;
         emit RecoveryProposed(uid, account, from);
@@ -690,6 +692,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     /// @dev Ends a recovery, one way or the other.
     function _settle(User storage who) private {
         who.recovering = false;
+        _principals[who.account].suspended = false;
         who.nextAccount = address(0);
         who.nextAccountAt = 0;
     }

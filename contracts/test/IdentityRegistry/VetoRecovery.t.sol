@@ -54,6 +54,8 @@ contract VetoRecoveryTest is Identities {
         registry.finaliseRecovery(ada.uid);
         vm.prank(ada.account);
         registry.addDevice(address(0xD2), RECORD);
+        vm.prank(ada.account);
+        registry.updateDevice(1, 2, ada.signer, RECORD);
     }
 
     /// @dev Who has stolen the account delays its owner once.
