@@ -12,8 +12,6 @@ exactly once) and `replace`.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +24,8 @@ if __package__ in {None, ""}:  # started as a file: the project's folder is not 
 
 import msgspec
 
-from deploy.tools import ROOT, forge_path
+from deploy.contract_copy import ContractCopy
+from deploy.tools import ROOT
 
 LISTS: Final = ROOT / "contracts" / "mutants"
 ELSEWHERE: Final = {"Signed": "IdentityRegistry"}
@@ -48,23 +47,15 @@ def read_mutants() -> list[Mutant]:
     return [one for path in lists for one in msgspec.json.decode(path.read_bytes(), type=list[Mutant])]
 
 
-class Copy:
-    """The contracts in a folder of their own."""
+class Patient:
+    """A copy of the contracts that is broken and mended."""
 
-    def __init__(self, folder: Path) -> None:
-        self._contracts = folder / "contracts"
-        unwanted = shutil.ignore_patterns("out", "cache")
-        shutil.copytree(ROOT / "contracts", self._contracts, ignore=unwanted)
-        shutil.copytree(ROOT / "tests" / "vectors", folder / "tests" / "vectors")
-        (folder / "deploy").mkdir()
-        for name in ("solc", "solc.cjs"):
-            shutil.copy(ROOT / "deploy" / name, folder / "deploy" / name)
-        for name in ("node_modules", ".venv"):
-            (folder / name).symlink_to(ROOT / name, target_is_directory=True)
+    def __init__(self, copy: ContractCopy) -> None:
+        self._copy = copy
 
     def survives(self, mutant: Mutant) -> str | None:
         """Why a mutant counts as a failure; None when the tests kill it."""
-        path = self._contracts / "src" / f"{mutant.contract}.sol"
+        path = self._copy.contracts / "src" / f"{mutant.contract}.sol"
         text = path.read_text(encoding="utf-8")
         if text.count(mutant.find) != 1:
             return f"its place stands {text.count(mutant.find)} times in the source"
@@ -84,12 +75,8 @@ class Copy:
 
     def test(self, *chosen: str) -> subprocess.CompletedProcess[str]:
         """Run the tests until the first fails."""
-        command = [str(forge_path()), "test", "--fail-fast", *chosen]
         # The optimizer makes no difference to what is tested here, and compiling without it takes a third.
-        environment = os.environ | {"FOUNDRY_OPTIMIZER": "false"}
-        return subprocess.run(
-            command, cwd=self._contracts, env=environment, capture_output=True, text=True, check=False
-        )
+        return self._copy.forge("test", "--fail-fast", *chosen, environment={"FOUNDRY_OPTIMIZER": "false"})
 
 
 def main() -> int:
@@ -100,13 +87,13 @@ def main() -> int:
     chosen = [one for one in read_mutants() if options.only in f"{one.contract}: {one.claim}"]
     alive = 0
     with tempfile.TemporaryDirectory() as folder:
-        copy = Copy(Path(folder))
-        if copy.test().returncode:
+        patient = Patient(ContractCopy(Path(folder)))
+        if patient.test().returncode:
             print("mutants: the tests fail without any mutant; run 'make test'", file=sys.stderr)
             return 1
         for mutant in chosen:
             start = time.monotonic()
-            reason = copy.survives(mutant)
+            reason = patient.survives(mutant)
             alive += reason is not None
             verdict = "killed" if reason is None else f"ALIVE ({reason})"
             took = time.monotonic() - start
