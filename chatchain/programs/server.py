@@ -23,6 +23,7 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from chatchain import __version__
+from chatchain.chain.calls import Calls, arguments
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
 from chatchain.chain.view import CONFIRMATIONS, ChainView
@@ -102,13 +103,17 @@ class _Purse:
         self._key = key
         self.account = address_of(key)
 
-    def estimate(self, call: Call) -> Cost:
-        """Tries the call out from the sponsor's account."""
-        return self._writer.estimate(call, self.account)
+    def estimate_all(self, calls: Sequence[Call]) -> Sequence[Cost | ChatchainError]:
+        """Tries the calls out from the sponsor's account."""
+        return self._writer.estimate_all(calls, self.account)
 
-    def submit(self, call: Call) -> bytes:
-        """Signs and sends the call."""
-        return self._writer.submit(call, self._key)
+    def submit_all(self, calls: Sequence[tuple[Call, int]]) -> Sequence[bytes | ChatchainError]:
+        """Signs and sends the calls."""
+        return self._writer.submit_all(calls, self._key)
+
+    def together(self, votes: Sequence[Call]) -> Call:
+        """One call for several votes."""
+        return Calls().vote_batch([arguments(vote) for vote in votes])
 
     def tend(self) -> None:
         """Sees transactions through."""
@@ -279,7 +284,9 @@ def _sponsor(
     log.info("sponsor", account=to_checksum(purse.account), wei_per_day=config.sponsor_wei_per_day)
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)
-    return Sponsor(purse, SponsorLimits(config.sponsor_wei_per_day), time.monotonic())
+    # A quarter of the day's sum within one hour: a rush has room, and a thief of it leaves some for tomorrow.
+    limits = SponsorLimits(config.sponsor_wei_per_day, config.sponsor_wei_per_day // 4)
+    return Sponsor(purse, limits, time.monotonic())
 
 
 @contextlib.contextmanager

@@ -92,15 +92,23 @@ class Budget:
         """What was spent within the window, as of the last look."""
         return self._total
 
-    def spend(self, now: float, amount: int) -> float:
-        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
+    def wait(self, now: float, amount: int) -> float:
+        """Seconds until some of the window has passed; 0 when the amount may be spent now."""
         width = self._window / self.SLICES
         slice_ = int(now / width)
         while self._spent and self._spent[0][0] <= slice_ - self.SLICES:
             self._total -= self._spent.popleft()[1]
-        if self._total + amount > self._limit:
-            oldest = self._spent[0][0] if self._spent else slice_
-            return max(width, (oldest + self.SLICES) * width - now)
+        if self._total + amount <= self._limit:
+            return 0.0
+        oldest = self._spent[0][0] if self._spent else slice_
+        return max(width, (oldest + self.SLICES) * width - now)
+
+    def spend(self, now: float, amount: int) -> float:
+        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
+        wait = self.wait(now, amount)
+        if wait:
+            return wait
+        slice_ = int(now / (self._window / self.SLICES))
         if self._spent and self._spent[-1][0] == slice_:
             amount_before = self._spent.pop()[1]
             self._spent.append((slice_, amount_before + amount))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from chatchain.errors import ChatchainError
 from chatchain.model import Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
 from chatchain.relay.quota import Usage
 from chatchain.wire.connection import State
@@ -83,11 +84,14 @@ class Cost(Protocol):
 class Payer(Protocol):
     """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
 
-    def estimate(self, call: Call) -> Cost:
-        """Tries the call out; raises what the contract would refuse it with."""
+    def estimate_all(self, calls: Sequence[Call]) -> Sequence[Cost | ChatchainError]:
+        """Tries each call out: what it would cost, or what the contract would refuse it with."""
 
-    def submit(self, call: Call) -> bytes:
-        """Sends the call and gives the transaction's hash without waiting."""
+    def submit_all(self, calls: Sequence[tuple[Call, int]]) -> Sequence[bytes | ChatchainError]:
+        """Sends calls with their gas without waiting: each one's transaction hash, or why it was not sent."""
+
+    def together(self, votes: Sequence[Call]) -> Call:
+        """The one call that casts the votes of several `voteBySig`, passing over what does not count."""
 
     def prepare(self) -> None:
         """Gets ready, so that the first call does not wait for it."""

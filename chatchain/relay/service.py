@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -38,7 +39,7 @@ from chatchain.relay.directory import Changes, Keeper
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import Membership, Peer, Reader, Writer
-from chatchain.relay.sponsor import Sponsor
+from chatchain.relay.sponsor import Paid, Sponsor
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
@@ -92,7 +93,9 @@ PRUNE: Final = 600.0
 STALE_CHAIN: Final = 60.0
 """Seconds without a successful look at the chain after which /health says so."""
 
-SPONSORED_AT_ONCE: Final = 32
+SPONSORED_AT_ONCE: Final = 512
+TURN: Final = 200
+"""Calls that wait to be paid for, and how many of them go to the chain together."""
 
 T = TypeVar("T")
 
@@ -157,6 +160,8 @@ class Relay:
         self._failures = Buckets(logins.FAILURES)
         self._key_requests = Buckets(KEY_REQUESTS)
         self._sponsoring = 0
+        self._due: list[tuple[Call, asyncio.Future[Paid]]] = []
+        self._paying = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._look: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None
@@ -460,9 +465,7 @@ class Relay:
         try:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
-            wei = await self._in(self._payers, lambda: sponsor.estimate(call))
-            sponsor.reserve(call, wei, time.monotonic())
-            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call))
+            paid = await self._in_turn(sponsor, call)
         except ChatchainError as error:
             self.metrics.sponsored.labels(error.code).inc()
             self._log.info("sponsor refused", code=error.code, uid=session.uid if session is not None else 0)
@@ -470,10 +473,43 @@ class Relay:
         finally:
             self._sponsoring -= 1
         self.metrics.sponsored.labels("sent").inc()
-        self._log.info("sponsored", tx=tx_hash.hex(), uid=session.uid if session is not None else 0, wei=wei)
+        uid = session.uid if session is not None else 0
+        self._log.info("sponsored", tx=paid.tx_hash.hex(), uid=uid, wei=paid.wei)
         if session is None and peer.deadline:
             peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
-        return Sponsored(request.ref, tx_hash)
+        return Sponsored(request.ref, paid.tx_hash)
+
+    async def _in_turn(self, sponsor: Sponsor, call: Call) -> Paid:
+        """Has a call paid for together with all that came while the turn before was on its way."""
+        outcome: asyncio.Future[Paid] = asyncio.get_running_loop().create_future()
+        self._due.append((call, outcome))
+        if not self._paying:
+            self._paying = True
+            self._spawn(self._take_turns(sponsor))
+        return await outcome
+
+    async def _take_turns(self, sponsor: Sponsor) -> None:
+        turn: list[tuple[Call, asyncio.Future[Paid]]] = []
+        try:
+            while self._due:
+                turn, self._due = self._due[:TURN], self._due[TURN:]
+                pay = partial(sponsor.pay_all, [call for call, _ in turn], time.monotonic())
+                try:
+                    told = await self._in(self._payers, pay)
+                except ChatchainError as error:
+                    told = [error] * len(turn)
+                for (_, outcome), paid in zip(turn, told, strict=True):
+                    if outcome.done():
+                        continue
+                    if isinstance(paid, ChatchainError):
+                        outcome.set_exception(paid)
+                    else:
+                        outcome.set_result(paid)
+        finally:  # after a bug, or at the end of the relay, nobody waits for ever
+            self._paying = False
+            for _, outcome in turn + self._due:
+                outcome.cancel()
+            self._due.clear()
 
     # --- actions of the mailbox ---
 
