@@ -151,6 +151,22 @@ contract VoteTest is World {
         vm.assertFalse(membership.hasVoted(id, people[256].uid), "neighbour");
     }
 
+    /// @dev The first seats' marks stand elsewhere than those of later seats: both are spent once, up to the border.
+    function test_neitherEarlyNorLateSeatsVoteTwice() public {
+        deploy(IMembership.Policy.VOTE, 9999, WEEK);
+        Person[] memory people = found(60);
+        id = requestOf(join("subject"));
+        for (uint256 i = 50; i < 60; ++i) {
+            voteOf(people[i], id, true); // sequences 51 to 60
+            vm.expectRevert(abi.encodeWithSelector(IMembership.AlreadyVoted.selector, id, people[i].uid));
+            voteOf(people[i], id, true);
+        }
+        for (uint256 i = 0; i < 60; ++i) {
+            vm.assertEq(membership.hasVoted(id, people[i].uid), i >= 50, "has voted");
+        }
+        assertVotes(10, 0);
+    }
+
     // -------------------------------------------------------------------------------------- by signature
 
     function digestOf(uint64 proposal, uint64 voter, uint32 epoch, bool support) private view returns (bytes32) {

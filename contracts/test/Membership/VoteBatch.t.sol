@@ -171,6 +171,17 @@ contract VoteBatchTest is World {
         vm.assertLe(before - gasleft(), 3 * 110_000 + 6 * 40_000, "gas");
     }
 
+    /// @dev Its copies alone cost more than a wallet's answer may.
+    function test_anOversizedSignatureIsSkipped() public {
+        address wallet = address(new Wallet(members[0].account));
+        walletMember("wallet", wallet);
+        id = proposeExpel(members[0], members[8].uid, "");
+        IMembership.SignedVote[] memory items = new IMembership.SignedVote[](2);
+        items[0] = IMembership.SignedVote(id, true, wallet, new bytes(300_000));
+        items[1] = voteFrom(members[0], id, true);
+        vm.assertEq(membership.voteBatch(items), 1, "counted");
+    }
+
     /// @dev With too little gas to ask a wallet properly, nothing counts, so a carrier cannot leave one out unseen.
     function test_revertsRatherThanStarveAWallet() public {
         Person memory owner = stranger("owner");
