@@ -250,9 +250,11 @@ contract Membership is IMembership, Signed {
     }
 
     /// @inheritdoc IMembership
+    // slither-disable-next-line reentrancy-no-eth: see _enact
     function voteBatch(SignedVote[] calldata votes) external returns (uint256 counted) {
         uint64 id = 0; // of the proposal at hand: most batches are about one, which is read and written once
         Proposal storage p = _proposals[0];
+        // slither-disable-next-line uninitialized-local: a count in state NONE, which nothing stores
         Count memory count;
         unchecked {
             for (uint256 i = 0; i < votes.length; ++i) {
@@ -465,6 +467,7 @@ contract Membership is IMembership, Signed {
         _close(previous, p, State.EXPIRED);
     }
 
+    // slither-disable-next-line reentrancy-no-eth: see _enact
     function _vote(uint64 id, bool support, uint64 voter) private {
         Proposal storage p = _proposals[id];
         Count memory count = p.count;
@@ -606,7 +609,9 @@ contract Membership is IMembership, Signed {
     }
 
     /// @dev Calls the contract that keeps an office, with the payload as its arguments. It is given all the gas that
-    /// it can need or the vote reverts, so a failure is the payload's and not that of a stingy sender.
+    /// it can need or the vote reverts, so a failure is the payload's and not that of a stingy sender. Nothing comes
+    /// back in: the offices are the network's own contracts, which call nothing but `isSealed`, and the proposal is
+    /// closed before.
     function _enact(uint64 id, Kind kind) private returns (bool done) {
         (address office, bytes4 verb) = _office(kind);
         uint256 limit = kind == Kind.SET_RELAYS ? ENACT_RELAYS_GAS : ENACT_GAS;
@@ -629,6 +634,7 @@ contract Membership is IMembership, Signed {
     }
 
     /// @dev Closes a proposal whose effect is a call; it counts as passed while the call is made.
+    // slither-disable-next-line reentrancy-no-eth: see _enact
     function _closeByCall(uint64 id, Proposal storage p, Kind kind) private {
         _settle(p, State.PASSED);
         bool done = _enact(id, kind);
@@ -724,7 +730,7 @@ contract Membership is IMembership, Signed {
 
     /// @dev Reverts unless a call can be given so much, of the 63 of 64 parts that a call can be given at most.
     function _requireGas(uint256 limit) private view {
-        if (gasleft() / 64 * 63 < limit + CALL_GAS) revert NotEnoughGas(limit);
+        if (gasleft() * 63 / 64 < limit + CALL_GAS) revert NotEnoughGas(limit);
     }
 
     /// @dev The same as of abi.encode, without its allocation.
