@@ -47,7 +47,7 @@ abi: setup ## Compile the contracts into the artifacts that the package carries
 
 FORGE = $$(../$(VENV)/python ../deploy/tools.py forge)
 
-mutants: setup ## Break the contracts in 40 ways and more: their tests must notice each
+mutants: setup ## Break the contracts on purpose: their tests must notice every time
 	$(VENV)/python deploy/mutants.py
 
 # Their authors pin other versions of what we use, so each has an environment of its own.
