@@ -236,9 +236,9 @@ FAILURES: Final[dict[str, _Failure]] = {
     "NothingToClaim(address)": lambda account: AlreadyDone(
         f"{_address(account)} has claimed all that it earned."
     ),
-    "ExceedsTotal(uint256,uint256)": lambda total, wanted: RefusedError(
+    "ExceedsTotal(uint256,uint256,uint256)": lambda total, supply, wanted: RefusedError(
         f"All claims under this root may come to {_chat(total)}, and with this one they would come to "
-        f"{_chat(wanted)}.",
+        f"{_chat(supply + wanted)}.",
         "The root is wrong: whoever published it promised more than the total.",
     ),
     "BadTerms()": _plain("BadTerms", "The challenge window or the cap of an epoch is out of bounds."),
