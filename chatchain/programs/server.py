@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------
 
 
-class _Purse:
+class Purse:
     """Satisfies `relay.ports.Payer`: the chain's writer with the sponsor's key."""
 
     def __init__(self, writer: ChainWriter, key: bytes) -> None:
@@ -280,7 +280,7 @@ def _sponsor(
     if config.private_key is None or not config.sponsor_wei_per_day:
         log.warning("sponsor off", reason="no PRIVATE_KEY" if config.private_key is None else "limit is 0")
         return None
-    purse = _Purse(ChainWriter(endpoints, network), config.private_key)
+    purse = Purse(ChainWriter(endpoints, network), config.private_key)
     log.info("sponsor", account=to_checksum(purse.account), wei_per_day=config.sponsor_wei_per_day)
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)

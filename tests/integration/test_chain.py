@@ -17,7 +17,7 @@ from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, unhex
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.chain.view import ChainView
 from chatchain.errors import ChainUnreachable, FoldMismatch, NoContract, UnknownUser, WrongChain
-from chatchain.identity.keys import address_of, keccak256, new_secret
+from chatchain.identity.keys import address_of, keccak256, new_secret, parse_address
 from chatchain.model import (
     Address,
     DeviceState,
@@ -273,12 +273,15 @@ def test_an_address_without_our_contract_is_refused(anvil: DevChain) -> None:
 
 
 def test_contracts_that_were_tampered_with_are_refused(new_anvil: Callable[..., DevChain]) -> None:
-    """One byte of code, in any of the three contracts, is noticed when a program starts."""
+    """One byte of code, in any of the contracts, is noticed when a program starts."""
     world = World(new_anvil())
     for at, name in (
         (world.network.directory, "Directory"),
         (world.network.registry, "IdentityRegistry"),
         (world.network.membership, "Membership"),
+        (world.network.ledger, "MessageLedger"),
+        (world.network.rewards, "RewardDistributor"),
+        (parse_address(world.deployment.reward_token), "RewardToken"),
     ):
         found = unhex(world.rpc.call("eth_getCode", hexed(at), "latest"))
         world.view().network()
@@ -286,6 +289,21 @@ def test_contracts_that_were_tampered_with_are_refused(new_anvil: Callable[..., 
         with pytest.raises(NoContract, match=f"is not the {name} that"):
             world.view().network()
         world.rpc.call("anvil_setCode", hexed(at), hexed(found))
+
+
+def test_a_ledger_or_distributor_of_another_network_is_refused(new_anvil: Callable[..., DevChain]) -> None:
+    """Our own code, wired to another Directory or to other members, is noticed as well."""
+    world = World(new_anvil())
+    network = world.network
+    for at in (network.ledger, network.rewards):
+        found = unhex(world.rpc.call("eth_getCode", hexed(at), "latest"))
+        for wired in (network.directory, network.membership):
+            assert wired in found
+            world.rpc.call("anvil_setCode", hexed(at), hexed(found.replace(wired, b"\x11" * 20)))
+            with pytest.raises(NoContract, match="do not belong together"):
+                world.view().network()
+        world.rpc.call("anvil_setCode", hexed(at), hexed(found))
+    assert world.view().network() == network
 
 
 def test_an_unreachable_endpoint_is_named_without_its_key() -> None:
