@@ -123,7 +123,6 @@ def sponsored(url: str, network: Network, key: bytes, users: int) -> dict[str, o
                 raise refused[0]
         while count_users(endpoints, network) < before + users:
             time.sleep(0.01)
-            sponsor.tend()
         return count_users(endpoints, network) - before
 
     registered, seconds = _timed(all_of_them)

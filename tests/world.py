@@ -478,6 +478,12 @@ class View:
         assert found is not None
         return found
 
+    def groups(self) -> tuple[Group, ...]:
+        return Directory(self._store.rows(source=MEMBERSHIP)).groups()
+
+    def group_by_name(self, name: str) -> Group | None:
+        return Directory(self._store.rows(source=MEMBERSHIP)).group_by_name(name)
+
     def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
         return Directory(self._store.rows(source=MEMBERSHIP)).proposals(group, int(self._chain.clock()))
 

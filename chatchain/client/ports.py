@@ -102,6 +102,12 @@ class ChainView(Protocol):
     def group(self, group: int = 0) -> Group:
         """A group with its members."""
 
+    def groups(self) -> tuple[Group, ...]:
+        """Every group, the network itself first."""
+
+    def group_by_name(self, name: str) -> Group | None:
+        """The group with this name."""
+
     def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
         """Every proposal, oldest first."""
 
@@ -179,6 +185,49 @@ class Calls(Protocol):
     def set_verifier_for(
         self, uid: Uid, verifier: bytes, kdf: bytes, deadline: int, signature: bytes
     ) -> Call: ...
+
+    def add_key(self, kind: int, key: bytes) -> Call: ...
+
+    def add_key_for(self, uid: Uid, kind: int, key: bytes, deadline: int, signature: bytes) -> Call: ...
+
+    def revoke_key(self, number: int) -> Call: ...
+
+    def revoke_key_for(self, uid: Uid, number: int, deadline: int, signature: bytes) -> Call: ...
+
+    def set_recovery(self, recovery: Address) -> Call: ...
+
+    def set_recovery_for(self, uid: Uid, recovery: Address, deadline: int, signature: bytes) -> Call: ...
+
+    def propose_recovery(self, uid: Uid, account: Address) -> Call: ...
+
+    def veto_recovery(self) -> Call: ...
+
+    def veto_recovery_for(self, uid: Uid, deadline: int, signature: bytes) -> Call: ...
+
+    def finalise_recovery(self, uid: Uid) -> Call: ...
+
+    def transfer_for(
+        self, uid: Uid, to: Address, deadline: int, signature: bytes, signature_of_taker: bytes
+    ) -> Call: ...
+
+    def create_group(
+        self, name: str, founders: Sequence[Uid], threshold: int, voting_period: int
+    ) -> Call: ...
+
+    def create_group_for(
+        self,
+        name: str,
+        founders: Sequence[Uid],
+        threshold: int,
+        voting_period: int,
+        by: Address,
+        deadline: int,
+        signature: bytes,
+    ) -> Call: ...
+
+    def leave(self, group: int) -> Call: ...
+
+    def leave_for(self, group: int, by: Address, deadline: int, signature: bytes) -> Call: ...
 
     def request(self, group: int) -> Call: ...
 

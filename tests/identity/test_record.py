@@ -64,6 +64,19 @@ def test_a_record_survives_the_chain() -> None:
     assert found.signer == ADA.secrets(1, 2).signer_address
 
 
+def test_a_record_made_for_an_account_before_still_holds() -> None:
+    """Devices stay when the account is replaced; a record made for no account of that time does not hold."""
+    former, device = ADA.user.account, ADA.user.devices[0]
+    recovered = msgspec.structs.replace(ADA.user, account=BOB.user.account, epoch=1)
+    with pytest.raises(BadRecord, match="for this account"):
+        device_record(NETWORK, recovered, device)
+    then = msgspec.structs.replace(device.current, account=former)
+    assert device_record(NETWORK, recovered, device, then).ed25519 == ADA.secrets(1, 1).ed25519_public
+    later = msgspec.structs.replace(device.current, account=BOB.user.account)
+    with pytest.raises(BadRecord, match="for this account"):
+        device_record(NETWORK, ADA.user, device, later)
+
+
 def test_the_record_of_a_registration_carries_no_uid() -> None:
     """The registry assigns the uid in the same transaction, so 0 stands in its place, there only."""
     user = ADA.user

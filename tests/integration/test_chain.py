@@ -298,7 +298,7 @@ def test_a_ledger_or_distributor_of_another_network_is_refused(new_anvil: Callab
     for at in (network.ledger, network.rewards):
         found = unhex(world.rpc.call("eth_getCode", hexed(at), "latest"))
         for wired in (network.directory, network.membership):
-            assert wired in found
+            assert found.count(bytes(wired)) > 0
             world.rpc.call("anvil_setCode", hexed(at), hexed(found.replace(wired, b"\x11" * 20)))
             with pytest.raises(NoContract, match="do not belong together"):
                 world.view().network()
