@@ -287,7 +287,10 @@ def _begin_receiving(state: Ratchet, dh: bytes, epoch: int) -> Ratchet:
     if not mixes and epoch != state.epoch:
         raise Undecryptable("The message is of another KEM epoch than this session.")
     secret = state.kem_secret if mixes else b""
-    rk, ckr, nhkr = _kdf_rk(state.rk, x25519.agree(state.dhs, dh) + secret)
+    try:
+        rk, ckr, nhkr = _kdf_rk(state.rk, x25519.agree(state.dhs, dh) + secret)
+    except BadRecord:
+        raise Undecryptable("The message's ratchet key is of small order.") from None
     plain = not state.profile.header_encryption
     return msgspec.structs.replace(
         state,
