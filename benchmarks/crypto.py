@@ -1,0 +1,204 @@
+"""How fast the end-to-end encryption is, on one core: handshakes, messages, groups, files.
+
+Prints JSON lines only. Every case runs in a fresh process that is bound to one core, several rounds of it; a
+figure is the best round's, since other work on the machine can only add to the time. What is counted stands
+at each case.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+Figures = dict[str, float]
+CASES: Final[dict[str, Callable[[], Figures]]] = {}
+ROUNDS: Final = 15
+TIMEOUT: Final = 200
+
+
+def case(measure: Callable[[], Figures]) -> Callable[[], Figures]:
+    """Enters a case under its function's name."""
+    CASES[measure.__name__] = measure
+    return measure
+
+
+def best(
+    work: Callable[[], object], prepare: Callable[[], object] = lambda: None, rounds: int = ROUNDS
+) -> float:
+    """The seconds of the fastest round; `prepare` runs before each and is not counted."""
+    fastest = float("inf")
+    for _ in range(rounds):
+        prepare()
+        start = time.perf_counter()
+        work()
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest
+
+
+def main() -> None:
+    """Measures every case, or one in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", choices=sorted(CASES))
+    wanted = parser.parse_args().case
+    if wanted:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        print(json.dumps({"bench": "crypto", "case": wanted, **CASES[wanted]()}), flush=True)
+        return
+    for name in CASES:
+        command = [sys.executable, __file__, "--case", name]
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=TIMEOUT)
+        print(told.stdout, end="", flush=True)
+
+
+# --- groups and files -----------------------------------------------------------------------------------
+
+GROUP_SIZE: Final = 500
+FILE_BYTES: Final = 25_000_000
+PLAINTEXT: Final = bytes(256)
+"""A short text in the smallest bucket of padding."""
+
+
+@case
+def group_fanout() -> Figures:
+    """A rotation in a group of 500: the reason found, a chain drawn, its key encrypted in 499 pairwise
+    sessions, each loaded and saved; the message encrypted once.
+
+    The sessions are under way; one in fifty has its KEM step to make, as in the long run.
+    """
+    import msgspec
+
+    from chatchain.crypto import groups, ratchet, x25519
+    from chatchain.crypto.padding import pad
+
+    def session(number: int) -> ratchet.Ratchet:
+        keys = ratchet.SharedKeys(*(os.urandom(32) for _ in range(4)))
+        state = ratchet.initiate(keys, x25519.public_of(os.urandom(32)))
+        return msgspec.structs.replace(state, since=1 + number % ratchet.KEM_INTERVAL)
+
+    sender = groups.Sender(1, 1)
+    members = frozenset(groups.Listener(uid, 1, 0) for uid in range(2, GROUP_SIZE + 1))
+    before = groups.GroupEpoch(bytes(32), 1, bytes(32))
+    now = groups.GroupEpoch(bytes(32), 2, hashlib.sha256(b"").digest())
+    stored = groups.start(before, sender, members, 0).encode()
+    sessions = [ratchet.encode_ratchet(session(number)) for number in range(len(members))]
+    kept: list[bytes] = []
+    sent: list[int] = []
+
+    def rotate() -> None:
+        kept.clear()
+        sent.clear()
+        old = groups.SendingChain.decode(stored)
+        if not groups.rotation_due(old, now, members, 0):
+            raise AssertionError("nothing to do")
+        chain = groups.start(now, sender, members, 0, old)
+        given = pad(groups.distribution(chain).encode())
+        for state in sessions:
+            after, copy = ratchet.encrypt(ratchet.decode_ratchet(state), given, b"")
+            kept.append(ratchet.encode_ratchet(after))
+            sent.append(len(copy))
+        chain, message = groups.encrypt(chain, now, PLAINTEXT)
+        kept.append(chain.encode())
+        sent.append(len(message))
+
+    seconds = best(rotate)
+    assert len(sent) == len(kept) == GROUP_SIZE
+    return {"group_500_fanout_ms": round(seconds * 1e3, 1), "sent_bytes": sum(sent)}
+
+
+@case
+def group_messages() -> Figures:
+    """Messages of one chain, 256 bytes each, encrypted, then opened in order; the states stay in memory."""
+    from chatchain.crypto import groups
+
+    count = groups.MAX_CHAIN_MESSAGES
+    epoch = groups.GroupEpoch(bytes(32), 1, bytes(32))
+    sender = groups.Sender(1, 1)
+    first = groups.start(epoch, sender, [groups.Listener(uid, 1, 0) for uid in range(2, GROUP_SIZE + 1)], 0)
+    messages: list[bytes] = []
+
+    def encrypt() -> None:
+        chain = first
+        messages.clear()
+        for _ in range(count):
+            chain, message = groups.encrypt(chain, epoch, PLAINTEXT, b"associated data")
+            messages.append(message)
+
+    def decrypt() -> None:
+        keys = groups.accept(
+            groups.SenderKeys(bytes(32), sender), groups.distribution(first), {1: bytes(32)}, 0
+        )
+        for message in messages:
+            keys, _ = groups.decrypt(keys, message, b"associated data", 0)
+
+    return {
+        "group_encrypt_per_s": round(count / best(encrypt)),
+        "group_decrypt_per_s": round(count / best(decrypt)),
+        "overhead_bytes": groups.OVERHEAD_BYTES,
+    }
+
+
+@case
+def file_25mb() -> Figures:
+    """A file of 25,000,000 bytes sealed, and opened; the slower of both.
+
+    Pieces are made and dropped on the way, as if from and to a disk. The memory is what the process grew by.
+    """
+    from chatchain.crypto.attachments import PIECE_BYTES, FileRef, Opener, Sealer, blob_size
+
+    piece = os.urandom(PIECE_BYTES)
+
+    def source() -> Iterator[bytes]:
+        left = FILE_BYTES
+        while left:
+            yield piece[:left]
+            left -= min(left, len(piece))
+
+    def seal(keep: list[bytes] | None = None) -> FileRef:
+        sealer = Sealer(FILE_BYTES)
+        for part in source():
+            made = sealer.update(part)
+            if keep is not None:
+                keep.append(made)
+        end, file = sealer.finish()
+        if keep is not None:
+            keep.append(end)
+        return file
+
+    def open_() -> None:
+        opener = Opener(file)
+        for part in blob:
+            opener.update(part)
+        opener.finish()
+
+    small = Sealer(1)
+    small.update(b"x")
+    small.finish()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sealing = best(seal)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    blob: list[bytes] = []
+    file = seal(blob)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    opening = best(open_)
+    grown = max(grown, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert sum(map(len, blob)) == blob_size(FILE_BYTES)
+    return {
+        "file_25mb_ms": round(max(sealing, opening) * 1e3, 1),
+        "seal_ms": round(sealing * 1e3, 1),
+        "open_ms": round(opening * 1e3, 1),
+        "extra_mb": round(grown * 1024 / 1e6, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
