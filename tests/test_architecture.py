@@ -53,7 +53,9 @@ PURE_BUILTINS_REFUSED: Final = frozenset({"open", "print", "input"})
 
 # A library that is somebody's outside world -> the rooms that may know it (the wiring always may).
 OWNERS: Final[Mapping[str, frozenset[str]]] = {
+    "PIL": frozenset({"client"}),
     "alembic": frozenset({"store"}),
+    "cryptography.cobblestone": frozenset({"crypto"}),
     "cryptography.hazmat.primitives.asymmetric.mlkem": frozenset({"crypto"}),
     "cryptography.hazmat.primitives.hpke": frozenset({"crypto"}),
     "dotenv": frozenset({"config"}),
