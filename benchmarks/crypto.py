@@ -216,28 +216,33 @@ def group_fanout() -> Figures:
     """A rotation in a group of 500: the reason found, a chain drawn, its key encrypted in 499 pairwise
     sessions, each loaded and saved; the message encrypted once.
 
-    The sessions are under way; one in fifty has its KEM step to make, as in the long run.
+    Every session has been answered since it was last sent on, so each takes its Diffie-Hellman step: the
+    dearest way. `ongoing_ms` is the same where none was; one in fifty makes its KEM step there.
     """
     import msgspec
 
     from chatchain.crypto import groups, ratchet, x25519
     from chatchain.crypto.padding import pad
 
-    def session(number: int) -> ratchet.Ratchet:
+    def ongoing(number: int) -> ratchet.Ratchet:
         keys = ratchet.SharedKeys(*(os.urandom(32) for _ in range(4)))
         state = ratchet.initiate(keys, x25519.public_of(os.urandom(32)))
         return msgspec.structs.replace(state, since=1 + number % ratchet.KEM_INTERVAL)
+
+    def answered() -> ratchet.Ratchet:
+        keys, dhs = ratchet.SharedKeys(*(os.urandom(32) for _ in range(4))), os.urandom(32)
+        _, message = ratchet.encrypt(ratchet.initiate(keys, x25519.public_of(dhs)), b"", b"")
+        return ratchet.decrypt(ratchet.respond(keys, dhs), message, b"", 0)[0]
 
     sender = groups.Sender(1, 1)
     members = frozenset(groups.Listener(uid, 1, 0) for uid in range(2, GROUP_SIZE + 1))
     before = groups.GroupEpoch(bytes(32), 1, bytes(32))
     now = groups.GroupEpoch(bytes(32), 2, hashlib.sha256(b"").digest())
     stored = groups.start(before, sender, members, 0).encode()
-    sessions = [ratchet.encode_ratchet(session(number)) for number in range(len(members))]
     kept: list[bytes] = []
     sent: list[int] = []
 
-    def rotate() -> None:
+    def rotate(sessions: list[bytes]) -> None:
         kept.clear()
         sent.clear()
         old = groups.SendingChain.decode(stored)
@@ -253,9 +258,15 @@ def group_fanout() -> Figures:
         kept.append(chain.encode())
         sent.append(len(message))
 
-    seconds = best(rotate)
+    turning = [ratchet.encode_ratchet(answered()) for _ in members]
+    going = [ratchet.encode_ratchet(ongoing(number)) for number in range(len(members))]
+    slow, fast = best(lambda: rotate(turning)), best(lambda: rotate(going))
     assert len(sent) == len(kept) == GROUP_SIZE
-    return {"group_500_fanout_ms": round(seconds * 1e3, 1), "sent_bytes": sum(sent)}
+    return {
+        "group_500_fanout_ms": round(slow * 1e3, 1),
+        "ongoing_ms": round(fast * 1e3, 1),
+        "sent_bytes": sum(sent),
+    }
 
 
 @case
