@@ -159,7 +159,10 @@ def decode_one_time(data: bytes) -> OneTimeKey:
     """Reads what `encode_one_time` wrote; raises BadRecord."""
     if len(data) != ONE_TIME_BYTES:
         raise BadRecord(f"A one-time prekey has {ONE_TIME_BYTES} bytes, this one {len(data)}.")
-    return OneTimeKey(*_ONE_TIME.unpack(data))
+    key = OneTimeKey(*_ONE_TIME.unpack(data))
+    if not key.id:
+        raise BadRecord("A one-time prekey has the id that stands for none.")
+    return key
 
 
 def encode_bundle(bundle: PrekeyBundle) -> bytes:

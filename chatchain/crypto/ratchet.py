@@ -217,7 +217,7 @@ def decrypt(state: Ratchet, message: bytes, ad: bytes, now: int) -> tuple[Ratche
         raise Undecryptable("The message's header holds a field that this program does not know.")
 
     if chain is not None and (chain != _receiving_chain(state) or n < state.nr):
-        new, mk = _take_skipped(state, chain, n)
+        new, mk = _take_skipped(state, chain, n, now)
     else:
         new = state if chain is not None else _begin_receiving(_skip(state, pn, now), dh, epoch)
         new = _skip(new, n, now)
@@ -389,12 +389,12 @@ def _bounded(chains: tuple[Skipped, ...]) -> tuple[Skipped, ...]:
     return tuple(kept)
 
 
-def _take_skipped(state: Ratchet, header_key: bytes, n: int) -> tuple[Ratchet, bytes]:
+def _take_skipped(state: Ratchet, header_key: bytes, n: int, now: int) -> tuple[Ratchet, bytes]:
     """TrySkippedMessageKeysHE, once the header key is known."""
     keys = next((dict(chain.keys) for chain in state.skipped if chain.header_key == header_key), {})
-    if n not in keys:
+    mk, stored = keys.pop(n, (b"", 0))
+    if not mk or stored < now - SKIPPED_LIFETIME:
         raise Undecryptable("The message was decrypted before, or its key has expired.")
-    mk, _ = keys.pop(n)
     return msgspec.structs.replace(state, skipped=_with_keys(state.skipped, header_key, keys)), mk
 
 

@@ -269,7 +269,7 @@ def test_published_keys_have_one_form() -> None:
                 decode_signed_key(bad)
     data = encode_one_time(up.one_time[0])
     assert decode_one_time(data) == up.one_time[0]
-    for bad in (data[:-1], data + b"\0", b""):
+    for bad in (data[:-1], data + b"\0", b"", bytes(4) + data[4:]):
         with pytest.raises(BadRecord):
             decode_one_time(bad)
     data = encode_bundle(BUNDLE)

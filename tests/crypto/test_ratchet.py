@@ -184,6 +184,7 @@ def test_skipped_keys_expire(sides: Sides) -> None:
     ada, messages = burst(ada, 4)
     bob, _ = read(bob, messages[1])
     assert read(bob, messages[0], NOW + SKIPPED_LIFETIME)[1] == b"0"
+    refused(bob, messages[0], "expired", NOW + SKIPPED_LIFETIME + 1)
     bob, _ = read(bob, messages[3], NOW + SKIPPED_LIFETIME + 1)
     refused(bob, messages[0], "expired")
     assert read(bob, messages[2], NOW + SKIPPED_LIFETIME + 1)[1] == b"2"
