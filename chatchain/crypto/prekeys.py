@@ -51,7 +51,10 @@ MAX_ONE_TIME: Final = 500
 """One-time keys of each sort that are kept, handed out or not; the oldest go first."""
 
 MAX_SEEN: Final = 4096
-"""Handshakes without a one-time key that are remembered; rotation empties the table."""
+"""Handshakes without a one-time key that one signed prekey answers: each is remembered as long as the key."""
+
+MAX_PAIRS: Final = 8
+"""Signed prekeys with their last-resort keys that are kept: more than the grace needs with weekly rotation."""
 
 X25519_BYTES: Final = 32
 KEM_PUBLIC_BYTES: Final = 1568
@@ -310,8 +313,8 @@ def maintain(store: PrekeyStore, now: int, left: int, kem_left: int) -> PrekeySt
     `left` and `kem_left` are the one-time keys that the relay still has. To be called at each login.
     """
     current = store.pairs[-1]
-    # A full table would refuse newcomers until the next rotation, so it brings it forward.
-    if now >= current.issued + ROTATION or 2 * len(store.seen) > MAX_SEEN:
+    # A key that has answered all that it may would refuse newcomers, so it is replaced in good time.
+    if now >= current.issued + ROTATION or 2 * _answered(store, current.signed_id) > MAX_SEEN:
         store = _rotated(store, now)
     return _refilled(_swept(store, now), now, left, kem_left)
 
@@ -381,11 +384,11 @@ def used(
 ) -> PrekeyStore:
     """Gives the store after an answered handshake: its one-time keys are gone, or its id is remembered.
 
-    Raises LimitReached when the table is full: what cannot be remembered is not answered.
+    Raises LimitReached when the signed prekey has answered its number: only what is remembered is answered.
     """
     seen = store.seen
     if one_time_id not in store.one_time and kem_id not in store.kem_one_time:
-        if len(seen) >= MAX_SEEN:
+        if _answered(store, signed_id) >= MAX_SEEN:
             raise LimitReached(
                 "Too many sessions were begun without one-time keys; this one is not answered.",
                 "New prekeys are published at the next login.",
@@ -399,6 +402,10 @@ def used(
     )
 
 
+def _answered(store: PrekeyStore, signed_id: int) -> int:
+    return sum(id_ == signed_id for id_ in store.seen.values())
+
+
 def _rotated(store: PrekeyStore, now: int) -> PrekeyStore:
     replaced = tuple(
         each if each.replaced else msgspec.structs.replace(each, replaced=now) for each in store.pairs
@@ -410,6 +417,7 @@ def _rotated(store: PrekeyStore, now: int) -> PrekeyStore:
 def _swept(store: PrekeyStore, now: int) -> PrekeyStore:
     """Deletes what has been replaced for longer than the grace, and one-time keys that nobody may use now."""
     pairs = tuple(each for each in store.pairs if not each.replaced or now < each.replaced + GRACE)
+    pairs = pairs[-MAX_PAIRS:]
     ids = {each.signed_id for each in pairs}
     return msgspec.structs.replace(
         store,
@@ -460,16 +468,14 @@ _PAIR: Final = struct.Struct(">I32sI64sQQ")
 _X_SECRET: Final = struct.Struct(">IQ32s")
 _KEM_SECRET: Final = struct.Struct(">IQ64s")
 _SEEN: Final = struct.Struct(">32sI")
-_MAX_PAIRS: Final = 255
 
 
 def encode_store(store: PrekeyStore) -> bytes:
     """Gives the store's bytes, for the encrypted database."""
-    pairs = store.pairs[-_MAX_PAIRS:]
     head = _STORE.pack(
         STORE_VERSION,
         store.next_id,
-        len(pairs),
+        len(store.pairs),
         len(store.one_time),
         len(store.kem_one_time),
         len(store.seen),
@@ -477,7 +483,7 @@ def encode_store(store: PrekeyStore) -> bytes:
     return b"".join(
         [
             head,
-            *(_PAIR.pack(p.signed_id, p.signed, p.kem_id, p.kem, p.issued, p.replaced) for p in pairs),
+            *(_PAIR.pack(p.signed_id, p.signed, p.kem_id, p.kem, p.issued, p.replaced) for p in store.pairs),
             *(_X_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.one_time.items()),
             *(_KEM_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.kem_one_time.items()),
             *(_SEEN.pack(handshake, id_) for handshake, id_ in store.seen.items()),

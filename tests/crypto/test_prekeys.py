@@ -17,6 +17,7 @@ from chatchain.crypto.prekeys import (
     GRACE,
     LIFETIME,
     MAX_ONE_TIME,
+    MAX_PAIRS,
     MAX_SEEN,
     ROTATION,
     KeyKind,
@@ -209,10 +210,25 @@ def test_the_table_of_seen_handshakes_is_bounded_and_never_forgets_early() -> No
     rotated = maintain(full, NOW + 1, 50, 50)
     assert len(rotated.pairs) == 2
     assert rotated.seen == full.seen
+    assert maintain(rotated, NOW + 2, 50, 50) == rotated
+    BOB.accept(rotated, ADA, first_message(BOB.bundle(rotated, one_time=False, one_time_kem=False)))
     after = maintain(rotated, NOW + 1 + GRACE, 50, 50)
     assert after.seen == {}
     with pytest.raises(Undecryptable, match="used or deleted"):
         BOB.accept(after, ADA, message)
+
+
+def test_the_number_of_kept_pairs_is_bounded() -> None:
+    """However often a crowd brings the rotation forward; seen handshakes go with their key."""
+    store = STORE
+    for _ in range(2 * MAX_PAIRS):
+        current = store.pairs[-1].signed_id
+        crowd = {bytes(28) + (current * MAX_SEEN + n).to_bytes(4, "big"): current for n in range(MAX_SEEN)}
+        store = maintain(msgspec.structs.replace(store, seen={**store.seen, **crowd}), NOW, 50, 50)
+        assert len(store.pairs) <= MAX_PAIRS
+        assert set(store.seen.values()) <= {pair.signed_id for pair in store.pairs}
+    assert len(encode_store(store)) < 2**21
+    assert decode_store(encode_store(store)) == store
 
 
 def test_new_key_versions_sign_the_same_prekeys_anew() -> None:
