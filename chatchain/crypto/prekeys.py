@@ -54,7 +54,7 @@ MAX_SEEN: Final = 4096
 """Handshakes without a one-time key that one signed prekey answers: each is remembered as long as the key."""
 
 MAX_PAIRS: Final = 8
-"""Signed prekeys with their last-resort keys that are kept: more than the grace needs with weekly rotation."""
+"""Signed prekeys with their last-resort keys that are kept: more than the weekly ones of a grace."""
 
 X25519_BYTES: Final = 32
 KEM_PUBLIC_BYTES: Final = 1568

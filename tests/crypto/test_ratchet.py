@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -397,6 +399,11 @@ def test_the_bare_profile_can_neither_be_saved_nor_reached() -> None:
     with pytest.raises(ValueError, match="suite 2"):
         encode_ratchet(bare)
     assert all(each.ratchet.profile == ratchet.SUITE_2 for each in (*pair(), *settled()))
+    package = Path(ratchet.__file__).parent.parent
+    naming = [
+        path.name for path in package.rglob("*.py") if re.search(r"\b(BARE|Profile)\b", path.read_text())
+    ]
+    assert naming == ["ratchet.py"]
 
 
 def test_the_responder_cannot_send_before_it_has_received() -> None:
