@@ -196,6 +196,16 @@ def test_a_stripped_handshake_only_delays() -> None:
     assert BOB.accept(STORE, ADA, message)[2] == b"one"
 
 
+def test_altered_handshake_before_a_message_of_a_session_under_way() -> None:
+    """The handshake is repeated until the first answer; each repetition must be the same."""
+    ada, first = session.encrypt(ADA.begin(BOB, BUNDLE), b"one", b"")
+    _, second = session.encrypt(ada, b"two", b"")
+    _, bob, _ = BOB.accept(STORE, ADA, first)
+    with refused(bob):
+        session.decrypt(bob, second[:30] + bytes([second[30] ^ 1]) + second[31:], b"", NOW)
+    assert session.decrypt(bob, second, b"", NOW)[1] == b"two"
+
+
 def test_skipped_key_exhaustion() -> None:
     """A peer jumps as far as it may, again and again: bounded memory, and one jump too far is refused."""
     ada, bob = pair()
@@ -263,6 +273,12 @@ def test_suite_downgrade() -> None:
         device("ada", suites=1 << Suite.SEALED).begin(BOB, BUNDLE)
     with refused(STORE, error=BadRecord):
         old.accept(STORE, ADA, initial())
+    # A modified program of a device that does not list the suite begins a session all the same.
+    sly = device("ada", suites=1 << Suite.SEALED)
+    keys, handshake = pqxdh.agree_as_initiator(sly.secrets, sly.party, BOB.party, BUNDLE)
+    _, message = ratchet.encrypt(ratchet.initiate(keys, BUNDLE.signed.key), b"hi", b"")
+    with refused(STORE, error=BadRecord):
+        BOB.accept(STORE, sly, b"\x01" + handshake + message)
 
 
 def test_suite_downgrade_by_another_record_of_the_same_version() -> None:
