@@ -67,10 +67,14 @@ def main() -> None:
 # --- two devices ------------------------------------------------------------------------------------------
 
 NOW: Final = 1_700_000_000
-HANDSHAKES: Final = 50
-IN_ORDER: Final = 1000
-ROUND_TRIPS: Final = 520
-"""Twice as many messages: twenty KEM steps."""
+HANDSHAKES: Final = 10
+IN_ORDER: Final = 300
+MANY_ROUNDS: Final = 150
+"""Of short work: some of them meet a core that nobody else wants."""
+ROUND_TRIPS: Final = 104
+"""Twice as many messages: four KEM steps."""
+CONVERSATION: Final = 520
+"""Round trips that the sizes are averaged over."""
 SHORT: Final = bytes(256)
 
 
@@ -131,8 +135,7 @@ def sessions() -> Figures:
 
     ada, bob = Device(1), Device(2)
     first = prekeys.new_store(NOW)
-    bundles = bob.bundles(first)
-    assert len(bundles) == HANDSHAKES
+    bundles = bob.bundles(first)[:HANDSHAKES]
 
     def shake() -> None:
         store = first
@@ -140,9 +143,9 @@ def sessions() -> Figures:
             mine = session.initiate(ada.network, ada.secrets, ada.party, bob.party, bundle, NOW)
             _, message = session.encrypt(mine, SHORT, b"")
             store, _, _ = session.accept(store, bob.secrets, bob.party, ada.party, message, b"", NOW)
-        assert not store.one_time
+        assert len(store.one_time) == len(first.one_time) - HANDSHAKES
 
-    return {"sessions_per_s": round(HANDSHAKES / best(shake))}
+    return {"sessions_per_s": round(HANDSHAKES / best(shake, rounds=MANY_ROUNDS))}
 
 
 @case
@@ -159,7 +162,7 @@ def in_order_saved() -> Figures:
             theirs, _ = session.decrypt(session.decode_session(states[1]), message, b"", NOW)
             states[1] = session.encode_session(theirs)
 
-    return {"in_order_saved_per_s": round(IN_ORDER / best(talk))}
+    return {"in_order_saved_per_s": round(IN_ORDER / best(talk, rounds=MANY_ROUNDS))}
 
 
 @case
@@ -180,15 +183,15 @@ def ping_pong() -> Figures:
             sides[1], message = session.encrypt(sides[1], SHORT, b"")
             sides[0], _ = session.decrypt(sides[0], message, b"", NOW)
 
-    seconds = best(talk)
-    assert sides[0].ratchet.epoch >= ROUNDS * 2 * ROUND_TRIPS // 60
+    seconds = best(talk, rounds=MANY_ROUNDS)
+    assert sides[0].ratchet.epoch >= MANY_ROUNDS * 2 * ROUND_TRIPS // 54
     ada, bob = Device(1), Device(2)
     store = prekeys.new_store(NOW)
     mine = session.initiate(ada.network, ada.secrets, ada.party, bob.party, bob.bundles(store)[0], NOW)
     mine, message = session.encrypt(mine, SHORT, b"")
     _, theirs, _ = session.accept(store, bob.secrets, bob.party, ada.party, message, b"", NOW)
     sizes, states = [len(message) - len(SHORT)], [len(session.encode_session(mine))]
-    for _ in range(ROUND_TRIPS):
+    for _ in range(CONVERSATION):
         theirs, message = session.encrypt(theirs, SHORT, b"")
         mine, _ = session.decrypt(mine, message, b"", NOW)
         sizes.append(len(message) - len(SHORT))
