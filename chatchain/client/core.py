@@ -65,7 +65,6 @@ from chatchain.errors import (
     ChatchainError,
     MissingInput,
     NetworkError,
-    NoTick,
     RefusedError,
     UnknownUser,
     UsageError,
@@ -113,7 +112,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, NoTick):
+        if kind is None:
             await self._station.last_words()
         await self.close()
 

@@ -32,7 +32,7 @@ from chatchain.errors import (
 )
 from chatchain.model import Direction, MessageState, StoredMessage, User
 
-CHUNK: Final = 64
+CHUNK: Final = 128
 """Texts that are stored in one transaction, and deliveries that are."""
 
 AHEAD: Final = 512

@@ -32,13 +32,11 @@ from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import (
     BadRecord,
     ChatchainError,
-    KeyChanged,
+    LimitReached,
     NetworkError,
     NotAMember,
     NoTick,
     RefusedError,
-    UnknownUser,
-    VerificationError,
 )
 from chatchain.identity.record import device_record
 from chatchain.model import (
@@ -141,7 +139,7 @@ class Outbox:
         ]
         try:
             plan = await self._plan(peer.uid, session)
-        except (NetworkError, _NoKeys):
+        except (NetworkError, LimitReached, _NoKeys):
             pass  # kept unsealed: the pump seals it once it has a session
         else:
             outgoing = [self._sealed(item, plan) for item in outgoing]
@@ -293,7 +291,9 @@ class Outbox:
         for item in items:
             try:
                 sealed.append(self._sealed(item, await self._plan(item.recipient, session)))
-            except (_NoKeys, KeyChanged, UnknownUser, VerificationError, NotAMember) as obstacle:
+            except ChatchainError as obstacle:
+                if not session.alive:
+                    raise
                 self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
         if sealed:
             self._store.reseal(sealed)

@@ -175,7 +175,7 @@ async def test_forgery_does_not_take_the_real_ones_place(world: World) -> None:
         1: (key, msgspec.structs.replace(forged, sequence=1)),
         2: (key, msgspec.structs.replace(real, sequence=2)),
     }
-    world.relay.mailbox = type(world.relay.mailbox)(world.relay._usage())
+    world.relay.reopen()
     shown = await world.hear("bob", wait_s=0.5)
     assert [(one.kind, one.text) for one in shown] == [("notice", None), ("text", "the real one")]
 
