@@ -203,7 +203,7 @@ class RelayLink:
     async def _heartbeat(self) -> None:
         for nonce in range(1, 2**62):
             await asyncio.sleep(deadlines.HEARTBEAT)
-            if self._connection.state is State.CLOSED:
+            if self._connection.state is State.CLOSED or self._writer.is_closing():
                 return
             self._writer.write(self._connection.send(Ping(nonce)))
 
