@@ -354,6 +354,8 @@ class Mailbox:
             session = self._by_device.get((copy.uid, copy.device))
             if session is None or not session.receiving:
                 continue
+            if sequence <= session.cursor:
+                continue  # a read saw the row committed before this verdict came, and gave it
             if session.behind or session.full or session.slow or self._shared or not self._sound:
                 session.behind = True
                 session.again = session.loading

@@ -251,6 +251,20 @@ def test_a_commit_during_a_read_is_not_overlooked() -> None:
     assert isinstance(again, box.Load)
 
 
+def test_a_read_that_is_ahead_of_the_verdict_gives_a_row_once() -> None:
+    """The row was committed, read and given before the store's word of it came."""
+    mailbox = Mailbox()
+    mailbox.opened(2, BOB, 1)
+    mailbox.receive(2)
+    submission = submit(mailbox)
+    made = submission.envelope
+    row = Delivery(10, made.id, 1, ADA, 1, BOB, 5, b"h", made.body)
+    assert sent(mailbox.loaded(2, [row], False)) == [10]
+    told = stored(mailbox, submission, 10)
+    assert sent(told) == []
+    assert any(isinstance(action, box.Send) and isinstance(action.message, Tick) for action in told)
+
+
 def test_after_a_failure_of_the_store_everybody_reads() -> None:
     """The row of a commit whose answer was lost is found before anything newer is delivered."""
     mailbox = Mailbox()
@@ -380,6 +394,9 @@ class World(RuleBasedStateMachine):
         self.number = 0
         self.accepted: dict[bytes, Envelope] = {}
         self.queue: list[Submission] = []
+        self.untold: list[
+            tuple[Submission, box.Verdict, Sequence[int]]
+        ] = []  # committed, and not yet known here
         self.loads: list[tuple[box.Load, list[Delivery]]] = []  # with what an early look would find
         self.away = False
         self.orphans: list[Submission] = []  # in a transaction whose connection was lost
@@ -487,14 +504,29 @@ class World(RuleBasedStateMachine):
     def commit_all(self) -> None:
         self.commit()
 
+    @precondition(lambda self: self.queue and not self.away)
+    @rule()
+    def commit_quietly(self) -> None:
+        """A read may see rows before their verdict comes."""
+        batch, self.queue = self.queue, []
+        self.untold += [self._commit(submission) for submission in batch]
+
+    @precondition(lambda self: self.untold)
+    @rule()
+    def tell(self) -> None:
+        told, self.untold = self.untold, []
+        self.act(self.mailbox.kept(told))
+
     def commit(self) -> None:
         batch, self.queue = self.queue, []
-        self.act(self.mailbox.kept([self._commit(submission) for submission in batch]))
+        self.untold += [self._commit(submission) for submission in batch]
+        self.tell()
 
     @precondition(lambda self: self.queue and not self.away)
     @rule(happened=st.booleans())
     def fail(self, happened: bool) -> None:
         """The connection breaks during a commit, which may happen all the same, later."""
+        self.tell()
         batch, self.queue = self.queue, []
         self.orphans = batch if happened else []
         self.away = True
