@@ -40,7 +40,7 @@ format: setup ## Rewrite the sources as `make lint` wants them
 	cd contracts && "$$(../$(VENV)/python ../deploy/tools.py forge)" fmt
 
 faults: packages ## The fault tests at full count
-	CHATCHAIN_FAULTS=full $(VENV)/python -m pytest tests/faults
+	CHATCHAIN_FAULTS=full $(VENV)/python -m pytest tests/integration/faults
 
 abi: setup ## Compile the contracts into the artifacts that the package carries
 	@$(VENV)/python deploy/compile.py

@@ -8,11 +8,13 @@
     ├── NetworkError          (4) the relay, or the way to it
     │   ├── RelayUnreachable, CertificateMismatch, ProtocolViolation, RelayFailure, NoTick, StoreUnavailable
     ├── ChainError            (5) the chain, or an endpoint that speaks for it
-    │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch, Reverted, NoEther, TransactionPending
+    │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch,
+    │   │   Reverted, NoEther, TransactionPending
     ├── NotFoundError         (6) the thing named does not exist
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
     ├── RefusedError          (7) understood, and not allowed
-    │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted, VotingClosed, HomeBusy, AlreadyDone
+    │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
+    │   │   VotingClosed, HomeBusy, AlreadyDone
     └── VerificationError     (8) a proof or a signature that does not hold
         ├── ForgedMessage, Undecryptable, BadRecord, Replayed, MissingSenderKey, WrongEpoch
 
@@ -55,7 +57,10 @@ class MalformedName(UsageError):
     """A username breaks the rules of usernames."""
 
     code = "malformed_name"
-    default_hint = "A username has 3 to 32 characters: a-z, 0-9 and single hyphens; it starts with a letter and does not end with a hyphen."
+    default_hint = (
+        "A username has 3 to 32 characters: a-z, 0-9 and single hyphens; "
+        "it starts with a letter and does not end with a hyphen."
+    )
 
 
 class MalformedUid(UsageError):
@@ -135,7 +140,10 @@ class CertificateMismatch(NetworkError):
     """The relay's certificate is not the one that the chain names."""
 
     code = "certificate_mismatch"
-    default_hint = "Do not go on: somebody may be standing in the middle. Ask the operator, over another channel, for the fingerprint."
+    default_hint = (
+        "Do not go on: somebody may be standing in the middle. "
+        "Ask the operator, over another channel, for the fingerprint."
+    )
 
 
 class ProtocolViolation(NetworkError):

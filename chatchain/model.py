@@ -158,7 +158,7 @@ class RelayAddress(msgspec.Struct, frozen=True):
 
 
 class DeviceVersion(msgspec.Struct, frozen=True):
-    """One entry in the public history of a device's keys: the record's bytes and where on the chain they appeared."""
+    """One entry in the public history of a device's keys: the record and where on the chain it appeared."""
 
     version: int
     signer: Address
@@ -185,7 +185,10 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """A user as the chain knows it. `device_list_version` counts all device events so far; `block` is the last change."""
+    """A user as the chain knows it.
+
+    `device_list_version` counts all device events so far; `block` is the last change.
+    """
 
     uid: Uid
     username: str
@@ -254,8 +257,9 @@ class BlockRef(msgspec.Struct, frozen=True):
 class LogRow(msgspec.Struct, frozen=True, gc=False):
     """One contract event as stored: raw, with the three columns that look-ups need.
 
-    `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership). `subject` is the uid of an identity event and 0
-    otherwise; `label` the username of `Registered`; `address` the account or signer that the event introduces.
+    `source` names the contract (0 Directory, 1 IdentityRegistry, 2 Membership). `subject` is the uid of an
+    identity event and 0 otherwise; `label` the username of `Registered`; `address` the account or signer that
+    the event introduces.
     """
 
     block: int
@@ -285,7 +289,9 @@ class Mined(msgspec.Struct, frozen=True):
 
 
 class Pin(msgspec.Struct, frozen=True):
-    """What a user's keys were when a person compared them: account, recovery, and (device, version, state, head) of each device."""
+    """What a user's keys were when a person compared them: account, recovery, and of each device its number,
+    version, state and head.
+    """
 
     account: bytes
     recovery: bytes
@@ -295,7 +301,10 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True):
-    """Somebody a home knows; `floor` is the highest device-list version seen and `confirmed` the highest one compared with the contract."""
+    """Somebody a home knows.
+
+    `floor` is the highest device-list version seen, `confirmed` the highest one compared with the contract.
+    """
 
     uid: Uid
     username: str
@@ -308,7 +317,8 @@ class Contact(msgspec.Struct, frozen=True):
 class StoredMessage(msgspec.Struct, frozen=True):
     """A message as a home keeps it; `row` is its place in the order of arrival there (0 before it is stored).
 
-    `sender` and `id` together are unique. `kind` is text or notice; a notice carries a stable word in `code` and its sentence in `text`.
+    `sender` and `id` together are unique. `kind` is text or notice; a notice carries a stable word in `code`
+    and its sentence in `text`.
     `state` is set for own messages only.
     """
 
@@ -326,9 +336,10 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """One thing that waits for its tick: the payload, and once it was sealed the very envelope that is sent until then.
+    """One thing that waits for its tick: the payload, and once sealed the very envelope that is sent.
 
-    `time_ms` is signed with it, so sealing again for other devices keeps it; `version` is the own record's version that signed.
+    `time_ms` is signed with it, so sealing again for other devices keeps it; `version` is that of the own
+    record that signed.
     """
 
     id: bytes
@@ -342,7 +353,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt that is due."""
+    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt."""
 
     sender: Uid
     id: bytes
@@ -352,7 +363,10 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class OwnKeys(msgspec.Struct, frozen=True):
-    """One version of this device's secrets, opaque here. `retired_ms` is when the next version took over (0 = in force or coming)."""
+    """One version of this device's secrets, opaque here.
+
+    `retired_ms` is when the next version took over (0 = in force or coming).
+    """
 
     version: int
     secret: bytes

@@ -21,6 +21,7 @@ from typing import Final, Protocol, cast
 
 from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolation, RelayUnreachable
 from chatchain.model import RelayAddress
+from chatchain.wire import deadlines
 from chatchain.wire.connection import Connection, Role, State, frame
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
@@ -32,21 +33,6 @@ from chatchain.wire.messages import (
     Pong,
     RelayMessage,
 )
-
-HANDSHAKE_DEADLINE: Final = 5.0
-"""Seconds for TCP and TLS, and again for the relay's challenge."""
-
-LOGIN_DEADLINE: Final = 10.0
-"""Seconds that a stranger may stay connected without having logged in."""
-
-SPONSORED_DEADLINE: Final = 60.0
-"""The same for one whose registration was just paid for: the chain has to mine it first."""
-
-HEARTBEAT: Final = 20.0
-"""Seconds of silence after which a side asks whether the other is alive."""
-
-SILENCE: Final = 60.0
-"""Seconds without a byte after which the other side counts as gone."""
 
 WRITE_QUEUE: Final = 1024 * 1024
 """Bytes that may wait for one slow reader."""
@@ -193,7 +179,7 @@ class RelayLink:
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(deadlines.SILENCE):
                 data = await self._reader.read(CHUNK)
         except TimeoutError as error:
             raise NetworkError(f"The relay {self._relay.endpoint} has fallen silent.") from error
@@ -216,8 +202,8 @@ class RelayLink:
 
     async def _heartbeat(self) -> None:
         for nonce in range(1, 2**62):
-            await asyncio.sleep(HEARTBEAT)
-            if self._connection.state is State.CLOSED:
+            await asyncio.sleep(deadlines.HEARTBEAT)
+            if self._connection.state is State.CLOSED or self._writer.is_closing():
                 return
             self._writer.write(self._connection.send(Ping(nonce)))
 
@@ -246,7 +232,7 @@ async def dial(relays: Sequence[RelayAddress]) -> RelayLink:
 async def _dial_one(relay: RelayAddress) -> RelayLink:
     try:
         host, port = split_endpoint(relay.endpoint)
-        async with asyncio.timeout(HANDSHAKE_DEADLINE):
+        async with asyncio.timeout(deadlines.HANDSHAKE):
             reader, writer = await asyncio.open_connection(host, port, ssl=client_context(), limit=2 * CHUNK)
     except (OSError, ssl.SSLError, ValueError) as error:  # TimeoutError is an OSError
         raise RelayUnreachable(f"The relay {relay.endpoint} does not answer: {_why(error)}.") from error
@@ -254,7 +240,7 @@ async def _dial_one(relay: RelayAddress) -> RelayLink:
     try:
         spki = _checked(relay, writer)
         link = RelayLink(relay, spki, reader, writer)
-        async with asyncio.timeout(HANDSHAKE_DEADLINE):
+        async with asyncio.timeout(deadlines.HANDSHAKE):
             await link.open()
     except BaseException as error:
         writer.transport.abort()
@@ -408,7 +394,7 @@ class Peer(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
         loop = asyncio.get_running_loop()
         self.heard = loop.time()
-        self.deadline = self.heard + LOGIN_DEADLINE
+        self.deadline = self.heard + deadlines.LOGIN
         self._handler.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -530,7 +516,7 @@ class Peer(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         transport.close()
-        asyncio.get_running_loop().call_later(HANDSHAKE_DEADLINE, transport.abort)
+        asyncio.get_running_loop().call_later(deadlines.HANDSHAKE, transport.abort)
 
 
 class Listener:
@@ -595,13 +581,14 @@ class Listener:
     async def _welcome(self, accepted: socket.socket, address: str) -> None:
         peer = Peer(self._handler, self.gate, address)
         try:
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick is small and must not wait
+            with contextlib.suppress(OSError):  # it may be gone already
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick must not wait
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: peer,
                 accepted,
                 ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_DEADLINE,
-                ssl_shutdown_timeout=HANDSHAKE_DEADLINE,
+                ssl_handshake_timeout=deadlines.HANDSHAKE,
+                ssl_shutdown_timeout=deadlines.HANDSHAKE,
             )
         except OSError:  # no TLS 1.3, or nothing said in time; ssl.SSLError and TimeoutError are OSErrors
             pass

@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from chatchain.crypto.phrase import keys_of
 from deploy import files
 from deploy.devnet import environment
 
@@ -131,12 +132,7 @@ class Demo:
             ("", " ".join(f"{byte:02x}" for byte in row["start"])),
         )
         held = b"".join(path.read_bytes() for path in [*sorted(self.folder.glob("relay.sqlite3*")), log])
-        secret = {"the message": HELLO, "the message refused before": EARLY}
-        secret |= {
-            f"{path.stem}'s {path.suffix[1:]}": path.read_text().strip()
-            for path in sorted((self.folder / "homes").glob("*.*"))
-            if path.suffix in {".password", ".mnemonic"}
-        }
+        secret = {"ada's message": HELLO, "what carol tried before": EARLY, **self._secrets()}
         for what, text in secret.items():
             found = [kind for kind, form in _spellings(text).items() if form in held]
             self._require(not found, f"{what} is in the relay's database or log ({', '.join(found)})")
@@ -161,6 +157,18 @@ class Demo:
         left = {row["id"].hex() for row in _waiting(self.folder / "relay.sqlite3")}
         self._require(left.isdisjoint(message["id"] for message in talk), "the relay still holds a message")
         self._say("Both have both messages, and the relay has neither of them any more.")
+
+    def _secrets(self) -> dict[str, str]:
+        """Everybody's passwords, recovery phrases and private keys, by what they are."""
+        found = {}
+        for name in ("ada", "bob", "carol"):
+            phrase = (self.folder / "homes" / f"{name}.mnemonic").read_text().strip()
+            found[f"{name}'s password"] = (self.folder / "homes" / f"{name}.password").read_text().strip()
+            found[f"{name}'s recovery phrase"] = phrase
+            found[f"{name}'s private key"] = keys_of(phrase).account_key.hex()
+        operator = json.loads((self.folder / "secrets.json").read_text())
+        found |= {f"the {role}'s private key": key for role, key in operator.items()}
+        return found
 
     # --- commands -----------------------------------------------------------------------------------------
 
@@ -250,13 +258,16 @@ def _typed(arguments: Sequence[str]) -> str:
 def _spellings(text: str) -> dict[str, bytes]:
     """How a secret might lie in a database or a log."""
     plain = text.encode()
-    return {
+    forms = {
         "as it is": plain,
         "in JSON": json.dumps(text)[1:-1].encode(),
         "in UTF-16": text.encode("utf-16-le"),
         "in hex": plain.hex().encode(),
         "in base64": base64.b64encode(plain).rstrip(b"="),
     }
+    if len(text) == 64 and not set(text) - set("0123456789abcdef"):
+        forms["in bytes"] = bytes.fromhex(text)
+    return forms
 
 
 def _waiting(database: Path) -> list[dict[str, Any]]:

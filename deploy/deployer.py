@@ -31,8 +31,9 @@ from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.model import Address, Call, Network, Policy, RelayAddress, Uid
 
 if TYPE_CHECKING:
+    from eth_typing import HexStr
     from web3 import Web3
-    from web3.types import HexStr, TxParams, TxReceipt
+    from web3.types import TxParams, TxReceipt
 
 DEV_CHAINS: Final = {31337: "Anvil", 1337: "Ganache"}
 

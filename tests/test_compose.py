@@ -15,6 +15,7 @@ from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS, load_server
 from deploy import certificates, deploy
 from deploy.tools import anvil_path, cast_path
 from tests.fixtures.chains import DevChain
+from tests.fixtures.processes import accepts, free_port, running
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES: Final = {option.variable for option in (*CLIENT_OPTIONS, *SERVER_OPTIONS)} - {""}
@@ -256,6 +257,50 @@ def test_the_deployment_runs_as_written(
     ).stdout
     assert sourced.split() == [settings["CONTRACT_ADDRESS"], settings["ACCOUNT"]]
     certificates.load(tmp_path / "tls" / "relay.pem", tmp_path / "tls" / "relay.key")
+
+
+def test_the_relay_runs_as_written(
+    services: dict[str, Any],
+    anvil: DevChain,
+    mariadb_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The relay's own script and settings, with this machine's places, until its health check is content."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    network = tmp_path / "network"
+    pair = certificates.make(network / "tls")
+    relay = ["--relay", "localhost:5555", "--cert", str(pair.certificate)]
+    settings = ["--addresses", str(network), "--relay-env", str(network / "relay.env")]
+    assert deploy.main(["--rpc", anvil.url, *relay, *settings]) == 0
+    here = {"mysql+pymysql://chatchain": mariadb_url, "/network": str(network)}
+    environment = {name: _moved(value, here) for name, value in services["relay"]["environment"].items()}
+    port, metrics = free_port(), free_port()
+    environment |= {"RELAY_HOST": "127.0.0.1", "RELAY_PORT": str(port), "RELAY_METRICS_PORT": str(metrics)}
+    environment |= {"PATH": f"{ROOT / '.venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    shell, options, script = services["relay"]["command"]
+    script = _moved(script, here).replace("server.py", str(ROOT / "server.py"))
+    probe = [_moved(word, {"9100": str(metrics)}) for word in services["relay"]["healthcheck"]["test"][1:]]
+
+    def healthy() -> bool:
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with running([shell, options, script], tmp_path / "relay.log", healthy) as process:
+        assert accepts(port)
+        assert process.running
+    assert "stopped" in (tmp_path / "relay.log").read_text()
+
+
+def _moved(text: str, places: dict[str, str]) -> str:
+    """A text of the compose file with what is elsewhere on this machine."""
+    for there, here in places.items():
+        if there.startswith("mysql") and text.startswith(there):
+            return here
+        text = text.replace(there, here)
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def test_the_image_copies_what_is_there() -> None:

@@ -1,14 +1,16 @@
 """A whole world in memory: the contracts' rules, a relay, links and clocks, which a test changes in one line.
 
-What can be real is: the fold, the calldata, every signature, the relay's mailbox, login check and judgement, the wire's
-encoding and bounds, SQLCipher in a temporary folder. What stands in is the EVM (its rules restated in Python), sockets and
-the relay's disk. `World().client("ada")` gives a client core; knobs are plain attributes:
+What can be real is: the fold, the calldata, every signature, the relay's mailbox, login check and judgement,
+the wire's encoding and bounds, SQLCipher in a temporary folder. What stands in is the EVM (its rules restated
+in Python), sockets and the relay's disk. `World().client("ada")` gives a client core; knobs are plain
+attributes:
 
     world.relay.up = False             nobody answers
     world.relay.mute = True            commits, and no tick leaves
     world.relay.tamper = f             every delivery passes through f
     world.chain.up = False             no endpoint answers
     world.chain.wei["ada"] = 10**18    the account pays for itself
+
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chatchain.chain import calls
 from chatchain.chain.encoding import encode, split_types
@@ -28,6 +31,7 @@ from chatchain.chain.events import DIRECTORY, IDENTITY, MEMBERSHIP, Directory, r
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.client.core import Client
 from chatchain.client.ports import Edges, LogStore, NetworkSettings, Store
+from chatchain.client.views import Sent, Shown
 from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
@@ -80,6 +84,10 @@ SPKI = hashlib.sha256(b"the relay's key").digest()
 PASSWORD = "correct horse battery"
 
 
+T = TypeVar("T")
+_SNAKE = re.compile("([A-Z])")
+
+
 # --- the chain ------------------------------------------------------------------------------------------
 
 
@@ -130,7 +138,7 @@ class Chain:
 
     def execute(self, call: Call, sender: Address) -> Mined:
         """Runs one call as its own block."""
-        verb = getattr(self, "_" + calls.verb(call))
+        verb = getattr(self, "_" + _SNAKE.sub(r"_\1", calls.verb(call)).lower())
         verb(sender, *calls.arguments(call))
         return Mined(keccak256(b"tx" + self.blocks[-1].hash), self.blocks[-1].number)
 
@@ -196,7 +204,7 @@ class Chain:
     def _register(self, sender: Address, *given: Any) -> None:
         self._new_user(sender, *given)
 
-    def _registerFor(
+    def _register_for(
         self,
         _: Address,
         account: Address,
@@ -208,7 +216,7 @@ class Chain:
         record: bytes,
         deadline: int,
         signature: bytes,
-    ) -> None:  # noqa: N802, E501
+    ) -> None:
         digest = typed_data.register_digest(
             NETWORK, username, account, verifier, kdf, recovery, signer, record, deadline
         )
@@ -221,12 +229,12 @@ class Chain:
             IDENTITY, "DeviceAdded(uint64,uint32,address,bytes)", (user.uid, number, signer), (record,)
         )
 
-    def _addDevice(self, sender: Address, signer: bytes, record: bytes) -> None:  # noqa: N802
+    def _add_device(self, sender: Address, signer: bytes, record: bytes) -> None:
         self._add(self._by_account(sender), signer, record)
 
-    def _addDeviceFor(
+    def _add_device_for(
         self, _: Address, uid: int, signer: Address, record: bytes, deadline: int, signature: bytes
-    ) -> None:  # noqa: N802, E501
+    ) -> None:
         user = self._existing(uid)
         digest = typed_data.add_device_digest(
             NETWORK, uid, user.epoch, signer, record, self.nonces.get(uid, 0), deadline
@@ -245,10 +253,12 @@ class Chain:
             (version, record),
         )
 
-    def _updateDevice(self, sender: Address, device: int, version: int, signer: bytes, record: bytes) -> None:  # noqa: N802
+    def _update_device(
+        self, sender: Address, device: int, version: int, signer: bytes, record: bytes
+    ) -> None:
         self._update(self._by_account(sender), device, version, signer, record)
 
-    def _updateDeviceFor(
+    def _update_device_for(
         self,
         _: Address,
         uid: int,
@@ -259,7 +269,7 @@ class Chain:
         deadline: int,
         by: Address,
         signature: bytes,
-    ) -> None:  # noqa: N802, E501
+    ) -> None:
         user = self._existing(uid)
         digest = typed_data.update_device_digest(
             NETWORK, uid, user.epoch, device, version, signer, record, deadline
@@ -268,22 +278,22 @@ class Chain:
         self._signed(digest, signature, by, deadline)
         self._update(user, device, version, signer, record)
 
-    def _revokeDevice(self, sender: Address, device: int) -> None:  # noqa: N802
+    def _revoke_device(self, sender: Address, device: int) -> None:
         self._emit(IDENTITY, "DeviceRevoked(uint64,uint32)", (self._by_account(sender).uid, device), ())
 
-    def _revokeDeviceFor(self, _: Address, uid: int, device: int, deadline: int, signature: bytes) -> None:  # noqa: N802
+    def _revoke_device_for(self, _: Address, uid: int, device: int, deadline: int, signature: bytes) -> None:
         user = self._existing(uid)
         digest = typed_data.revoke_device_digest(NETWORK, uid, user.epoch, device, deadline)
         self._signed(digest, signature, user.account, deadline)
         self._emit(IDENTITY, "DeviceRevoked(uint64,uint32)", (uid, device), ())
 
-    def _setVerifier(self, sender: Address, verifier: bytes, kdf: bytes) -> None:  # noqa: N802
+    def _set_verifier(self, sender: Address, verifier: bytes, kdf: bytes) -> None:
         uid = self._by_account(sender).uid
         self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))
 
-    def _setVerifierFor(
+    def _set_verifier_for(
         self, _: Address, uid: int, verifier: bytes, kdf: bytes, deadline: int, signature: bytes
-    ) -> None:  # noqa: N802, E501
+    ) -> None:
         user = self._existing(uid)
         digest = typed_data.set_verifier_digest(
             NETWORK, uid, user.epoch, verifier, kdf, self.nonces.get(uid, 0), deadline
@@ -344,7 +354,7 @@ class Chain:
         user = self._principal(sender)
         self._open(Kind.ADMIT, user.uid, user.uid)
 
-    def _requestFor(self, _: Address, group: int, by: Address, deadline: int, signature: bytes) -> None:  # noqa: N802
+    def _request_for(self, _: Address, group: int, by: Address, deadline: int, signature: bytes) -> None:
         user = self._principal(by)
         digest = typed_data.request_digest(NETWORK, group, user.uid, user.epoch, deadline)
         self._signed(digest, signature, by, deadline)
@@ -353,7 +363,7 @@ class Chain:
     def _propose(self, sender: Address, group: int, kind: int, subject: int, data: bytes) -> None:
         self._open(kind, subject, self._principal(sender).uid)
 
-    def _proposeFor(
+    def _propose_for(
         self,
         _: Address,
         group: int,
@@ -363,7 +373,7 @@ class Chain:
         by: Address,
         deadline: int,
         signature: bytes,
-    ) -> None:  # noqa: N802, E501
+    ) -> None:
         user = self._principal(by)
         digest = typed_data.propose_digest(
             NETWORK, group, kind, subject, data, user.uid, user.epoch, deadline
@@ -395,7 +405,7 @@ class Chain:
         elif (proposal.electorate - no) * 10000 <= proposal.electorate * self.group.threshold:
             self._emit(MEMBERSHIP, "Closed(uint64,uint8)", (number,), (ProposalState.REJECTED,))
 
-    def _voteBySig(self, _: Address, number: int, support: bool, voter: Address, signature: bytes) -> None:  # noqa: N802
+    def _vote_by_sig(self, _: Address, number: int, support: bool, voter: Address, signature: bytes) -> None:
         user = self._principal(voter)
         digest = typed_data.vote_digest(NETWORK, number, user.uid, user.epoch, support)
         assert recover(digest, signature) == voter
@@ -738,15 +748,17 @@ class Relay:
             delivery.body,
         )
         self.rows[sequence] = ((to.uid, device), made)
-        self.mailbox = box.Mailbox(self._usage())
-        self.cut()
+        self.reopen()
 
-    def _usage(self) -> dict[tuple[int, int], tuple[int, int]]:
-        usage: dict[tuple[int, int], tuple[int, int]] = {}
-        for key, delivery in self.rows.values():
-            rows, size = usage.get(key, (0, 0))
-            usage[key] = (rows + 1, size + len(delivery.body) + len(delivery.header))
-        return usage
+    def reopen(self) -> None:
+        """Starts over with what is on the disk, as a relay that was restarted."""
+        usage: dict[tuple[int, int, int], tuple[int, int]] = {}
+        for (uid, device), delivery in self.rows.values():
+            rows, size = usage.get((uid, device, delivery.sender), (0, 0))
+            size += len(delivery.body) + len(delivery.header)
+            usage[uid, device, delivery.sender] = (rows + 1, size)
+        self.cut()
+        self.mailbox = box.Mailbox(usage)
 
 
 class Wire:
@@ -858,6 +870,53 @@ class World:
             directory="0x" + NETWORK.directory.hex(),
             password=password,
         )
+
+    @staticmethod
+    def address_of(seed: str) -> Address:
+        """An address that belongs to nobody else."""
+        return Address(keccak256(seed.encode())[-20:])
+
+    async def kill(self, client: Client) -> None:
+        """What kill -9 leaves: the lock falls, the link breaks off, nothing is tidied up."""
+        self.relay.cut()
+        tasks = [*client._station._tasks]
+        if client._station.session is not None:
+            tasks.append(client._station.session._reader)
+        if client._station._desk is not None and client._station._desk.outbox.pump is not None:
+            tasks.append(client._station._desk.outbox.pump._task)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client._station.session = client._station._desk = client._station._watch = (
+            client._station.unlocked
+        ) = None
+        client._station.home.release()
+        for store in self.stores:
+            store.close()
+        self.stores.clear()
+
+    async def say(self, sender: str, to: str, *texts: str) -> list[Sent]:
+        """Somebody sends something in a run of their own."""
+        async with self.client(sender) as client:
+            return [sent async for sent in client.send(to, texts)]
+
+    @staticmethod
+    async def until(holds: Callable[[], bool]) -> None:
+        """Lets everything else run until something is so."""
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110 - there is no event: the test looks from outside
+                await asyncio.sleep(0.001)
+
+    @staticmethod
+    async def drain(stream: AsyncIterator[T], into: list[T]) -> None:
+        """Takes a stream to its end; what came before an error stays in the list."""
+        async for one in stream:
+            into += [one]
+
+    async def hear(self, name: str, *, wait_s: float = 0.0, count: int | None = None) -> list[Shown]:
+        """What somebody is shown in a run of their own."""
+        async with self.client(name) as client:
+            return [shown async for shown in client.receive(wait_s=wait_s, count=count)]
 
     async def register(self, *names: str) -> None:
         """Registers people, each in a home of their own."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
 from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ CONTRACTS: Final = ("Directory", "IdentityRegistry", "Membership")
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """One contract: its ABI and code in hex; `immutables` are the [start, length] of what construction fills in."""
+    """One contract: ABI, code in hex, and [start, length] of what its construction fills in."""
 
     contract: str
     abi: list[dict[str, Any]]
@@ -48,4 +48,7 @@ def code(contract: str) -> Code:
 
 
 def _read(contract: str) -> bytes:
-    return (resources.files("chatchain.chain") / "abi" / f"{contract}.json").read_bytes()
+    # Not importlib.resources: its import costs more than all the rest of a start-up check.
+    data = pkgutil.get_data("chatchain.chain", f"abi/{contract}.json")
+    assert data is not None, "the package is installed as files"
+    return data

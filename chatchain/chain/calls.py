@@ -1,7 +1,7 @@
 """Calldata for every verb of the contracts, and the questions that their views answer. Pure.
 
-The signatures stand here as text, so that neither a client that sends a line nor the relay reads an ABI; a test
-holds each of them against the ABIs.
+The signatures stand here as text, so that neither a client that sends a line nor the relay reads an ABI; a
+test holds each of them against the ABIs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The contract ABI for the types that the contracts use: words, bytes, strings, arrays and tuples of them.
 
-Our own, because importing eth_abi takes a third of a second (it brings pydantic along), which a program that
-sends one line would spend each time; the tests hold this against eth_abi. Decoding is strict: an offset or
-length outside the data, or a word too wide for its type, is refused. Values: `int`, `bool`, `bytes` (an address
-is 20 of them), `str`, and lists and tuples of these. Source: Solidity's "Contract ABI Specification".
+Our own, because importing eth_abi takes a third of a second (it brings pydantic along), which a program
+that sends one line would spend each time; the tests hold this against eth_abi. Decoding is strict: an
+offset or length outside the data, or a word too wide for its type, is refused. Values: `int`, `bool`,
+`bytes` (an address is 20 of them), `str`, and lists and tuples of these. Source: Solidity's "Contract ABI
+Specification".
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Malformed(ValueError):
 
 
 class _Codec(NamedTuple):
-    """How one type is written and read; `size` is that of its head, and a dynamic type's head is an offset."""
+    """How one type is written and read; `size` is that of its head, for a dynamic type an offset."""
 
     dynamic: bool
     size: int

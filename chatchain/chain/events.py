@@ -1,9 +1,11 @@
-"""What the contracts' events say, and their pure fold into a directory of users, devices, groups and proposals.
+"""What the contracts' events say, and their pure fold into a directory of users, devices, groups and
+proposals.
 
-`decode` turns one LogRow into a typed event. `Directory` takes rows in chain order and can then be asked for
-users, groups and proposals as they stand. It trusts nobody about completeness: a step that the contracts cannot
-have taken (a version left out, a sequence reused) means that an endpoint hid or invented an event and raises
-FoldMismatch; what it cannot notice, the last events missing, shows when heads are compared with the contract's.
+`decode` turns one LogRow into a typed event. `Directory` takes rows in chain order and can then be asked
+for users, groups and proposals as they stand. It trusts nobody about completeness: a step that the
+contracts cannot have taken (a version left out, a sequence reused) means that an endpoint hid or invented
+an event and raises FoldMismatch; what it cannot notice, the last events missing, shows when heads are
+compared with the contract's.
 
 Confirmations: with a `horizon`, what adds to anybody's rights (Registered, DeviceAdded, DeviceUpdated,
 MemberAdded) in a later block is not yet in force and left out; what takes rights away (DeviceRevoked,
@@ -46,6 +48,12 @@ IDENTITY: Final = 1
 MEMBERSHIP: Final = 2
 """`LogRow.source`: which contract spoke."""
 
+MAX_DATA: Final = 16 * 1024
+"""Bytes of an event's data; the longest is a list of 16 relays."""
+
+_MAX_UID: Final = 10**15 - 1
+_MAX_NAME: Final = 32
+_MAX_NUMBER: Final = 2**53
 _NO_HASH: Final = bytes(32)
 _ADD: Final = 1
 _REMOVE: Final = 2
@@ -177,9 +185,15 @@ def _number(topic: bytes) -> int:
     return int.from_bytes(topic, "big")
 
 
+def _address(topic: bytes) -> bytes:
+    if any(topic[:12]):
+        raise Malformed("a topic is not an address")
+    return topic[12:]
+
+
 def _registered(topics: _Topics, data: bytes) -> Event:
     username, recovery = decode_abi(("string", "address"), data)
-    return Registered(_number(topics[1]), topics[2][12:], username, recovery)
+    return Registered(_number(topics[1]), _address(topics[2]), username, recovery)
 
 
 def _verifier_set(topics: _Topics, data: bytes) -> Event:
@@ -189,12 +203,12 @@ def _verifier_set(topics: _Topics, data: bytes) -> Event:
 
 def _device_added(topics: _Topics, data: bytes) -> Event:
     (record,) = decode_abi(("bytes",), data)
-    return DeviceAdded(_number(topics[1]), _number(topics[2]), topics[3][12:], record)
+    return DeviceAdded(_number(topics[1]), _number(topics[2]), _address(topics[3]), record)
 
 
 def _device_updated(topics: _Topics, data: bytes) -> Event:
     version, record = decode_abi(("uint32", "bytes"), data)
-    return DeviceUpdated(_number(topics[1]), _number(topics[2]), topics[3][12:], version, record)
+    return DeviceUpdated(_number(topics[1]), _number(topics[2]), _address(topics[3]), version, record)
 
 
 def _device_revoked(topics: _Topics, data: bytes) -> Event:
@@ -290,24 +304,28 @@ def _decode(source: int, topics: _Topics, data: bytes) -> Event:
 def row_of(
     block: int, block_hash: bytes, index: int, time: int, source: int, topics: _Topics, data: bytes
 ) -> LogRow:
-    """A row with its look-up columns filled in; raises FoldMismatch for a log that is no event of ours."""
+    """A row with its look-up columns filled in; raises FoldMismatch for a log that is no event of ours.
+
+    What passes fits into every store: no number, name or data is larger than the contracts allow.
+    """
+    kind = topics[0] if topics else b""
+    if (source, kind) not in _DECODERS:
+        raise FoldMismatch("An endpoint served an event that the contracts do not have.")
+    if len(data) > MAX_DATA or max(block, index, time) > _MAX_NUMBER:
+        raise FoldMismatch("An endpoint served an event larger than the contracts emit.")
     if source != IDENTITY:
-        if (source, topics[0] if topics else b"") not in _DECODERS:
-            raise FoldMismatch("An endpoint served an event that the contracts do not have.")
         return LogRow(block, block_hash, index, time, source, topics, data)
-    kind = topics[0] if len(topics) > 1 else b""
     label, address = "", b""
     if kind == _REGISTERED:
         event = _decode(source, topics, data)
         assert isinstance(event, Registered)
         label, address = event.username, event.account
-    elif kind in _INTRODUCES_SIGNER:
-        if len(topics) != 4:
-            raise FoldMismatch("An endpoint served a malformed event.")
+    elif kind in _INTRODUCES_SIGNER and len(topics) == 4:
         address = topics[3][12:]
-    elif (source, kind) not in _DECODERS:
-        raise FoldMismatch("An endpoint served an event that the contracts do not have.")
-    return LogRow(block, block_hash, index, time, source, topics, data, _number(topics[1]), label, address)
+    uid = _number(topics[1]) if len(topics) > 1 else 0
+    if not 0 < uid <= _MAX_UID or len(label) > _MAX_NAME or len(address) not in {0, 20}:
+        raise FoldMismatch("An endpoint served a malformed event.")
+    return LogRow(block, block_hash, index, time, source, topics, data, uid, label, address)
 
 
 # --- folding --------------------------------------------------------------------------------------------
@@ -446,7 +464,8 @@ class Directory:
         device = user.devices.get(event.device)
         if device is None or device.revoked_block >= 0 or event.version != device.history[-1].version + 1:
             raise FoldMismatch(
-                f"Version {event.version} of device {event.device} of {user.username} does not follow from the events before."
+                f"Version {event.version} of device {event.device} of {user.username} does not follow "
+                f"from the events before."
             )
         self._principals.pop(device.history[-1].signer, None)
         version = DeviceVersion(event.version, Address(event.signer), event.record, row.block, row.time)

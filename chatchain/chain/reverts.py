@@ -1,7 +1,7 @@
 """Turns what a contract reverts with into a sentence and the failure that it is.
 
-Nodes hand over four bytes of selector and encoded values, undecoded, in several wrappings. The table below has one
-entry for every custom error of the ABIs; a test keeps it so.
+Nodes hand over four bytes of selector and encoded values, undecoded, in several wrappings. The table below
+has one entry for every custom error of the ABIs; a test keeps it so.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ FAILURES: Final[dict[str, _Failure]] = {
         f"{_address(caller)} may not do this: only the user's account may, or the device for itself."
     ),
     "WrongVersion(uint32,uint32)": lambda expected, given: RefusedError(
-        f"The device is due for version {expected}, and version {given} was offered: another update came first.",
+        f"The device is due for version {expected}, and version {given} was offered: another update "
+        f"came first.",
         _STALE,
     ),
     "TooManyDevices(uint32)": lambda limit: LimitReached(

@@ -1,19 +1,20 @@
 """JSON-RPC over HTTP to one endpoint, and the agreement of several.
 
-`Rpc` speaks to one URL: pooled connections, batches, a deadline and a bound on the size of an answer. Whatever
-goes wrong on the way becomes ChainUnreachable; an error that the node itself reports stays an RpcFault with its
-code and data, because reverts travel that way.
+`Rpc` speaks to one URL: pooled connections, batches, a deadline and a bound on the size of an answer.
+Whatever goes wrong on the way becomes ChainUnreachable; an error that the node itself reports stays an
+RpcFault with its code and data, because reverts travel that way.
 
-`Endpoints` puts one question to several endpoints at once. Their answers are grouped, and the first group that
-reaches the quorum (a majority, unless told otherwise) is the answer: an endpoint that lies, lags or fails is
-outvoted, and where no group gets that far EndpointsDisagree tells who said what. With one endpoint its word is
-taken; `doctor` says so.
+`Endpoints` puts one question to several endpoints at once. Their answers are grouped, and the first group
+that reaches the quorum (a majority, unless told otherwise) is the answer: an endpoint that lies, lags or
+fails is outvoted, and where no group gets that far EndpointsDisagree tells who said what. With one endpoint
+its word is taken; `doctor` says so.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -21,11 +22,14 @@ from urllib.parse import urlsplit
 import msgspec
 import urllib3
 
-from chatchain.errors import ChainError, ChainUnreachable, EndpointsDisagree, WrongChain
+from chatchain.errors import BadConfig, ChainError, ChainUnreachable, EndpointsDisagree, WrongChain
 from chatchain.model import Address
 
 TIMEOUT: Final = 10.0
 """Seconds without a byte after which an endpoint counts as unreachable."""
+
+ANSWER_TIME: Final = 60.0
+"""Seconds for the whole of one answer, however steadily it trickles."""
 
 MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Bytes of one answer; about 25,000 events. A range of logs that exceeds it is asked for in halves."""
@@ -102,7 +106,7 @@ class Rpc:
         return self.plain(self.batch([Request(method, params)])[0])
 
     def batch(self, requests: Sequence[Request]) -> list[msgspec.Raw]:
-        """Several calls in one round trip, results in order; raises the first RpcFault, or ChainUnreachable."""
+        """Several calls in one round trip, results in order; raises RpcFault or ChainUnreachable."""
         results = []
         for result in self.try_batch(requests):
             if isinstance(result, RpcFault):
@@ -170,22 +174,33 @@ class Rpc:
 
     def _post(self, body: bytes) -> bytes:
         try:
-            response = self._pool.request("POST", self._url, body=body, preload_content=False)
             try:
-                data = self._bounded(response)
-            finally:
-                response.release_conn()
+                status, data = self._exchange_bytes(body)
+            except urllib3.exceptions.ProtocolError:
+                # An idle connection that the endpoint closes just now; every call here may be made twice.
+                status, data = self._exchange_bytes(body)
         except urllib3.exceptions.HTTPError as error:
             raise ChainUnreachable(f"The endpoint {self.name} does not answer: {_why(error)}.") from error
         # Some nodes report a JSON-RPC error with a status of 4xx; anything else that is not 200 is no node.
-        if response.status != 200 and not data.lstrip().startswith((b"{", b"[")):
-            raise ChainUnreachable(f"The endpoint {self.name} answers with HTTP status {response.status}.")
+        if status != 200 and not data.lstrip().startswith((b"{", b"[")):
+            raise ChainUnreachable(f"The endpoint {self.name} answers with HTTP status {status}.")
         return data
 
+    def _exchange_bytes(self, body: bytes) -> tuple[int, bytes]:
+        response = self._pool.request("POST", self._url, body=body, preload_content=False)
+        try:
+            return response.status, self._bounded(response)
+        finally:
+            response.release_conn()
+
     def _bounded(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        parts, total = [], 0
-        while part := response.read(_CHUNK):
+        parts, total, end = [], 0, time.monotonic() + ANSWER_TIME
+        # Nothing was said about accepting compression, so nothing is unpacked: a small answer stays small.
+        while part := response.read1(_CHUNK, decode_content=False):
             total += len(part)
+            if time.monotonic() > end:
+                response.close()
+                raise ChainUnreachable(f"The endpoint {self.name} takes too long over one answer.")
             if total > self._max_response:
                 response.close()  # the rest of the answer must not be read into the next one
                 raise AnswerTooLarge(
@@ -197,20 +212,26 @@ class Rpc:
 
 def _public_name(url: str) -> str:
     """The URL without what may be a secret: user, password, path and query often carry an access key."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        port = ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}"
+        parts, port = urlsplit(""), ""
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise BadConfig(
+            "The URL of an RPC endpoint cannot be read.",
+            "Write it as http://HOST:PORT or https://HOST/PATH (--rpc, RPC_URL).",
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _why(error: Exception) -> str:
     """A few words for a person; the library's own text repeats the URL, key and all."""
-    for kind, words in (
-        (urllib3.exceptions.ConnectTimeoutError, "it cannot be reached in time"),
+    for kind, words in (  # the narrower kinds first
         (urllib3.exceptions.NameResolutionError, "its host name is unknown"),
         (urllib3.exceptions.NewConnectionError, "the connection is refused"),
+        (urllib3.exceptions.ConnectTimeoutError, "it cannot be reached in time"),
         (urllib3.exceptions.ReadTimeoutError, "it stays silent"),
         (urllib3.exceptions.SSLError, "its TLS certificate is not accepted"),
         (urllib3.exceptions.LocationValueError, "that is not a URL of the form http://host:port"),
@@ -288,7 +309,7 @@ class Endpoints:
         return good
 
     def first(self, question: Callable[[Rpc], T]) -> T:
-        """The first endpoint's answer, or the next one's when it is unreachable; faults of a node are final."""
+        """The first endpoint's answer, or the next one's when it is unreachable."""
         failure: ChainUnreachable | None = None
         for endpoint in self.all:
             try:
@@ -299,7 +320,7 @@ class Endpoints:
         raise failure
 
     def _ask(self, question: Callable[[Rpc], T]) -> Iterator[_Said[T] | _Failed]:
-        """Asks all at once and yields answers as they come; a slow one is left behind when nobody waits for it."""
+        """Asks all at once and yields answers as they come; who stops listening waits for no slow one."""
         answers: queue.SimpleQueue[_Said[T] | _Failed | Exception] = queue.SimpleQueue()
 
         def put(endpoint: Rpc) -> None:
@@ -328,11 +349,12 @@ class Endpoints:
         )
         return EndpointsDisagree(
             f"Fewer than {self.quorum} of {len(self.all)} RPC endpoints tell the same story ({said}).",
-            "Ask again in a moment; if it stays, one of them is wrong or lying: name other endpoints with --rpc.",
+            "Ask again in a moment; if it stays, one of them is wrong or lying: name other endpoints "
+            "with --rpc.",
         )
 
 
-# --- the few values of Ethereum's JSON-RPC that are read here ------------------------------------------------
+# --- the few values of Ethereum's JSON-RPC that are read here -------------------------------------------
 
 
 class Header(msgspec.Struct, rename="camel", frozen=True):
@@ -346,8 +368,8 @@ class Header(msgspec.Struct, rename="camel", frozen=True):
 
 
 def quantity(text: object) -> int:
-    """An integer from JSON-RPC's hex; raises ChainUnreachable, since only a broken endpoint sends another thing."""
-    if isinstance(text, str):
+    """An integer from JSON-RPC's hex; only a broken endpoint sends anything else (ChainUnreachable)."""
+    if isinstance(text, str) and text.startswith("0x") and len(text) <= 66:
         try:
             return int(text, 16)
         except ValueError:
@@ -383,6 +405,7 @@ def require_chain(endpoint: Rpc, told: object, expected: int) -> None:
     chain_id = quantity(told)
     if chain_id != expected:
         raise WrongChain(
-            f"The endpoint {endpoint.name} serves chain {chain_id}, and this network lives on chain {expected}.",
+            f"The endpoint {endpoint.name} serves chain {chain_id}, and this network lives on chain "
+            f"{expected}.",
             "Give the RPC URL of the right chain with --rpc (RPC_URL).",
         )

@@ -1,16 +1,19 @@
-"""Keeps a store of the contracts' events level with the chain: catches up, follows, and walks back over reorgs.
+"""Keeps a store of the contracts' events level with the chain: catches up, follows, walks back over reorgs.
 
 Nothing here interprets an event beyond the columns that look-ups need. The rules:
 
-- Rows and the blocks that they are known from go into the store together, the last block being the new head; the
-  newest 256 blocks below the chain's tip are all kept with number, hash and parent.
-- Before anything is added, the endpoint must still have the stored head. If it has not, the newest kept block that
-  it has is the common ancestor and everything above goes; if it has none of them, everything goes and the history
-  is read again from the start. Development chains emit no `removed` logs, and others lose them with a connection.
-- Logs are asked for in ranges that shrink when an endpoint refuses or sends too much and grow again afterwards.
+- Rows and the blocks that they are known from go into the store together, the last block being the new
+  head; the newest 256 blocks below the chain's tip are all kept with number, hash and parent.
+- Before anything is added, the endpoint must still have the stored head. If it has not, the newest kept
+  block that it has is the common ancestor and everything above goes; if it has none of them, everything
+  goes and the history is read again from the start. Development chains emit no `removed` logs, and others
+  lose them with a connection.
+- Logs are asked for in ranges that shrink when an endpoint refuses or sends too much and grow again
+  afterwards.
 - Of several endpoints, a quorum must tell the same story of each range: block hashes and logs.
-- An endpoint that only lags (its tip is a block that we hold) takes nothing back: a chain never gets shorter,
-  and believing so would bring revoked devices back. Development chains can be wound back, and there it is believed.
+- An endpoint that only lags (its tip is a block that we hold) takes nothing back: a chain never gets
+  shorter, and believing so would bring revoked devices back. Development chains can be wound back, and
+  there it is believed.
 """
 
 from __future__ import annotations
@@ -45,11 +48,11 @@ KEPT_BLOCKS: Final = 256
 """How many recent blocks a store keeps, so how deep a reorg is walked back instead of read anew."""
 
 DEV_CHAINS: Final = frozenset({1337, 31337})
-"""Chain ids of development chains (Ganache's and Anvil's), which may be wound back and need no confirmations."""
+"""Chain ids of Ganache and Anvil, which may be wound back and need no confirmations."""
 
 FIRST_SPAN: Final = 16
 LONGEST_SPAN: Final = 50_000
-LOGS_PER_RANGE: Final = 4_000
+LOGS_PER_RANGE: Final = 8_000
 """Blocks in the first range of a catch-up and in the longest, and the number of logs that a range aims at."""
 
 SEARCH_FROM: Final = 50_000
@@ -72,10 +75,11 @@ class LogStore(Protocol):
         """Adds rows and blocks in one transaction; blocks ascend, and the last is the new head."""
 
     def drop_from(self, number: int) -> list[LogRow]:
-        """Deletes, in one transaction, the blocks numbered so or higher and every row of them, and gives the rows.
+        """Deletes, in one transaction, the blocks numbered so or higher and every row of them, and gives
+        the rows.
 
-        Rows go by their block's number too, since only recent blocks are kept. The head moves back to the highest
-        block that is left, or to None.
+        Rows go by their block's number too, since only recent blocks are kept. The head moves back to the
+        highest block that is left, or to None.
         """
 
     def rows(
@@ -191,7 +195,7 @@ class _Log(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class _Probe(NamedTuple):
-    """A first look at an endpoint: its tip, its block at our head's number, and the logs since then if asked."""
+    """A first look at an endpoint: its tip, its block at our head's number, and the logs since then."""
 
     latest: Header
     at_known: Header | None
@@ -209,8 +213,8 @@ class _Range(NamedTuple):
 class _Piece(NamedTuple):
     """An endpoint's story of a range.
 
-    Without blocks, the endpoint no longer has the block that the range builds on; with that one alone, nothing
-    came after it.
+    Without blocks, the endpoint no longer has the block that the range builds on; with that one alone,
+    nothing came after it.
     """
 
     rows: list[LogRow]
@@ -230,7 +234,8 @@ class _Piece(NamedTuple):
         """For a person."""
         if not self.blocks:
             return "another chain than before"
-        return f"{len(self.rows)} events up to block {self.blocks[-1].number} ({hexed(self.blocks[-1].hash)[:12]}…)"
+        tip = self.blocks[-1]
+        return f"{len(self.rows)} events up to block {tip.number} ({hexed(tip.hash)[:12]}…)"
 
 
 class _Round:
@@ -306,7 +311,7 @@ class Sync:
         raise AssertionError("unreachable")
 
     def _level(self, done: _Round) -> tuple[BlockRef, int]:
-        while True:
+        for _ in range(_ATTEMPTS):
             known = self._store.head()
             tip, piece = self._look(known)
             number, timestamp = quantity(tip.number), quantity(tip.timestamp)
@@ -326,6 +331,7 @@ class Sync:
                     head = self._store.head()
                     assert head is not None
                     return head, timestamp
+        raise _InFlux("The endpoints keep changing their story of the chain.")
 
     def _to_the_tip(self, piece: _Piece, tip: int) -> Generator[_Piece, None, None]:
         """This range and those after it; with one endpoint, the next one travels while this one is stored.
@@ -387,7 +393,7 @@ class Sync:
         return _Probe(latest, at_known, logs)
 
     def _eager(self, endpoint: Rpc, known: BlockRef | None, probe: _Probe) -> _Piece | None:
-        """The whole story from the first look, when few blocks have passed; None when it must be asked for."""
+        """The whole story from the first look, when few blocks have passed; otherwise None."""
         number = quantity(probe.latest.number)
         if known is None or probe.logs is None or number > known.number + KEPT_BLOCKS:
             return None
@@ -413,7 +419,7 @@ class Sync:
     def _agree_on(
         self, known: BlockRef | None, tip: int, travelling: Callable[[], list[msgspec.Raw]] | None = None
     ) -> _Piece:
-        """The next range's story, told alike by a quorum; `travelling` has the answer if it was asked for before."""
+        """The next range's story, told alike by a quorum; `travelling` brings an answer asked for before."""
         if known is not None and known.number >= tip:
             return self._agree_that_it_stands(known)
         while True:
@@ -534,7 +540,7 @@ class Sync:
     # -- the two ends
 
     def _first_block(self, tip: int) -> int:
-        """The block from which the history is read: where the first contract appeared, when that can be found."""
+        """The block from which the history is read: the deployment's, when it can be found."""
         if self._start is None:
             self._start = 0
             if tip > SEARCH_FROM:
@@ -544,7 +550,7 @@ class Sync:
         return min(self._start, tip)
 
     def _deployment(self, endpoint: Rpc, tip: int) -> int:
-        """Searches for the first block with the registry's code; Membership and Directory are deployed after it."""
+        """The first block with the registry's code; Membership and Directory are deployed after it."""
         low, high = 0, tip
         while low < high:
             middle = (low + high) // 2

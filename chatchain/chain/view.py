@@ -1,8 +1,9 @@
 """The chain as a client or a relay sees it: the store's rows, folded when somebody is asked for.
 
-`sync` brings the store level; `user`, `group` and `proposals` fold only the rows that they need and keep the result
-until such rows change; `network`, `relays` and `nonce` ask the endpoints; `confirm` holds a fold against the state
-that the contracts store, so an endpoint that hides the latest key of somebody is found out.
+`sync` brings the store level; `user`, `group` and `proposals` fold only the rows that they need and keep
+the result until such rows change; `network`, `relays` and `nonce` ask the endpoints; `confirm` holds a fold
+against the state that the contracts store, so an endpoint that hides the latest key of somebody is found
+out.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from chatchain.chain.calls import DeviceInfo, View
 from chatchain.chain.events import MEMBERSHIP, Directory
 from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, quantity, require_chain, unhex
 from chatchain.chain.sync import DEV_CHAINS, Advance, LogStore, Sync
-from chatchain.errors import FoldMismatch, NoContract, UnknownUser
+from chatchain.errors import ChainError, FoldMismatch, NoContract, UnknownUser
 from chatchain.identity.keys import to_checksum
 from chatchain.model import (
     Address,
     BlockRef,
+    Device,
     DeviceState,
     Group,
     LogRow,
@@ -40,13 +42,18 @@ CONFIRMATIONS: Final = 12
 _KEPT_USERS: Final = 4096
 
 _HINT_VERSION: Final = (
-    "Check --directory (CONTRACT_ADDRESS); if the address is right, this network was deployed by another version "
+    "Check --directory (CONTRACT_ADDRESS); if the address is right, this network was deployed by "
+    "another version "
     "of chatchain."
+)
+
+_HINT_HIDING: Final = (
+    "An RPC endpoint may be hiding events: name others with --rpc, and trust no key until it is clear."
 )
 
 
 class ChainView:
-    """What the chain says, by way of a store. Reads may come from other threads than `sync`, if the store allows."""
+    """What the chain says, by way of a store; reads may come from other threads if the store allows."""
 
     def __init__(
         self,
@@ -69,7 +76,8 @@ class ChainView:
         self._network: Network | None = None
         self._sync: Sync | None = None
         self._time = 0
-        self._syncing = threading.RLock()
+        self._asking = threading.Lock()
+        self._syncing = threading.Lock()
         self._reading = threading.Lock()
         # What was folded, for one state of the store; `_generation` moves when rows may have changed.
         self._head: BlockRef | None = None
@@ -81,10 +89,11 @@ class ChainView:
 
     def network(self) -> Network:
         """The deployment, checked once: chain id, code and wiring of the contracts."""
-        with self._syncing:
-            if self._network is None:
-                self._network = self.endpoints.agree(self._check)
-            return self._network
+        if self._network is None:
+            with self._asking:
+                if self._network is None:
+                    self._network = self.endpoints.agree(self._check)
+        return self._network
 
     def relays(self) -> tuple[RelayAddress, ...]:
         """The relays that the Directory names now."""
@@ -121,6 +130,16 @@ class ChainView:
                 self._forget(step)
             return step
 
+    def reread(self) -> Advance:
+        """Forgets the whole history and reads it again: the way back from events that an endpoint hid."""
+        with self._syncing:
+            self._store.drop_from(0)
+            with self._reading:
+                self._generation += 1
+                self._users.clear()
+                self._membership = None
+        return self.advance()
+
     def head(self) -> BlockRef | None:
         """The block up to which the store is level."""
         return self._store.head()
@@ -133,7 +152,7 @@ class ChainView:
             if kept is not None:
                 self._users.move_to_end(uid)
                 return kept
-        fold = Directory(self._store.rows(subject=uid), horizon=self._horizon(head))
+        fold = self._fold(head, self._store.rows(subject=uid))
         user = fold.user(uid)
         if user is not None and not fold.pending:
             with self._reading:
@@ -175,7 +194,9 @@ class ChainView:
     # -- what is folded when, and kept how long
 
     def _state(self) -> tuple[BlockRef | None, int]:
-        """The store's head and the number of its state; forgets what was folded before another process wrote."""
+        """The store's head and the number of its state; forgets what was folded before another process
+        wrote.
+        """
         head = self._store.head()
         with self._reading:
             if head != self._head:
@@ -208,11 +229,17 @@ class ChainView:
         with self._reading:
             if self._membership is not None:
                 return self._membership
-        fold = Directory(self._store.rows(source=MEMBERSHIP), horizon=self._horizon(head))
+        fold = self._fold(head, self._store.rows(source=MEMBERSHIP))
         with self._reading:
             if generation == self._generation:
                 self._membership = fold
         return fold
+
+    def _fold(self, head: BlockRef | None, rows: Sequence[LogRow]) -> Directory:
+        try:
+            return Directory(rows, horizon=self._horizon(head))
+        except FoldMismatch as mismatch:
+            raise FoldMismatch(mismatch.message, _HINT_HIDING) from mismatch
 
     def _horizon(self, head: BlockRef | None) -> int | None:
         """The last block whose additions are in force; None for all."""
@@ -228,21 +255,22 @@ class ChainView:
     # -- comparing with the contracts
 
     def _compare(self, differs: Callable[[str], str]) -> None:
-        what = ""
-        for _ in range(3):
-            # The state is asked for at the block up to which the store is level. Where that block was replaced in
-            # between, or the node no longer knows its state, the next round looks at a newer one.
-            head = self.advance().head
+        failure: ChainError | None = None
+        for attempt in range(3):
+            # The state is asked for at the block up to which the store is level. Where that block was
+            # replaced in between, the next round looks at a newer one; where the store was filled by an
+            # endpoint that lied, the last round reads everything anew from those that are asked now.
+            step = self.reread() if attempt == 2 and isinstance(failure, FoldMismatch) else self.advance()
             try:
-                what = differs(hex(head.number))
-            except RpcFault as fault:
-                what = fault.message
+                what = differs(hex(step.head.number))
+            except (RpcFault, FoldMismatch) as error:
+                failure = error
+                continue
             if not what:
                 return
-        raise FoldMismatch(
-            what,
-            "An RPC endpoint may be hiding events: name others with --rpc, and trust no key until it is clear.",
-        )
+            failure = FoldMismatch(what, _HINT_HIDING)
+        assert failure is not None
+        raise failure
 
     def _user_differs(self, uid: Uid, block: str) -> str:
         registry = self.network().registry
@@ -250,31 +278,19 @@ class ChainView:
         user = Directory(self._store.rows(subject=uid)).user(uid)
         account, epoch, _, _, verifier, recovery = stored
         if user is None:
-            return (
-                f"The contract knows the user {uid}, whose registration was not served."
-                if any(account)
-                else ""
-            )
-        folded = tuple(
-            DeviceInfo(device.state, device.current.version, device.current.signer, device.head)
-            for device in user.devices
-        )
+            hidden = f"The contract knows the user {uid}, whose registration was not served."
+            return hidden if any(account) else ""
+        who = user.username
         found = calls.device_infos(devices)
-        if len(found) != len(folded):
-            return f"The contract knows {len(found)} devices of {user.username}, the events served {len(folded)}."
-        for number, (theirs, ours) in enumerate(zip(found, folded, strict=True), start=1):
-            # What signer a revoked device had is of no consequence.
-            same_signer = theirs.signer == ours.signer or ours.state is DeviceState.REVOKED
-            if (theirs.state, theirs.version, theirs.head) != (
-                ours.state,
-                ours.version,
-                ours.head,
-            ) or not same_signer:
-                return f"The contract holds other keys for device {number} of {user.username} than the events served."
+        if len(found) != len(user.devices):
+            return f"The contract knows {len(found)} devices of {who}, the events served {len(user.devices)}."
+        for theirs, ours in zip(found, user.devices, strict=True):
+            if not _same_device(theirs, ours):
+                return (
+                    f"The contract holds other keys for device {ours.device} of {who} than the events served."
+                )
         if (account, epoch, verifier, recovery) != (user.account, user.epoch, user.verifier, user.recovery):
-            return (
-                f"The contract holds another account or verifier of {user.username} than the events served."
-            )
+            return f"The contract holds another account or verifier of {who} than the events served."
         return ""
 
     def _group_differs(self, number: int, block: str) -> str:
@@ -293,7 +309,8 @@ class ChainView:
         )
         if ours != (members, epoch, roster_hash, policy, threshold, period):
             return (
-                f"The contract holds another roster of group {number} (epoch {epoch}, {members} members) than the "
+                f"The contract holds another roster of group {number} (epoch {epoch}, {members} "
+                f"members) than the "
                 f"events served (epoch {group.epoch}, {len(group.members)} members)."
             )
         return ""
@@ -306,7 +323,7 @@ class ChainView:
     def _ask_all(
         self, views: Sequence[View], to: Address, *values: object, block: str = "latest"
     ) -> list[tuple[Any, ...]]:
-        """Several views of one contract with the same arguments, in one round trip, agreed on by the endpoints."""
+        """Several views of one contract with the same arguments, agreed on by the endpoints."""
         requests = [view.request(to, *values, block=block) for view in views]
 
         def ask(endpoint: Rpc) -> list[tuple[Any, ...]]:
@@ -353,7 +370,8 @@ class ChainView:
         )
         if named != (at, registry):
             raise NoContract(
-                f"The contracts at {to_checksum(at)} do not belong together: its Membership names the Directory "
+                f"The contracts at {to_checksum(at)} do not belong together: its Membership names the "
+                f"Directory "
                 f"{to_checksum(named[0])} and the registry {to_checksum(named[1])}."
             )
         return Network(chain_id, at, registry, membership)
@@ -364,10 +382,19 @@ class ChainView:
             raise NoContract(f"There is no contract at {to_checksum(address)} on chain {chain_id}.")
         if not artifacts.code(contract).matches(found):
             raise NoContract(
-                f"The contract at {to_checksum(address)} on chain {chain_id} is not the {contract} that this version "
+                f"The contract at {to_checksum(address)} on chain {chain_id} is not the {contract} "
+                f"that this version "
                 f"of chatchain knows: its {len(found)} bytes of code are others.",
                 _HINT_VERSION,
             )
+
+
+def _same_device(stored: DeviceInfo, folded: Device) -> bool:
+    """Whether the registry stores a device as the events make it."""
+    if (stored.state, stored.version, stored.head) != (folded.state, folded.current.version, folded.head):
+        return False
+    # What signer a revoked device had is of no consequence.
+    return folded.state is DeviceState.REVOKED or stored.signer == folded.current.signer
 
 
 def _code(address: Address) -> Request:

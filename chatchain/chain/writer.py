@@ -1,14 +1,16 @@
 """Sends transactions and sees them through: the only module of the package that imports web3 and eth_account.
 
-Every transaction is of type 2 (EIP-1559), because development chains accept one of the older kind with a wrong
-chain id and then never mine it. It is tried out first, so that a refusal costs nothing and comes as a sentence.
-Nonces are given out under a lock, the larger of the chain's count and our own. What was sent is watched: a
-transaction that the node has lost, or a reorg took back, is sent again as it was; one that stays unmined is
-replaced by one with higher fees under the same nonce, so that whichever is mined does the same once.
+Every transaction is of type 2 (EIP-1559), because development chains accept one of the older kind with a
+wrong chain id and then never mine it. It is tried out first, so that a refusal costs nothing and comes as a
+sentence. Nonces are given out under a lock, above the chain's count and what is on its way. What was sent
+is watched: a transaction that the node has lost, or a reorg took back, is sent again as it was; one that
+stays unmined is replaced by one with higher fees under the same nonce, so that whichever is mined does the
+same once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 WAIT: Final = 30.0
 """Seconds until an unmined transaction is reported as pending."""
 
-STUCK: Final = 10.0
-"""Seconds after which an unmined transaction is replaced by a better paid one."""
+STUCK: Final = 25.0
+"""Seconds after which an unmined transaction is replaced by a better paid one: two of Ethereum's blocks."""
 
 SETTLED: Final = 12
 """Blocks on top of a mined transaction after which it is no longer watched."""
@@ -47,7 +49,7 @@ SETTLED: Final = 12
 MAX_WATCHED: Final = 4096
 
 GAS_MARGIN: Final = 150_000
-"""Gas allowed beyond the estimate: by the time a vote is mined it may be the deciding one, which executes the proposal."""
+"""Gas beyond the estimate: when a vote is mined it may be the deciding one, which executes the proposal."""
 
 _POLL: Final = (0.05, 1.0)
 """Seconds between two looks for a receipt: at first, and at most."""
@@ -123,9 +125,15 @@ class ChainWriter:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.RLock()
-        self._nonces: dict[Address, int] = {}
         self._watched: dict[tuple[Address, int], _Sent] = {}
         self._web3: Web3 | None = None
+
+    def prepare(self) -> None:
+        """Imports now what the first transaction would otherwise wait for."""
+        from eth_account import Account
+
+        assert Account is not None
+        self._node()
 
     def balance(self, account: Address) -> int:
         """Wei that the account can spend."""
@@ -142,7 +150,7 @@ class ChainWriter:
         return self._submit(call, key).hashes[0]
 
     def send(self, call: Call, account_key: bytes) -> Mined:
-        """Signs, sends, resubmits when needed and waits until mined; raises TransactionPending after 30 s."""
+        """Signs, sends, resubmits when needed, waits until mined; raises TransactionPending after 30 s."""
         sent = self._submit(call, account_key)
         deadline = self._clock() + self._wait
         pause = _POLL[0]
@@ -156,7 +164,7 @@ class ChainWriter:
             pause = min(pause * 1.5, _POLL[1])
 
     def wait(self, tx_hash: bytes) -> Mined:
-        """Waits until a transaction that somebody else sent is mined; raises TransactionPending after 30 s."""
+        """Waits until somebody else's transaction is mined; raises TransactionPending after 30 s."""
         deadline = self._clock() + self._wait
         pause = _POLL[0]
         while True:
@@ -210,7 +218,8 @@ class ChainWriter:
             limit, fee = gas * 9 // 8, base * 9 // 8 + tip
         if balance < limit * fee:
             raise NoEther(
-                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this transaction may cost "
+                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
+                f"transaction may cost "
                 f"{_ether(limit * fee)}."
             )
         with self._lock:
@@ -219,24 +228,32 @@ class ChainWriter:
                     f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000
                 )
             for _ in range(3):
-                counted = quantity(self._call("eth_getTransactionCount", hexed(sender), "pending"))
-                nonce = max(counted, self._nonces.get(sender, 0))
-                sent = _Sent(sender, nonce, to, call.data, limit, fee, tip, key)
+                sent = _Sent(sender, self._next_nonce(sender), to, call.data, limit, fee, tip, key)
                 try:
                     self._broadcast(sent)
                 except _NonceTaken:
-                    # Another process sends with the same key.
-                    self._nonces.pop(sender, None)
-                    continue
-                self._nonces[sender] = nonce + 1
-                self._watched[sender, nonce] = sent
+                    continue  # another process sends with the same key
+                self._watched[sender, sent.nonce] = sent
                 return sent
         raise ChainError(
             "Another program keeps sending with the same account.", "Try again when it has finished."
         )
 
+    def _next_nonce(self, sender: Address) -> int:
+        """The first nonce that neither the chain nor anything on its way uses.
+
+        Should the node have lost what is on its way, or a reorg have taken it back, it is sent again first: a
+        nonce above a gap would wait without end.
+        """
+        nonce = quantity(self._call("eth_getTransactionCount", hexed(sender), "pending"))
+        while (waiting := self._watched.get((sender, nonce))) is not None:
+            with contextlib.suppress(_NonceTaken):
+                self._send_raw(waiting)
+            nonce += 1
+        return nonce
+
     def _try_out(self, sender: Address, to: Address, data: bytes) -> _Offer:
-        """What the transaction would need, in one round trip; raises what the contract would refuse it with."""
+        """What the transaction would need; raises what the contract would refuse it with."""
         transaction = {"from": hexed(sender), "to": hexed(to), "data": hexed(data)}
         requests = [
             Request("eth_estimateGas", (transaction,)),
@@ -312,7 +329,7 @@ class ChainWriter:
     # -- seeing it through
 
     def _tend_one(self, sent: _Sent) -> Mined | None:
-        """The outcome if it is mined; otherwise sends it again when the node has lost it or it waits too long."""
+        """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
         known, receipts = self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
             if receipt is not None:
@@ -320,16 +337,23 @@ class ChainWriter:
         now = self._clock()
         with self._lock:
             try:
-                if not known and now - sent.resent >= _RESEND:
-                    self._send_raw(sent)
-                elif known and now - sent.since >= self._stuck:
+                if known and now - sent.since >= self._stuck:
                     self._raise_fee(sent)
+                elif not known and now - sent.resent >= _RESEND:
+                    self._send_again(sent)
             except _NonceTaken:
                 return self._overtaken(sent)
         return None
 
+    def _send_again(self, sent: _Sent) -> None:
+        """Sends what the node has lost, with higher fees if it has become too cheap to be taken."""
+        try:
+            self._send_raw(sent)
+        except RpcFault:
+            self._raise_fee(sent)
+
     def _trace(self, endpoint: Rpc, sent: _Sent) -> tuple[bool, list[_Receipt | None]]:
-        """Whether the endpoint knows the transaction's latest version, and the receipts of all its versions."""
+        """Whether the endpoint knows the latest version, and the receipts of all versions."""
         hashes = list(sent.hashes)
         requests = [Request("eth_getTransactionByHash", (hexed(hashes[-1]),))]
         requests += [Request("eth_getTransactionReceipt", (hexed(tx_hash),)) for tx_hash in hashes]
@@ -340,13 +364,14 @@ class ChainWriter:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
+        before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
         sent.tip = max(sent.tip * 5 // 4 + 1, _TIP)
         sent.fee = max(sent.fee * 5 // 4 + 1, 2 * base + sent.tip)
         try:
             self._broadcast(sent)
         except (NoEther, RpcFault):
-            # The first version is still good; it only waits for cheaper times.
-            sent.hashes.pop()
+            # The version before is still good; it only waits for cheaper times.
+            sent.tip, sent.fee, sent.raw, sent.hashes = before
 
     def _overtaken(self, sent: _Sent) -> Mined | None:
         """The nonce is used: by one of our versions, mined just now, or by somebody else's transaction."""
@@ -359,7 +384,8 @@ class ChainWriter:
             return None  # one of our versions waits in the node's pool
         self._forget(sent)
         raise Reverted(
-            f"Another transaction of {to_checksum(sent.sender)} took the place of this one (nonce {sent.nonce}).",
+            f"Another transaction of {to_checksum(sent.sender)} took the place of this one (nonce "
+            f"{sent.nonce}).",
             "Look whether what you wanted is done, and try again if not.",
         )
 
@@ -398,41 +424,12 @@ class ChainWriter:
         return TransactionPending(f"The transaction {hexed(tx_hash)} is not mined after {self._wait:.0f} s.")
 
 
-class Sponsor:
-    """A writer with one key that pays for others. `submit` gives the hash at once; call `tend` every few seconds."""
-
-    def __init__(self, writer: ChainWriter, key: bytes) -> None:
-        self.account = address_of(key)
-        self._writer = writer
-        self._key = key
-
-    def balance(self) -> int:
-        """Wei that can be spent."""
-        return self._writer.balance(self.account)
-
-    def estimate(self, call: Call) -> Cost:
-        """What the call would cost; raises what the contract would refuse it with."""
-        return self._writer.estimate(call, self.account)
-
-    def submit(self, call: Call) -> bytes:
-        """Sends without waiting for it to be mined; gives the transaction's hash."""
-        return self._writer.submit(call, self._key)
-
-    def look(self, tx_hash: bytes) -> Mined | None:
-        """The transaction if it is mined; raises what the contract refused it with when it failed."""
-        return self._writer.look(tx_hash)
-
-    def tend(self) -> None:
-        """Sends again what was lost, and replaces what is stuck."""
-        self._writer.tend()
-
-
 class _NonceTaken(Exception):
     """The node has another transaction for this nonce."""
 
 
 def _provider(endpoints: Endpoints) -> Any:
-    """A web3 provider over our endpoints: bounded answers, our errors, and a transaction goes to every endpoint."""
+    """A web3 provider over our endpoints: bounded answers, our errors, transactions to all of them."""
     from web3.providers import JSONBaseProvider
 
     class OurProvider(JSONBaseProvider):

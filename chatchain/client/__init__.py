@@ -1,1 +1,3 @@
-"""The client without a face: one user's home, session, outbox, contacts and votes. Every interface is a window on it."""
+"""The client without a face: one user's home, session, outbox, contacts and votes. Every interface is a
+window on it.
+"""

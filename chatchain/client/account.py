@@ -1,8 +1,8 @@
 """Accounts: making one, bringing one back, changing its password; each goes on where a crash broke off.
 
-The rule throughout: what a transaction will make true is stored here before it is sent, and which of two things is true
-is asked of the chain. A registration is unfinished while `account.json` has no uid; a password change while
-`vault.new` exists.
+The rule throughout: what a transaction will make true is stored here before it is sent, and which of two
+things is true is asked of the chain. A registration is unfinished while `account.json` has no uid; a password
+change while `vault.new` exists.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ from chatchain.model import Address, Call, Network, OwnKeys, User
 VAULT: Final = "vault"
 NEXT_VAULT: Final = "vault.new"
 ACCOUNT_KEY: Final = "account.key"
+NEXT_VERIFIER: Final = "next_verifier"
+"""The setting that holds the verifier that belongs to `vault.new`: public, and compared with the chain's."""
 PHRASE: Final = "phrase"
 """The setting that holds a new phrase until it was shown."""
 
@@ -104,7 +106,7 @@ def reconcile_password(home: Home, unlocked: Unlocked, user: User) -> None:
 
     The chain holds one verifier; the password given opened one of two vaults.
     """
-    held = hmac.compare_digest(verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf), user.verifier)
+    held = holds(user, unlocked.secrets)
     if held and unlocked.from_next:
         home.replace(NEXT_VAULT, VAULT)
     elif not held and unlocked.from_next:
@@ -112,7 +114,7 @@ def reconcile_password(home: Home, unlocked: Unlocked, user: User) -> None:
             "The change to this password was not completed: the chain still has the old one.",
             "Use the old password, or wait if the change was sent just now, and change it again.",
         )
-    elif not held and home.read(NEXT_VAULT) is not None:
+    elif not held and unlocked.store.setting(NEXT_VERIFIER) == user.verifier:
         raise WrongPassword("The password was changed: the chain has the new one.", "Use the new password.")
     elif not held:
         raise WrongPassword(
@@ -245,7 +247,7 @@ class Registration:
             made = Made(user, number, Paid("", user.block, sponsored=False), restored=number != 1)
         else:
             made = await self._add_device(unlocked, user, key, device)
-        if not _holds(made.user, unlocked.secrets):
+        if not holds(made.user, unlocked.secrets):
             paid = await self._set_verifier(made.user, unlocked.secrets, key)
             made = replace(made, paid=paid if not made.paid.tx else made.paid)
         self._home.put_account(
@@ -335,11 +337,11 @@ async def set_verifier(
 
     paid = await payer.carry_out(edges.calls.set_verifier(verifier, kdf), lambda: key, signed)
 
-    async def holds() -> bool | None:
+    async def in_force() -> bool | None:
         found = await watch.user(user.uid)
-        return True if found is not None and _holds(found, secrets) else None
+        return True if found is not None and holds(found, secrets) else None
 
-    await watch.until(holds, "The new password")
+    await watch.until(in_force, "The new password")
     return paid
 
 
@@ -350,20 +352,25 @@ async def change_password(
     network: Network,
     payer: Payer,
     user: User,
-    secrets: Secrets,
+    unlocked: Unlocked,
     new: str,
 ) -> tuple[Secrets, Paid]:
     """Writes the new vault beside the old one, sets the verifier on chain, then swaps the vaults."""
     passwords.check_password(new, [user.username])
-    following = await asyncio.to_thread(with_new_password, secrets, new)
+    following = await asyncio.to_thread(with_new_password, unlocked.secrets, new)
+    unlocked.store.set_setting(NEXT_VERIFIER, verifier_for(following.login_key, following.kdf))
     home.write(NEXT_VAULT, await asyncio.to_thread(seal_vault, following, new))
-    paid = await set_verifier(edges, watch, network, payer, user, following, account_key(home, secrets))
+    paid = await set_verifier(
+        edges, watch, network, payer, user, following, account_key(home, unlocked.secrets)
+    )
     home.replace(NEXT_VAULT, VAULT)
     return following, paid
 
 
 def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Secrets:
-    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are kept."""
+    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are
+    kept.
+    """
     secrets = new_secrets(password, account_secret)
     if user is not None:
         try:
@@ -371,12 +378,13 @@ def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Se
         except BadRecord:
             return secrets
         known = replace(secrets, login_key=login_key, kdf=user.kdf)
-        if _holds(user, known):
+        if holds(user, known):
             return known
     return secrets
 
 
-def _holds(user: User, secrets: Secrets) -> bool:
+def holds(user: User, secrets: Secrets) -> bool:
+    """Whether the chain's verifier is the one of these secrets."""
     return hmac.compare_digest(verifier_for(secrets.login_key, secrets.kdf), user.verifier)
 
 

@@ -1,9 +1,9 @@
 """Who somebody is, and whether their keys are still those that were compared.
 
-A name, a 15-digit id and a 0x account all lead to a user of the chain. Three guards stand before anything is sealed to a
-user: the list of devices never gets shorter than it was once seen here (rollback), it is compared with the heads that the
-contract stores whenever it is new here, and for a contact whose keys a person has compared every change stops
-sending until it is accepted.
+A name, a 15-digit id and a 0x account all lead to a user of the chain. Three guards stand before anything is
+sealed to a user: the list of devices never gets shorter than it was once seen here (rollback), it is compared
+with the heads that the contract stores whenever it is new here, and for a contact whose keys a person has
+compared every change stops sending until it is accepted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class People:
         return contact
 
     async def vet(self, user: User, *, own: bool = False) -> None:
-        """Raises unless this user's devices may be sealed to: FoldMismatch for a rollback or a fold that lies, KeyChanged."""
+        """Raises unless this user's devices may be sealed to: FoldMismatch for a rollback or a fold that
+        lies, KeyChanged.
+        """
         contact = self.known(user)
         check_rollback(contact, user)
         if user.device_list_version > contact.confirmed:
@@ -112,7 +114,8 @@ def check_pin(contact: Contact, user: User) -> None:
     if changed:
         raise KeyChanged(
             f"The keys of {user.username} changed since you verified them: {'; '.join(changed)}.",
-            f"Compare the safety number again, then `chatchain verify {user.username}`; until then nothing is sent.",
+            "Until then nothing is sent: compare the safety number again, "
+            f"then `chatchain contacts verify {user.username}`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A look at everything that must be right for messages to flow; each check says what is wrong and what to do."""
+"""A look at all that must be right for messages to flow; each check says what is wrong and what helps."""
 
 from __future__ import annotations
 

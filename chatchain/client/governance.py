@@ -1,7 +1,7 @@
 """Membership as a member sees it: asking to join, proposing, voting, and reading how it stands.
 
-With ether the account sends the transaction itself; without, this device's signer signs the EIP-712 digest and the
-relay's sponsor pays. Whatever can be known from the fold is refused before anything is sent.
+With ether the account sends the transaction itself; without, this device's signer signs the EIP-712 digest
+and the relay's sponsor pays. Whatever can be known from the fold is refused before anything is sent.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class Governance:
 
     async def vote(self, number: int, support: bool) -> ProposalView:
         """Casts this user's vote."""
-        id = ProposalId(number)
-        proposal = await self.watch.proposal(id)
+        known = ProposalId(number)
+        proposal = await self.watch.proposal(known)
         if proposal is None:
             raise UnknownProposal(f"There is no proposal {number}.", "`chatchain proposals` lists them.")
         if proposal.state is not ProposalState.OPEN:
@@ -158,17 +158,17 @@ class Governance:
         seat = next(member for member in group.members if member.uid == self.me.uid)
         if seat.block > proposal.block:
             raise NotAMember(
-                f"You joined after proposal {number} was opened; its electorate is the members of that moment."
+                f"You joined after proposal {number} was opened; only members of that moment vote."
             )
 
         async def signed() -> Call:
             digest = vote_digest(self.own.network, number, self.me.uid, self.me.epoch, support)
-            return self.calls.vote_by_sig(id, support, self._signer, self._sign(digest))
+            return self.calls.vote_by_sig(known, support, self._signer, self._sign(digest))
 
-        paid = await self.payer.carry_out(self.calls.vote(id, support), self.account_key, signed)
+        paid = await self.payer.carry_out(self.calls.vote(known, support), self.account_key, signed)
 
         async def counted() -> Proposal | None:
-            found = await self.watch.proposal(id)
+            found = await self.watch.proposal(known)
             return found if found is not None and self.me.uid in found.voters else None
 
         found = await self.watch.until(counted, "The vote")

@@ -1,14 +1,12 @@
 """A home: the folder of one user of one network, and what of it is not in the database.
 
-    network.json   which deployment this home belongs to, and the endpoints that it asks
-    account.json   whose home it is: public facts, readable without the password
-    vault          the secrets that the password opens (crypto.vault); vault.new while a password change is under way
-    account.key    the account's key under the vault's keystore key
-    messages.db    the SQLCipher database
-    lock           held by the process that works here
+network.json   which deployment this home belongs to, and the endpoints that it asks account.json   whose home
+it is: public facts, readable without the password vault          the secrets that the password opens
+(crypto.vault); vault.new while a password change is under way account.key    the account's key under the
+vault's keystore key messages.db    the SQLCipher database lock           held by the process that works here
 
-The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The lock is
-the operating system's, so a process that died holds nothing.
+The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The
+lock is the operating system's, so a process that died holds nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ MAX_FILE = 64 * 1024
 
 
 class OwnAccount(msgspec.Struct, frozen=True):
-    """Whose home this is. `uid` and `device` are 0 until the chain has given them (a registration under way)."""
+    """Whose home this is. `uid` and `device` are 0 while it is being registered."""
 
     username: str
     account: str
@@ -114,7 +112,7 @@ class Home:
 
     def replace(self, source: str, target: str) -> None:
         """Renames a file over another."""
-        os.replace(self.path / source, self.path / target)
+        (self.path / source).replace(self.path / target)
         _sync_folder(self.path)
 
     def remove(self, name: str) -> None:
@@ -180,23 +178,22 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     Without `replace`, FileExistsError says that something is there already.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if replace:
-            os.replace(beside, path)
+            beside.replace(path)
         else:
-            os.link(beside, path)
+            path.hardlink_to(beside)
+    except FileExistsError:
+        raise
     except OSError as failure:
-        if isinstance(failure, FileExistsError):
-            raise
         raise StoreUnavailable(f"{path} cannot be written: {failure.strerror}.") from failure
     finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+        beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

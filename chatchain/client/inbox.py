@@ -1,9 +1,10 @@
 """The inbox: from a delivery to a stored message, and only then an acknowledgement.
 
-A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is stored in
-one transaction together with the receipt that is owed for it; a (sender, id) that is there already changes nothing. What
-does not hold becomes a notice that says what happened: it is stored and acknowledged too, or it would come back for
-ever. The notice's own id is a digest of the delivery, so a forgery cannot take the place of the real message.
+A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is
+stored in one transaction together with the receipt that is owed for it; a (sender, id) that is there already
+changes nothing. What does not hold becomes a notice that says what happened: it is stored and acknowledged
+too, or it would come back for ever. The notice's own id is a digest of the delivery, so a forgery cannot take
+the place of the real message.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ TEXT: Final = "text"
 NOTICE: Final = "notice"
 
 FRESH_S: Final = 5.0
-"""How old the fold may be when messages are judged by it; a key or member that it does not know is looked for at once."""
+"""How old the fold may be when messages are judged by it; a key or member that it does not know is looked for
+at once.
+"""
 
 _STATES: Final = {
     ReceiptKind.DELIVERED: MessageState.DELIVERED,
@@ -111,7 +114,7 @@ class Inbox:
             case Text(text):
                 return self._text(delivery, sender, opened, text)
             case Receipt(kind, ids):
-                states = tuple((id, _STATES[kind]) for id in ids)
+                states = tuple((message, _STATES[kind]) for message in ids)
                 return Arrival(sender.uid, delivery.id, states=states)
             case Unsupported():
                 raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
@@ -152,10 +155,10 @@ class Inbox:
         return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
     def _notice(self, delivery: Delivery, flaw: ChatchainError) -> Arrival:
-        id = notice_id(delivery)
+        own_id = notice_id(delivery)
         peer = Uid(delivery.sender)
         message = StoredMessage(
-            id=id,
+            id=own_id,
             sender=peer,
             device=delivery.sender_device,
             peer=peer,
@@ -165,7 +168,7 @@ class Inbox:
             time_ms=min(delivery.received_ms, self._now_ms()),
             code=flaw.code,
         )
-        return Arrival(peer, id, message=message)
+        return Arrival(peer, own_id, message=message)
 
 
 class _PassedBy(VerificationError):
@@ -187,6 +190,7 @@ def notice_id(delivery: Delivery) -> MessageId:
         delivery.id,
         delivery.sender.to_bytes(8, "big"),
         delivery.sender_device.to_bytes(8, "big"),
+        delivery.recipient.to_bytes(8, "big"),
         hashlib.sha256(delivery.header).digest(),
         hashlib.sha256(delivery.body).digest(),
     ):

@@ -2,13 +2,13 @@
 
     chatchain://join?rpc=http://127.0.0.1:8545&chain=31337&directory=0x…
 
-`rpc` may stand several times. The link is a pointer, not a proof: `join` compares it with the chain, and who gives it
-to you chooses the network that you join.
+`rpc` may stand several times. The link is a pointer, not a proof: `join` compares it with the chain, and who
+gives it to you chooses the network that you join.
 """
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from chatchain.client.ports import NetworkSettings
 from chatchain.errors import UsageError
@@ -28,7 +28,7 @@ def join_link(settings: NetworkSettings) -> str:
 def parse_join_link(link: str) -> NetworkSettings:
     """Reads a link; raises UsageError that says what is wrong with it."""
     link = link.strip()
-    parts = urlsplit(link) if len(link) <= MAX_LINK else None
+    parts = _split(link) if len(link) <= MAX_LINK else None
     if parts is None or parts.scheme != "chatchain" or (parts.netloc or parts.path.strip("/")) != "join":
         raise UsageError("This is not a join link.", "A join link starts with chatchain://join?")
     fields: dict[str, list[str]] = {}
@@ -51,6 +51,13 @@ def parse_join_link(link: str) -> NetworkSettings:
 
 def check_endpoint(endpoint: str) -> None:
     """Raises UsageError unless this is an http(s) URL."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split(endpoint)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{endpoint!r} is not an RPC endpoint.", "It starts with http:// or https://.")
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # brackets that do not close
+        return None

@@ -1,10 +1,10 @@
 """The outbox: what was written is stored before it leaves, and stays until the relay's tick.
 
 The database is the queue. A message and its envelope enter it in one transaction; after a crash the very same
-ciphertext is submitted again, and the relay and every recipient recognise it by its id. One pump a session submits in
-order, with a window of envelopes under way, and settles whatever verdicts have come in one transaction. An answer
-that asks for a repeat (device lists out of date, a limit) stops the filling of the window until everything under way has
-its verdict, so that no message overtakes another.
+ciphertext is submitted again, and the relay and every recipient recognise it by its id. One pump a session
+submits in order, with a window of envelopes under way, and settles whatever verdicts have come in one
+transaction. An answer that asks for a repeat (device lists out of date, a limit) stops the filling of the
+window until everything under way has its verdict, so that no message overtakes another.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -31,13 +32,11 @@ from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import (
     BadRecord,
     ChatchainError,
-    KeyChanged,
+    LimitReached,
     NetworkError,
     NotAMember,
     NoTick,
     RefusedError,
-    UnknownUser,
-    VerificationError,
 )
 from chatchain.identity.record import device_record
 from chatchain.model import (
@@ -72,7 +71,7 @@ _RECEIPTS: Final = {MessageState.DELIVERED: ReceiptKind.DELIVERED, MessageState.
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went with one message: SENT, DROPPED with the relay's reason, or QUEUED with what is in the way."""
+    """How it went with one message: SENT, DROPPED with the relay's reason, QUEUED with what is in the way."""
 
     state: MessageState
     error: ChatchainError | None = None
@@ -87,8 +86,9 @@ class Plan:
     targets: tuple[Target, ...]
     own_targets: tuple[Target, ...]
     keyless: tuple[Copy, ...]
-    """Empty copies for the recipient's devices that have published no keys: the relay wants every device named, and the
-    device can say that a message passed it by."""
+    """Empty copies for the recipient's devices that have published no keys: the relay wants every device
+    named, and the device can say that a message passed it by.
+    """
 
 
 class Outbox:
@@ -109,10 +109,12 @@ class Outbox:
         """Loop time of the last verdict."""
         self.pump: Pump | None = None
 
-    # --- putting in ------------------------------------------------------------------------------------------
+    # --- putting in -----------------------------------------------------------------------------------------
 
     async def check(self, peer: User) -> None:
-        """Raises what would keep a message to this peer from being sent: KeyChanged, NotAMember, FoldMismatch."""
+        """Raises what would keep a message to this peer from being sent: KeyChanged, NotAMember,
+        FoldMismatch.
+        """
         await self._people.vet(peer)
         group = await self._watch.group()
         if group.policy is Policy.VOTE:
@@ -126,7 +128,9 @@ class Outbox:
                 )
 
     async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
-        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has left yet."""
+        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has
+        left yet.
+        """
         now = self._now_ms()
         messages = [self._message(peer, text, now) for text in texts]
         outgoing = [
@@ -135,7 +139,7 @@ class Outbox:
         ]
         try:
             plan = await self._plan(peer.uid, session)
-        except (NetworkError, _NoKeys):
+        except (NetworkError, LimitReached, _NoKeys):
             pass  # kept unsealed: the pump seals it once it has a session
         else:
             outgoing = [self._sealed(item, plan) for item in outgoing]
@@ -177,7 +181,7 @@ class Outbox:
             self._nudge()
         return len(due)
 
-    # --- sealing ---------------------------------------------------------------------------------------------
+    # --- sealing --------------------------------------------------------------------------------------------
 
     def stale(self, uid: Uid | None = None) -> None:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
@@ -187,7 +191,7 @@ class Outbox:
             self._plans.pop(uid, None)
 
     async def _plan(self, recipient: Uid, session: Session | None) -> Plan:
-        """Which devices an envelope to this recipient goes to; asks the relay for keys that are not at hand."""
+        """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand."""
         plan = self._plans.get(recipient)
         if plan is None:
             peer = await self._people.require(recipient)
@@ -221,7 +225,9 @@ class Outbox:
     async def _targets(
         self, user: User, devices: Sequence[Device], session: Session | None
     ) -> tuple[Target, ...]:
-        """The devices with their KEM keys, each checked against the chain; a device that published none is left out."""
+        """The devices with their KEM keys, each checked against the chain; a device that published none is
+        left out.
+        """
         found = self._checked(user, devices)
         if len(found) < len(devices) and session is not None:
             fetched = await session.fetch((user.uid,))
@@ -285,13 +291,15 @@ class Outbox:
         for item in items:
             try:
                 sealed.append(self._sealed(item, await self._plan(item.recipient, session)))
-            except (_NoKeys, KeyChanged, UnknownUser, VerificationError, NotAMember) as obstacle:
+            except ChatchainError as obstacle:
+                if not session.alive:
+                    raise
                 self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
         if sealed:
             self._store.reseal(sealed)
         return sealed
 
-    # --- verdicts --------------------------------------------------------------------------------------------
+    # --- verdicts -------------------------------------------------------------------------------------------
 
     def conclude(self, item: Outgoing, outcome: Outcome) -> None:
         """Tells whoever waits for a message."""
@@ -318,7 +326,7 @@ class Outbox:
         for hint in stale:
             self.stale(Uid(hint.uid))
 
-    # --- the pump --------------------------------------------------------------------------------------------
+    # --- the pump -------------------------------------------------------------------------------------------
 
     def start(self, session: Session) -> None:
         """Starts to send what waits, in order, over this session."""
@@ -336,11 +344,10 @@ class Outbox:
             await self.pump.stop()
             self.pump = None
 
-    async def drained(self, timeout: float) -> bool:
-        """Waits until nothing can be sent any more or the time is over."""
-        if self.pump is None:
-            return self._store.count_queued() == 0
-        return await self.pump.drained(timeout)
+    async def drained(self, patience: float) -> None:
+        """Waits until nothing more can be sent now, or no verdict has come for so many seconds."""
+        if self.pump is not None:
+            await self.pump.drained(patience)
 
 
 class Pump:
@@ -374,14 +381,17 @@ class Pump:
         if self.error is None:
             self._idle.clear()
 
-    async def drained(self, timeout: float) -> bool:
-        """Waits until the pump has nothing to do."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return self.error is None
+    async def drained(self, patience: float) -> None:
+        """Waits until the pump has nothing to do, or no verdict has come for so many seconds."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while not self._idle.is_set():
+            left = max(since, self._outbox.progress) + patience - loop.time()
+            if left <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._idle.wait()
 
     async def _run(self) -> None:
         try:

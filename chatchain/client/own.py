@@ -33,11 +33,11 @@ def own_device(user: User, device: DeviceId) -> Device:
     if found is None:
         raise LoginRefused(
             f"The chain lists no device {device} of {user.username}.",
-            "Restore this home from the recovery phrase: `chatchain register NAME --mnemonic-file F` in a new home.",
+            "Restore it in a new home: `chatchain register NAME --mnemonic-file F`.",
         )
     if found.state is not DeviceState.ACTIVE:
         raise LoginRefused(
-            f"Device {device} of {user.username}, which this home is, was revoked at block {found.revoked_block}.",
+            f"This home, device {device} of {user.username}, was revoked at block {found.revoked_block}.",
             "What is stored here can still be read; a new home needs the recovery phrase.",
         )
     return found
@@ -54,7 +54,7 @@ def load_own(store: Store, network: Network, user: User, device: DeviceId, now_m
     secrets = DeviceSecrets.decode(current.secret) if current is not None else None
     if secrets is None or secrets.signer_address != listed.current.signer:
         raise BadRecord(
-            f"The chain has version {listed.current.version} of this device's keys, and this home does not hold them.",
+            f"This home does not hold version {listed.current.version} of its keys, which the chain has.",
             "Was this home restored from an old copy? Restore it from the recovery phrase as a new device.",
         )
     others: list[OwnKeys] = [keys for keys in kept if keys.version != listed.current.version]

@@ -1,4 +1,6 @@
-"""How a call of ours gets onto the chain: sent and paid by the account, or signed and paid by the relay's sponsor."""
+"""How a call of ours gets onto the chain: sent and paid by the account, or signed and paid by the relay's
+sponsor.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Payer:
     async def carry_out(
         self, direct: Call, account_key: Callable[[], bytes], signed: Callable[[], Awaitable[Call]]
     ) -> Paid:
-        """Sends `direct` if the account has ether, else has the relay send what `signed` makes; waits until mined."""
+        """Sends `direct` if the account has ether, else has the relay send what `signed` makes; waits until
+        mined.
+        """
         if await self.has_ether():
             key = account_key()
             with suppress(NoEther):  # a little, and not enough

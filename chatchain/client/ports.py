@@ -1,4 +1,6 @@
-"""What the client core asks of the outside worlds; the edges satisfy these Protocols and programs/client.py wires them."""
+"""What the client core asks of the outside worlds; the edges satisfy these Protocols and programs/client.py
+wires them.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
 
 class Link(Protocol):
-    """One authenticated-server connection to a relay (or, later, a peer): whole messages in, whole messages out."""
+    """One authenticated-server connection to a relay (or, later, a peer): whole messages in, whole messages
+    out.
+    """
 
     @property
     def relay(self) -> RelayAddress:
@@ -118,7 +122,9 @@ class ChainWriter(Protocol):
         """Wei that the account can spend."""
 
     def send(self, call: Call, account_key: bytes) -> Mined:
-        """Signs with the account key, sends, resubmits when needed, waits until mined (30 s, then TransactionPending)."""
+        """Signs with the account key, sends, resubmits when needed, waits until mined (30 s, then
+        TransactionPending).
+        """
 
     def wait(self, tx_hash: bytes) -> Mined:
         """Waits until a transaction that somebody else sent is mined."""
@@ -238,7 +244,9 @@ class Store(Protocol):
         """Stores one version of the secrets (replacing the same version)."""
 
     def retire_own_keys(self, in_force: int, now_ms: int, keep_ms: int) -> None:
-        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms` ago."""
+        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms`
+        ago.
+        """
 
     def contact(self, uid: Uid) -> Contact | None:
         """A contact."""
@@ -268,13 +276,17 @@ class Store(Protocol):
         """What waits, in the order in which it was queued, from behind row `after`."""
 
     def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
-        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages' states."""
+        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages'
+        states.
+        """
 
     def count_queued(self) -> int:
         """How many own messages wait for their tick."""
 
     def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
-        """Stores what came in one transaction and gives the messages that were not there before, with their rows."""
+        """Stores what came in one transaction and gives the messages that were not there before, with their
+        rows.
+        """
 
     def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:
         """Receipts that are owed, by peer and kind."""
@@ -283,7 +295,9 @@ class Store(Protocol):
         """Messages that were stored and never handed to a person, oldest first."""
 
     def mark_shown(self, row: int) -> None:
-        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again, never lost."""
+        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
+        never lost.
+        """
 
     def mark_read(self, peer: Uid, up_to: int) -> int:
         """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
@@ -298,7 +312,9 @@ class Store(Protocol):
         """The last messages with a peer before a row, oldest first."""
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Text messages that contain every word, newest first; the index serves words of three characters or more."""
+        """Text messages that contain every word, newest first; the index serves words of three characters or
+        more.
+        """
 
 
 @dataclass(frozen=True)

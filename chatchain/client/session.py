@@ -1,7 +1,7 @@
 """A session with a relay: one link whose incoming messages are sorted to those who wait for them.
 
-Answers find their question by `ref` or by message id, deliveries go into a bounded queue, and when the link ends
-everybody who waits learns why. What the messages mean is other machines' business.
+Answers find their question by `ref` or by message id, deliveries go into a bounded queue, and when the link
+ends everybody who waits learns why. What the messages mean is other machines' business.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from chatchain.client.ports import Link
 from chatchain.errors import (
     ChatchainError,
     LimitReached,
+    LoginRefused,
     NetworkError,
     ProtocolViolation,
     RelayFailure,
@@ -70,6 +71,12 @@ class Credentials:
     signer: bytes
 
 
+_ENDED_FOR_GOOD: Final = {"replaced": LoginRefused, "revoked": LoginRefused}
+"""Codes of a Goodbye after which connecting again would be wrong: another session of this device took over,
+or the device is none any more.
+"""
+
+
 def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
@@ -78,14 +85,15 @@ def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
 
 
 def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
-    """The error that a relay's code and sentence stand for; a code that this program does not know is RelayFailure.
+    """The error that a relay's code and sentence stand for; a code that this program does not know is
+    RelayFailure.
 
     The sentence is the relay's word and is shown as such; only its printable characters are kept.
     """
     sentence = (
         "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
     )
-    kind = _classes(errors.ChatchainError).get(code, RelayFailure)
+    kind = _ENDED_FOR_GOOD.get(code) or _classes(errors.ChatchainError).get(code, RelayFailure)
     if issubclass(kind, LimitReached | RelayFailure):
         return kind(sentence, retry_after_ms=retry_after_ms)
     return kind(sentence)
@@ -114,6 +122,11 @@ class Session:
     # --- life ----------------------------------------------------------------------------------------------
 
     @property
+    def why(self) -> ChatchainError | None:
+        """Why the link ended, if it has."""
+        return self._ended
+
+    @property
     def alive(self) -> bool:
         """Whether the link still stands."""
         return self._ended is None
@@ -126,7 +139,9 @@ class Session:
         await self.link.close()
 
     async def login(self, network: Network, who: Credentials) -> None:
-        """Proves password and device; raises LoginRefused and other errors that the relay gives as its reason."""
+        """Proves password and device; raises LoginRefused and other errors that the relay gives as its
+        reason.
+        """
         challenge = self.link.challenge
         if (challenge.chain_id, challenge.directory) != (network.chain_id, network.directory):
             raise WrongChain("The relay serves another network than the chain that named it.")
@@ -148,7 +163,7 @@ class Session:
             raise ProtocolViolation("The relay welcomed somebody else.")
         self.waiting = self.announced = welcome.waiting
 
-    # --- requests --------------------------------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------------------------
 
     async def publish(self, bundle: KeyBundle) -> None:
         """Gives the relay this device's key bundle."""
@@ -163,7 +178,9 @@ class Session:
         return (await self._ask(lambda ref: Sponsor(ref, contract, data), Sponsored)).tx_hash
 
     async def submit(self, envelope: Envelope) -> Awaitable[Verdict]:
-        """Writes an envelope and gives what will become the relay's verdict; submitting again replaces the waiting."""
+        """Writes an envelope and gives what will become the relay's verdict; submitting again replaces the
+        waiting.
+        """
         self._check()
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         verdict.add_done_callback(_retrieved)
@@ -171,19 +188,19 @@ class Session:
         await self._send(Submit(envelope))
         return verdict
 
-    # --- deliveries --------------------------------------------------------------------------------------------
+    # --- deliveries -----------------------------------------------------------------------------------------
 
     async def receive(self) -> None:
         """Has the relay start to deliver everything that was not acknowledged; asked once a session."""
         if self._receiving:
             return
         self._receiving = True
-        # What this home has stored was acknowledged or comes again and is recognised, so nothing is skipped by number:
-        # a relay whose database was restored counts anew.
+        # What this home has stored was acknowledged or comes again and is recognised, so nothing is skipped
+        # by number: a relay whose database was restored counts anew.
         await self._send(Receive(0))
 
     async def deliveries(self, limit: int) -> list[Delivery]:
-        """Waits for at least one delivery and gives up to `limit` that are there; raises why the link ended."""
+        """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended."""
         batch: list[Delivery] = []
         while len(batch) < limit and (not batch or not self._deliveries.empty()):
             if self._ended is not None and self._deliveries.empty():
@@ -207,7 +224,7 @@ class Session:
         """Says that these deliveries are stored."""
         await self._send(Acknowledge(sequences))
 
-    # --- inside --------------------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         if self._ended is not None:

@@ -1,7 +1,9 @@
-"""What the client core answers: one struct per command, whose fields are the JSON keys that the command prints.
+"""What the client core answers: one struct per command, whose fields are the JSON keys that the command
+prints.
 
-A user interface shows these and computes nothing further. Ids of messages are 32 hex digits, accounts EIP-55 text,
-times RFC 3339 in UTC, uids whole numbers; a field that does not apply is None and may be left out of what is printed.
+A user interface shows these and computes nothing further. Ids of messages are 32 hex digits, accounts EIP-55
+text, times RFC 3339 in UTC, uids whole numbers; a field that does not apply is None and may be left out of
+what is printed.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Registered(View, frozen=True, omit_defaults=False):
     restored: bool = False
     sponsored: bool = False
     problem: Problem | None = None
-    """What is left to do, if the account is there and a later step (keys at the relay, request to join) failed."""
+    """What is left to do, if the account is there and a later step (keys at the relay, request to join)
+    failed.
+    """
 
 
 class LoggedIn(View, frozen=True):
@@ -113,8 +117,9 @@ class Sent(View, frozen=True):
 class Shown(View, frozen=True):
     """One message as people read it.
 
-    `kind` is text or notice; a notice has no text: `notice` holds its sentence and `code` a stable word for it. `from_`
-    is printed as `from`. In `history` and `search`, `direction` and `state` are set too; `to` names the peer of an own message.
+    `kind` is text or notice; a notice has no text: `notice` holds its sentence and `code` a stable word for
+    it. `from_` is printed as `from`. In `history` and `search`, `direction` and `state` are set too; `to`
+    names the peer of an own message.
     """
 
     id: str
@@ -132,7 +137,9 @@ class Shown(View, frozen=True):
 
 
 class ContactView(View, frozen=True, omit_defaults=False):
-    """Somebody this home knows. `fingerprint` is the safety number of the two of you: 60 digits in groups of five."""
+    """Somebody this home knows. `fingerprint` is the safety number of the two of you: 60 digits in groups of
+    five.
+    """
 
     username: str
     uid: int
@@ -164,7 +171,9 @@ class MemberView(View, frozen=True):
 
 
 class ProposalView(View, frozen=True, omit_defaults=False):
-    """A proposal and its count. `subject` and `proposer` are usernames; `tx` is set by the command that changed the chain."""
+    """A proposal and its count. `subject` and `proposer` are usernames; `tx` is set by the command that
+    changed the chain.
+    """
 
     id: int
     kind: str
@@ -185,7 +194,9 @@ class ProposalView(View, frozen=True, omit_defaults=False):
 
 
 class KeyView(View, frozen=True, omit_defaults=False):
-    """A device of this account: `state` active or revoked, `version` of its keys, `here` whether it is this home's."""
+    """A device of this account: `state` active or revoked, `version` of its keys, `here` whether it is this
+    home's.
+    """
 
     device: int
     version: int

@@ -1,7 +1,8 @@
-"""The chain as the other machines ask for it: asynchronous, one question at a time, remembered between two blocks.
+"""The chain as the other machines ask for it: asynchronous, one question at a time, remembered between two
+blocks.
 
-A ChainView blocks (it talks HTTP and folds rows), so every call goes to a worker thread, and a lock keeps calls from
-overlapping.
+A ChainView blocks (it talks HTTP and folds rows), so every call goes to a worker thread, and a lock keeps
+calls from overlapping.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Watch:
     async def sync_if_older(self, seconds: float) -> bool:
         """Takes in what is new unless that was done just now; says whether it did.
 
-        Once this process has the chain, an endpoint that fails for a while does not stop messages from being read: what the
-        fold has stays true, and every send asks again.
+        Once this process has the chain, an endpoint that fails for a while does not stop messages from being
+        read: what the fold has stays true, and every send asks again.
         """
         if self._synced is not None and self._clock() - self._synced < seconds:
             return False
@@ -114,7 +115,8 @@ class Watch:
     async def until(self, holds: Callable[[], Awaitable[_T | None]], what: str) -> _T:
         """Follows the chain until a question has an answer; raises TransactionPending after half a minute.
 
-        On a chain where additions count only after some blocks, one's own mined transaction is not in force at once.
+        On a chain where additions count only after some blocks, one's own mined transaction is not in force
+        at once.
         """
         deadline = time.monotonic() + SETTLE_S
         pause = 0.05

@@ -11,11 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from chatchain import __version__
-from chatchain.config import load_client
-from chatchain.ui.cli.app import main as run_command
-from chatchain.ui.world import Settings, World
-
 if TYPE_CHECKING:
     from chatchain.client.core import Client
     from chatchain.client.ports import (
@@ -28,6 +23,9 @@ if TYPE_CHECKING:
         Store,
     )
     from chatchain.model import Network, RelayAddress
+    from chatchain.ui.world import Settings
+
+STOPPED = 130
 
 
 def edges() -> Edges:
@@ -92,12 +90,34 @@ def connect(
 
 def configure(flags: Mapping[str, object]) -> Settings:
     """The client's settings in force."""
+    from chatchain.config import load_client
+
     return load_client(flags)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and gives its exit code."""
+    try:
+        from chatchain import __version__
+        from chatchain.ui.cli.app import main as run_command
+        from chatchain.ui.world import World
+
+        return run_command(arguments, World(__version__, configure, connect, os.environ))
+    except KeyboardInterrupt:  # before there was anything to stop, or in the middle of saying so
+        return STOPPED
+
+
+def _open_streams() -> None:
+    """Opens what was closed on us: else the first file or socket would pass for stdin or stdout."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the process's life
 
 
 def main() -> NoReturn:
     """Runs `chatchain` with the command line of this process."""
-    code = run_command(sys.argv[1:], World(__version__, configure, connect, os.environ))
+    _open_streams()
+    code = run(sys.argv[1:])
     sys.stderr.flush()
     # Threads that still wait for a network or a keyboard have nothing left to do and are not waited for.
     os._exit(code)

@@ -17,7 +17,7 @@ from chatchain.wire.messages import Login
 
 REFUSAL: Final = "The relay does not accept this login: name, password or device is wrong."
 
-FAILURES: Final = Rate(burst=20, per_second=0.2)
+FAILURES: Final = Rate(burst=50, per_second=0.5)
 """Failed logins that one address may make."""
 
 NONCE_BYTES: Final = 32

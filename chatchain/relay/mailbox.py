@@ -23,23 +23,14 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from chatchain.model import Delivery, DeviceState, Envelope, User
+from chatchain.relay.quota import Key, Quota, Quotas, Usage
 from chatchain.wire.messages import Deliver, Message, Refused, StaleDevices, Tick
 
 WINDOW_ROWS: Final = 512
 WINDOW_BYTES: Final = 512 * 1024
 """Deliveries that one device may have unacknowledged; the bytes are half of what a connection may queue."""
 
-Key = tuple[int, int]
-"""A device: its user's id and its number."""
-
 Verdict = Literal["stored", "duplicate", "conflict", "failed"]
-
-
-class Quota(msgspec.Struct, frozen=True):
-    """How much may wait for one device."""
-
-    rows: int = 100_000
-    bytes: int = 256 * 1024 * 1024
 
 
 class Submission(msgspec.Struct, eq=False):
@@ -159,18 +150,6 @@ def _stale(envelope: Envelope, user: User) -> StaleDevices:
 # --- the machine ----------------------------------------------------------------------------------------
 
 
-class _Usage:
-    """What waits for a device, and what is on its way into the store."""
-
-    __slots__ = ("bytes", "coming_bytes", "coming_rows", "rows")
-
-    def __init__(self, rows: int = 0, size: int = 0) -> None:
-        self.rows = rows
-        self.bytes = size
-        self.coming_rows = 0
-        self.coming_bytes = 0
-
-
 class _Session:
     __slots__ = (
         "again",
@@ -190,7 +169,7 @@ class _Session:
         self.key = key
         self.receiving = False
         self.cursor = 0  # everything up to here was given to this connection
-        self.window: dict[int, int] = {}  # unacknowledged sequences and their sizes, oldest first
+        self.window: dict[int, tuple[int, int]] = {}  # unacknowledged: sequence to size and sender
         self.window_bytes = 0
         self.behind = True
         self.loading = False
@@ -203,7 +182,7 @@ class _Session:
 
     def give(self, delivery: Delivery) -> Send:
         size = len(delivery.body) + len(delivery.header)
-        self.window[delivery.sequence] = size
+        self.window[delivery.sequence] = size, delivery.sender
         self.window_bytes += size
         self.cursor = delivery.sequence
         return Send(self.name, Deliver(delivery))
@@ -214,19 +193,18 @@ class Mailbox:
 
     def __init__(
         self,
-        usage: dict[Key, tuple[int, int]] | None = None,
+        usage: Usage | None = None,
         *,
         quota: Quota | None = None,
         shared: bool = False,
     ) -> None:
-        self._quota = quota or Quota()
+        self._quotas = Quotas(quota or Quota())
         self._shared = shared
         self._sessions: dict[int, _Session] = {}
         self._by_device: dict[Key, _Session] = {}
-        self._usage: dict[Key, _Usage] = {}
         self._sound = True  # the store has confirmed everything since its last failure
         if usage:
-            self._count(usage)
+            self._quotas.load(usage)
 
     # --- sessions ---
 
@@ -248,8 +226,7 @@ class Mailbox:
 
     def waiting(self, uid: int, device: int) -> int:
         """How many deliveries are stored for a device."""
-        usage = self._usage.get((uid, device))
-        return usage.rows if usage is not None else 0
+        return self._quotas.waiting((uid, device))
 
     def sessions_of(self, uid: int) -> list[int]:
         """The sessions of a user's devices."""
@@ -275,28 +252,22 @@ class Mailbox:
 
     def submit(self, submission: Submission) -> list[Action]:
         """An envelope that passed `judge`: stores it unless a recipient's quota is used up."""
-        envelope = submission.envelope
-        for copy in envelope.copies:
-            usage = self._usage.get((copy.uid, copy.device))
-            if usage is not None and (
-                usage.rows + usage.coming_rows >= self._quota.rows
-                or usage.bytes + usage.coming_bytes + len(envelope.body) > self._quota.bytes
-            ):
-                refusal = Refused(
-                    envelope.id,
-                    "limit_reached",
-                    "The recipient's mailbox is full until they fetch it.",
-                    60_000,
-                )
-                return [Send(submission.session, refusal)]
-        self._expect(submission, 1)
+        envelope, sender = submission.envelope, submission.sender
+        sizes = [((copy.uid, copy.device), len(envelope.body) + len(copy.header)) for copy in envelope.copies]
+        if not all(self._quotas.has_room(key, sender, size) for key, size in sizes):
+            refusal = Refused(
+                envelope.id, "limit_reached", "The recipient's mailbox is full until they fetch it.", 60_000
+            )
+            return [Send(submission.session, refusal)]
+        for key, size in sizes:
+            self._quotas.coming(key, sender, size)
         return [Store(submission)]
 
     def kept(self, told: Iterable[tuple[Submission, Verdict, Sequence[int]]]) -> list[Action]:
         """The store's verdicts, in the order of commitment."""
         actions: list[Action] = []
         for submission, verdict, sequences in told:
-            self._expect(submission, -1)
+            self._arrived(submission, stored=verdict == "stored")
             if verdict == "stored":
                 actions.append(Send(submission.session, Tick(submission.envelope.id)))
                 self._hand_out(submission, sequences, actions)
@@ -329,20 +300,16 @@ class Mailbox:
         if found is None:
             return []
         done = []
-        usage = self._usage.get(found.key)
         for sequence in sequences:
-            size = found.window.pop(sequence, None)
-            if size is None:
+            given = found.window.pop(sequence, None)
+            if given is None:
                 continue
+            size, sender = given
             done.append(sequence)
             found.window_bytes -= size
-            if usage is not None:
-                usage.rows = max(0, usage.rows - 1)
-                usage.bytes = max(0, usage.bytes - size)
+            self._quotas.gone(found.key, sender, size)
         if not done:
             return []
-        if usage is not None:
-            self._drop_if_empty(found.key, usage)
         return [Remove(tuple(done)), *self._pump(found)]
 
     # --- the world outside changes ---
@@ -354,10 +321,7 @@ class Mailbox:
         if session is not None:
             actions.append(Close(session.name, "revoked", "This device has been revoked."))
             self.closed(session.name)
-        usage = self._usage.get((uid, device))
-        if usage is not None:
-            usage.rows = usage.bytes = 0
-            self._drop_if_empty((uid, device), usage)
+        self._quotas.forget((uid, device))
         return actions
 
     def store_failed(self) -> None:
@@ -367,14 +331,10 @@ class Mailbox:
             session.behind = True
             session.again = session.loading
 
-    def store_settled(self, usage: dict[Key, tuple[int, int]]) -> list[Action]:
+    def store_settled(self, usage: Usage) -> list[Action]:
         """The store is back and shows everything that it committed."""
         self._sound = True
-        coming = {key: one for key, one in self._usage.items() if one.coming_rows}
-        self._usage = coming
-        for one in coming.values():
-            one.rows = one.bytes = 0
-        self._count(usage)
+        self._quotas.load(usage)
         return self.poll()
 
     def poll(self) -> list[Action]:
@@ -391,16 +351,11 @@ class Mailbox:
     def _hand_out(self, submission: Submission, sequences: Sequence[int], actions: list[Action]) -> None:
         envelope = submission.envelope
         for copy, sequence in zip(envelope.copies, sequences, strict=True):
-            size = len(envelope.body) + len(copy.header)
-            key = (copy.uid, copy.device)
-            usage = self._usage.get(key)
-            if usage is None:
-                usage = self._usage[key] = _Usage()
-            usage.rows += 1
-            usage.bytes += size
-            session = self._by_device.get(key)
+            session = self._by_device.get((copy.uid, copy.device))
             if session is None or not session.receiving:
                 continue
+            if sequence <= session.cursor:
+                continue  # a read saw the row committed before this verdict came, and gave it
             if session.behind or session.full or session.slow or self._shared or not self._sound:
                 session.behind = True
                 session.again = session.loading
@@ -432,26 +387,11 @@ class Mailbox:
         rows, size = WINDOW_ROWS - len(session.window), WINDOW_BYTES - session.window_bytes
         return [Load(session.name, uid, device, session.cursor, rows, size)]
 
-    def _expect(self, submission: Submission, sign: int) -> None:
+    def _arrived(self, submission: Submission, *, stored: bool) -> None:
         envelope = submission.envelope
         for copy in envelope.copies:
-            key = (copy.uid, copy.device)
-            usage = self._usage.get(key)
-            if usage is None:
-                usage = self._usage[key] = _Usage()
-            usage.coming_rows += sign
-            usage.coming_bytes += sign * (len(envelope.body) + len(copy.header))
-            if sign < 0:
-                self._drop_if_empty(key, usage)
-
-    def _drop_if_empty(self, key: Key, usage: _Usage) -> None:
-        if not usage.rows and not usage.coming_rows:
-            self._usage.pop(key, None)
-
-    def _count(self, usage: dict[Key, tuple[int, int]]) -> None:
-        for key, (rows, size) in usage.items():
-            one = self._usage.setdefault(key, _Usage())
-            one.rows, one.bytes = rows, size
+            size = len(envelope.body) + len(copy.header)
+            self._quotas.came((copy.uid, copy.device), submission.sender, size, stored=stored)
 
 
 def _answer(id: bytes, verdict: Verdict) -> Message:

@@ -11,7 +11,9 @@ from typing import Protocol
 import msgspec
 
 from chatchain.model import Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
-from chatchain.relay.mailbox import Key
+from chatchain.relay.quota import Usage
+from chatchain.wire.connection import State
+from chatchain.wire.messages import Message
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -23,6 +25,49 @@ class Membership(msgspec.Struct, frozen=True):
     def admits(self, *uids: int) -> bool:
         """Whether policy lets all of these message."""
         return self.policy is Policy.OPEN or all(uid in self.members for uid in uids)
+
+
+class Peer(Protocol):
+    """A connection, as `transport.Peer` is one: decoded messages in, a bounded queue out."""
+
+    address: str
+    """What the other side counts as: its address, or its network."""
+    session: object
+    """Whatever the relay remembers about this connection."""
+    slow: bool
+    """Whether it leaves so much unread that it is given nothing more for now."""
+    deadline: float
+    """Loop time by which the login must hold; 0 once it does."""
+    heard: float
+    """Loop time of the last byte from the peer."""
+    asked: float
+    """Loop time of the last Ping to it."""
+
+    @property
+    def state(self) -> State:
+        """How far the conversation has come."""
+
+    @property
+    def held(self) -> bool:
+        """Whether its messages are kept waiting."""
+
+    def send(self, message: Message) -> None:
+        """Queues one message, or does nothing on a closed connection."""
+
+    def say_goodbye(self, code: str, message: str, retry_after_ms: int = 0) -> None:
+        """Sends Goodbye and closes."""
+
+    def abort(self) -> None:
+        """Cuts the connection at once."""
+
+    def hold(self) -> None:
+        """Stops handing messages on until a `release` for each `hold`."""
+
+    def release(self) -> None:
+        """Hands on what came meanwhile, in order."""
+
+    def logged_in(self) -> None:
+        """The peer is a stranger no more."""
 
 
 class Cost(Protocol):
@@ -43,6 +88,9 @@ class Payer(Protocol):
 
     def submit(self, call: Call) -> bytes:
         """Sends the call and gives the transaction's hash without waiting."""
+
+    def prepare(self) -> None:
+        """Gets ready, so that the first call does not wait for it."""
 
     def tend(self) -> None:
         """Sends again, or for a better price, what is not mined yet."""
@@ -77,8 +125,8 @@ class Directory(Protocol):
 class Reader(Protocol):
     """What the relay reads from its database. Blocks; raises StoreUnavailable."""
 
-    def usage(self) -> dict[Key, tuple[int, int]]:
-        """What waits for each device: rows and bytes."""
+    def usage(self) -> Usage:
+        """What waits for each device from each sender: rows and bytes."""
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence; whether there may be more."""

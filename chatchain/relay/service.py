@@ -37,9 +37,9 @@ from chatchain.relay import mailbox as box
 from chatchain.relay.directory import Changes, Keeper
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
-from chatchain.relay.ports import Membership, Reader, Writer
+from chatchain.relay.ports import Membership, Peer, Reader, Writer
 from chatchain.relay.sponsor import Sponsor
-from chatchain.transport import HEARTBEAT, SILENCE, SPONSORED_DEADLINE, Peer
+from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
@@ -461,7 +461,7 @@ class Relay:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
             wei = await self._in(self._payers, lambda: sponsor.estimate(call))
-            sponsor.reserve(wei, time.monotonic())
+            sponsor.reserve(call, wei, time.monotonic())
             tx_hash = await self._in(self._payers, lambda: sponsor.pay(call))
         except ChatchainError as error:
             self.metrics.sponsored.labels(error.code).inc()
@@ -472,7 +472,7 @@ class Relay:
         self.metrics.sponsored.labels("sent").inc()
         self._log.info("sponsored", tx=tx_hash.hex(), uid=session.uid if session is not None else 0, wei=wei)
         if session is None and peer.deadline:
-            peer.deadline = asyncio.get_running_loop().time() + SPONSORED_DEADLINE
+            peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
         return Sponsored(request.ref, tx_hash)
 
     # --- actions of the mailbox ---
@@ -716,9 +716,9 @@ class Relay:
             for peer in list(self._peers):
                 if peer.deadline and now > peer.deadline:
                     peer.say_goodbye("login_deadline", "Nobody logged in on this connection.")
-                elif now > peer.heard + SILENCE and not peer.held:
+                elif now > peer.heard + deadlines.SILENCE and not peer.held:
                     peer.abort()
-                elif now > peer.heard + HEARTBEAT and now > peer.asked + HEARTBEAT:
+                elif now > peer.heard + deadlines.HEARTBEAT and now > peer.asked + deadlines.HEARTBEAT:
                     peer.asked = now
                     peer.send(Ping(nonce))
             self._act(self._mailbox.poll())
@@ -735,6 +735,7 @@ class Relay:
 
     async def _tend(self, sponsor: Sponsor) -> None:
         """Sees the sponsor's transactions through."""
+        await self._in(self._payers, sponsor.prepare)
         while True:
             await asyncio.sleep(TEND)
             try:

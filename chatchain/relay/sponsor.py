@@ -1,9 +1,9 @@
 """Pays for signed calls of accounts without ether: which, for whom, how often and for how much.
 
 Only calls that carry their author's own signature are paid for, so a sponsor can withhold but not forge.
-Before login that is a registration; afterwards what the logged-in user signed, recognised by the uid or
-address in the calldata. A call is tried out before it is paid for; one that would be refused costs nothing
-but its place in the rate.
+Before login that is a registration, or the device and verifier that an account adds to restore a home;
+afterwards what the logged-in user signed, recognised by the uid or address in the calldata. A call is tried
+out before it is paid for; one that would be refused costs nothing but its place in the rate.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _VERBS: Final = (
     _Verb("membership", "voteBySig(uint64,bool,address,bytes)", 2, by_address=True),
 )
 _REGISTRATION: Final = _VERBS[0]
+_RESTORING: Final = frozenset({_VERBS[1], _VERBS[4]})
+"""A restored home cannot log in before its device is listed; the account has signed both calls."""
 
 
 def _selector(signature: str) -> bytes:
@@ -82,15 +84,16 @@ class Sponsor:
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
         """Lets a call pass to `estimate`; `user` is who is logged in. Raises RefusedError or LimitReached."""
-        verb = self._by_selector.get((call.contract, call.data[:4]))
+        verb = self._verb(call)
         if verb is None:
             raise RefusedError("The relay does not pay for this call.")
-        if verb is _REGISTRATION:
-            _require(self._by_address.wait(address, now) or self._registrations.take(now), "registrations")
+        if verb is _REGISTRATION or (user is None and verb in _RESTORING):
             _require(self._by_address.take(address, now), "registrations")
             return
         if user is None:
-            raise RefusedError("Before login the relay pays for a registration only.", "Log in first.")
+            raise RefusedError(
+                "Before login the relay pays for registering and restoring only.", "Log in first."
+            )
         if not _is_author(verb, call.data, user):
             raise RefusedError("The relay pays only for what the logged-in user signed.")
         _require(self._by_user.take(user.uid, now), "calls")
@@ -104,13 +107,25 @@ class Sponsor:
             raise RefusedError(f"The call would take {cost.gas} gas; the relay pays for {MAX_GAS}.")
         return cost.wei
 
-    def reserve(self, wei: int, now: float) -> None:
-        """Books the cost against the day's limit; raises LimitReached."""
-        _require(self._budget.spend(now, wei), "ether")
+    def reserve(self, call: Call, wei: int, now: float) -> None:
+        """Books a call that would succeed against the sums; raises LimitReached.
+
+        Only here do registrations count for all together: attempts that fail do not use up the others' share.
+        """
+        if self._verb(call) is _REGISTRATION:
+            _require(self._registrations.take(now), "registrations")
+        _require(self._budget.spend(now, wei), "calls")
 
     def pay(self, call: Call) -> bytes:
         """Sends the call and gives the transaction's hash. Blocks."""
         return self._payer.submit(call)
+
+    def _verb(self, call: Call) -> _Verb | None:
+        return self._by_selector.get((call.contract, call.data[:4]))
+
+    def prepare(self) -> None:
+        """Gets ready to pay. Blocks."""
+        self._payer.prepare()
 
     def tend(self) -> None:
         """Sees what was sent through until it is mined and settled. Blocks."""

@@ -1,11 +1,13 @@
 """A home's database: SQLCipher under a raw key, one file, one transaction for what belongs together.
 
-It keeps and finds; it decides nothing but what a row's uniqueness decides: a (sender, id) comes in once, and an own
-message's state only moves forward. A second connection (`logs`) holds the chain's logs, so that a catch-up in a
-worker thread and a message on the event loop do not wait in one another's Python objects.
+It keeps and finds; it decides nothing but what a row's uniqueness decides: a (sender, id) comes in once, and
+an own message's state only moves forward. A second connection (`logs`) holds the chain's logs, so that a
+catch-up in a worker thread and a message on the event loop do not wait in one another's Python objects.
 
 Whatever SQLite raises leaves here as StoreUnavailable.
 """
+
+# ruff: noqa: S608 - what is put into statements are constants of this file
 
 from __future__ import annotations
 
@@ -46,16 +48,17 @@ SCHEMA: tuple[str, ...] = (
     CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE own_keys (version INTEGER PRIMARY KEY, secret BLOB NOT NULL, retired_ms INTEGER NOT NULL);
     CREATE TABLE contacts (
-        uid INTEGER PRIMARY KEY, username TEXT NOT NULL, pin BLOB, floor INTEGER NOT NULL, confirmed INTEGER NOT NULL,
-        listed INTEGER NOT NULL
+        uid INTEGER PRIMARY KEY, username TEXT NOT NULL, pin BLOB, floor INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL, listed INTEGER NOT NULL
     );
     CREATE TABLE bundles (
         uid INTEGER NOT NULL, device INTEGER NOT NULL, bundle BLOB NOT NULL, PRIMARY KEY (uid, device)
     ) WITHOUT ROWID;
     CREATE TABLE messages (
-        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, sender INTEGER NOT NULL, device INTEGER NOT NULL,
-        peer INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, code TEXT NOT NULL,
-        time_ms INTEGER NOT NULL, state TEXT, shown INTEGER NOT NULL, read INTEGER NOT NULL, UNIQUE (sender, id)
+        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, sender INTEGER NOT NULL,
+        device INTEGER NOT NULL, peer INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL,
+        text TEXT NOT NULL, code TEXT NOT NULL, time_ms INTEGER NOT NULL, state TEXT,
+        shown INTEGER NOT NULL, read INTEGER NOT NULL, UNIQUE (sender, id)
     );
     CREATE INDEX messages_by_peer ON messages (peer, row);
     CREATE INDEX messages_by_id ON messages (id);
@@ -66,8 +69,9 @@ SCHEMA: tuple[str, ...] = (
         INSERT INTO words (rowid, text) VALUES (new.row, new.text);
     END;
     CREATE TABLE outbox (
-        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, recipient INTEGER NOT NULL, kind TEXT NOT NULL,
-        content BLOB NOT NULL, time_ms INTEGER NOT NULL, envelope BLOB, version INTEGER NOT NULL
+        row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, recipient INTEGER NOT NULL,
+        kind TEXT NOT NULL, content BLOB NOT NULL, time_ms INTEGER NOT NULL, envelope BLOB,
+        version INTEGER NOT NULL
     );
     CREATE TABLE seen (sender INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (sender, id)) WITHOUT ROWID;
     CREATE TABLE receipts_due (
@@ -75,8 +79,9 @@ SCHEMA: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE TABLE blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, parent BLOB NOT NULL);
     CREATE TABLE logs (
-        block INTEGER NOT NULL, idx INTEGER NOT NULL, block_hash BLOB NOT NULL, time INTEGER NOT NULL, source INTEGER NOT NULL,
-        topics BLOB NOT NULL, data BLOB NOT NULL, subject INTEGER NOT NULL, label TEXT NOT NULL, address BLOB NOT NULL,
+        block INTEGER NOT NULL, idx INTEGER NOT NULL, block_hash BLOB NOT NULL, time INTEGER NOT NULL,
+        source INTEGER NOT NULL, topics BLOB NOT NULL, data BLOB NOT NULL, subject INTEGER NOT NULL,
+        label TEXT NOT NULL, address BLOB NOT NULL,
         PRIMARY KEY (block, idx, block_hash)
     ) WITHOUT ROWID;
     CREATE INDEX logs_by_subject ON logs (subject) WHERE subject != 0;
@@ -170,7 +175,7 @@ class LocalStore:
     """The database of one home."""
 
     def __init__(self, path: Path, key: bytes) -> None:
-        """Opens the file or makes it (0600 is the folder's business, 0700); a wrong key is StoreUnavailable."""
+        """Opens the file or makes it (0600); a wrong key is StoreUnavailable."""
         if len(key) != KEY_BYTES:
             raise ValueError("a raw SQLCipher key has 32 bytes")
         self._path, self._key = path, key
@@ -197,6 +202,21 @@ class LocalStore:
             with _translated():
                 self._logs = LocalLogs(_connect(self._path, self._key))
         return self._logs
+
+    @contextmanager
+    def _soon(self) -> Iterator[None]:
+        """For what need not be on the disk before anybody is told: the next durable commit takes it along.
+
+        It survives the death of the process. A power cut may undo it, and then it is done again: a message
+        that was ticked is submitted and ticked once more, one that was shown is shown once more.
+        """
+        with _translated():
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            with _translated():
+                self._db.execute("PRAGMA synchronous = FULL")
 
     # --- settings and own keys ------------------------------------------------------------------------------
 
@@ -231,14 +251,16 @@ class LocalStore:
             )
 
     def retire_own_keys(self, in_force: int, now_ms: int, keep_ms: int) -> None:
-        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms` ago."""
+        """Marks versions before `in_force` as superseded and forgets those superseded more than `keep_ms`
+        ago.
+        """
         with _transaction(self._db) as db:
             db.execute(
                 "UPDATE own_keys SET retired_ms = ? WHERE version < ? AND retired_ms = 0", (now_ms, in_force)
             )
             db.execute("DELETE FROM own_keys WHERE retired_ms != 0 AND retired_ms < ?", (now_ms - keep_ms,))
 
-    # --- contacts and their key bundles -----------------------------------------------------------------------
+    # --- contacts and their key bundles ---------------------------------------------------------------------
 
     def contact(self, uid: Uid) -> Contact | None:
         """A contact."""
@@ -271,7 +293,7 @@ class LocalStore:
                 [(bundle.uid, bundle.device, _encode(bundle)) for bundle in bundles],
             )
 
-    # --- outbox -----------------------------------------------------------------------------------------------
+    # --- outbox ---------------------------------------------------------------------------------------------
 
     def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
         """Stores own messages and what is to be sent for them, in one transaction."""
@@ -282,7 +304,7 @@ class LocalStore:
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
         with _transaction(self._db) as db:
-            db.executemany("DELETE FROM receipts_due WHERE peer = ? AND id = ?", [(peer, id) for id in ids])
+            db.executemany("DELETE FROM receipts_due WHERE peer = ? AND id = ?", [(peer, one) for one in ids])
             _insert_outgoing(db, [outgoing])
 
     def reseal(self, sealed: Sequence[Outgoing]) -> None:
@@ -300,12 +322,13 @@ class LocalStore:
         """What waits, in the order in which it was queued, from behind row `after`."""
         with _translated():
             rows = self._db.execute(
-                "SELECT row, id, recipient, kind, content, time_ms, envelope, version FROM outbox WHERE row > ? ORDER BY row LIMIT ?",
+                "SELECT row, id, recipient, kind, content, time_ms, envelope, version FROM outbox "
+                "WHERE row > ? ORDER BY row LIMIT ?",
                 (after, limit),
             ).fetchall()
         return [
             Outgoing(
-                id=bytes(id),
+                id=bytes(message),
                 recipient=Uid(recipient),
                 kind=kind,
                 content=bytes(content),
@@ -314,18 +337,20 @@ class LocalStore:
                 version=version,
                 row=row,
             )
-            for row, id, recipient, kind, content, time_ms, envelope, version in rows
+            for row, message, recipient, kind, content, time_ms, envelope, version in rows
         ]
 
     def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
-        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages' states."""
-        with _transaction(self._db) as db:
-            db.executemany("DELETE FROM outbox WHERE id = ?", [(id,) for id in ids])
-            _advance(db, None, [(id, state) for id in ids])
+        """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages'
+        states.
+        """
+        with self._soon(), _transaction(self._db) as db:
+            db.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in ids])
+            _advance(db, None, [(one, state) for one in ids])
             if code:
                 db.executemany(
                     "UPDATE messages SET code = ? WHERE id = ? AND direction = 'out'",
-                    [(code, id) for id in ids],
+                    [(code, one) for one in ids],
                 )
 
     def count_queued(self) -> int:
@@ -334,10 +359,12 @@ class LocalStore:
             (count,) = self._db.execute("SELECT count(*) FROM outbox WHERE kind = 'text'").fetchone()
         return int(count)
 
-    # --- inbox ------------------------------------------------------------------------------------------------
+    # --- inbox ----------------------------------------------------------------------------------------------
 
     def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
-        """Stores what came in one transaction and gives the messages that were not there before, with their rows."""
+        """Stores what came in one transaction and gives the messages that were not there before, with their
+        rows.
+        """
         fresh: list[StoredMessage] = []
         with _transaction(self._db) as db:
             for arrival in arrivals:
@@ -361,8 +388,8 @@ class LocalStore:
         with _translated():
             rows = self._db.execute("SELECT peer, state, id FROM receipts_due LIMIT ?", (limit,)).fetchall()
         due: dict[tuple[Uid, MessageState], list[bytes]] = {}
-        for peer, state, id in rows:
-            due.setdefault((Uid(peer), MessageState(state)), []).append(bytes(id))
+        for peer, state, message in rows:
+            due.setdefault((Uid(peer), MessageState(state)), []).append(bytes(message))
         return due
 
     def unshown(self, limit: int = 256) -> list[StoredMessage]:
@@ -370,18 +397,16 @@ class LocalStore:
         with _translated():
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM messages WHERE shown = 0 ORDER BY row LIMIT ?",
-                (limit,),  # noqa: S608 - a constant
+                (limit,),
             ).fetchall()
         return [_message(row) for row in rows]
 
     def mark_shown(self, row: int) -> None:
-        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again, never lost."""
-        with _translated():
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            try:
-                self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
-            finally:
-                self._db.execute("PRAGMA synchronous = FULL")
+        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
+        never lost.
+        """
+        with self._soon(), _translated():
+            self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
 
     def mark_read(self, peer: Uid, up_to: int) -> int:
         """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
@@ -404,14 +429,14 @@ class LocalStore:
             (count,) = self._db.execute("SELECT count(*) FROM messages WHERE read = 0").fetchone()
         return int(count)
 
-    # --- reading back -----------------------------------------------------------------------------------------
+    # --- reading back ---------------------------------------------------------------------------------------
 
     def message(self, id: bytes) -> StoredMessage | None:
         """A message by its id."""
         with _translated():
             row = self._db.execute(
                 f"SELECT {_COLUMNS} FROM messages WHERE id = ? LIMIT 1",
-                (id,),  # noqa: S608 - a constant
+                (id,),
             ).fetchone()
         return _message(row) if row else None
 
@@ -419,13 +444,15 @@ class LocalStore:
         """The last messages with a peer before a row, oldest first."""
         with _translated():
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE peer = ? AND row < ? ORDER BY row DESC LIMIT ?",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM messages WHERE peer = ? AND row < ? ORDER BY row DESC LIMIT ?",
                 (peer, before if before is not None else 2**62, limit),
             ).fetchall()
         return [_message(row) for row in reversed(rows)]
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Text messages that contain every word, newest first; the index serves words of three characters or more."""
+        """Text messages that contain every word, newest first; the index serves words of three characters or
+        more.
+        """
         indexed = [word for word in words if len(word) >= 3]
         clauses, values = ["kind = 'text'"], list[object]()
         if indexed:
@@ -437,7 +464,7 @@ class LocalStore:
                 values.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
         with _translated():
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE {' AND '.join(clauses)} ORDER BY row DESC LIMIT ?",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM messages WHERE {' AND '.join(clauses)} ORDER BY row DESC LIMIT ?",
                 (*values, limit),
             ).fetchall()
         return [_message(row) for row in rows]
@@ -471,9 +498,9 @@ def _contact(row: tuple[object, ...]) -> Contact:
 def _put_contact(db: sqlcipher.Connection, contact: Contact) -> None:
     pin = _encode(contact.pin) if contact.pin is not None else None
     db.execute(
-        "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET username = excluded.username, "
-        "pin = excluded.pin, floor = max(floor, excluded.floor), confirmed = max(confirmed, excluded.confirmed), "
-        "listed = max(listed, excluded.listed)",
+        "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET "
+        "username = excluded.username, pin = excluded.pin, floor = max(floor, excluded.floor), "
+        "confirmed = max(confirmed, excluded.confirmed), listed = max(listed, excluded.listed)",
         (contact.uid, contact.username, pin, contact.floor, contact.confirmed, contact.listed),
     )
 
@@ -484,7 +511,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
     for message in messages:
         incoming = message.direction is Direction.IN
         cursor = db.execute(
-            "INSERT OR IGNORE INTO messages (id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read) "
+            "INSERT OR IGNORE INTO messages "
+            "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id,
@@ -508,7 +536,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
 
 def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> None:
     db.executemany(
-        "INSERT INTO outbox (id, recipient, kind, content, time_ms, envelope, version) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (id, recipient, kind, content, time_ms, envelope, version) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 item.id,
@@ -527,15 +556,18 @@ def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> 
 def _advance(
     db: sqlcipher.Connection, peer: Uid | None, states: Iterable[tuple[bytes, MessageState]]
 ) -> None:
-    """Moves own messages forward; with `peer` only messages to that peer (a receipt speaks for its sender alone)."""
-    for id, state in states:
+    """Moves own messages forward; with `peer` only messages to that peer (a receipt speaks for its sender
+    alone).
+    """
+    for message, state in states:
         before = FORWARD[state]
         if not before:
             continue
         marks = ", ".join("?" for _ in before)
         db.execute(
-            f"UPDATE messages SET state = ? WHERE id = ? AND direction = 'out' AND (? IS NULL OR peer = ?) AND state IN ({marks})",  # noqa: S608
-            (state.value, id, peer, peer, *(earlier.value for earlier in before)),
+            "UPDATE messages SET state = ? "
+            f"WHERE id = ? AND direction = 'out' AND (? IS NULL OR peer = ?) AND state IN ({marks})",
+            (state.value, message, peer, peer, *(earlier.value for earlier in before)),
         )
 
 
@@ -562,13 +594,14 @@ class LocalLogs:
             rows = self._db.execute(
                 "SELECT number, hash, parent FROM blocks ORDER BY number DESC LIMIT ?", (limit,)
             ).fetchall()
-        return [BlockRef(number, bytes(hash), bytes(parent)) for number, hash, parent in rows]
+        return [BlockRef(number, bytes(own), bytes(parent)) for number, own, parent in rows]
 
     def take(self, rows: Sequence[LogRow], blocks: Sequence[BlockRef]) -> None:
         """Takes in rows and blocks in one transaction; rows that are there already stay."""
         with self._lock, _transaction(self._db) as db:
             db.executemany(
-                "INSERT OR IGNORE INTO logs (block, idx, block_hash, time, source, topics, data, subject, label, address) "
+                "INSERT OR IGNORE INTO logs "
+                "(block, idx, block_hash, time, source, topics, data, subject, label, address) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
@@ -591,7 +624,8 @@ class LocalLogs:
                 [(block.number, block.hash, block.parent) for block in blocks],
             )
             db.execute(
-                "DELETE FROM blocks WHERE number <= (SELECT number FROM blocks ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                "DELETE FROM blocks WHERE number <= "
+                "(SELECT number FROM blocks ORDER BY number DESC LIMIT 1 OFFSET ?)",
                 (KEPT_BLOCKS,),
             )
 
@@ -600,10 +634,11 @@ class LocalLogs:
         with self._lock, _transaction(self._db) as db:
             dropped = db.execute(
                 f"SELECT {_LOG_COLUMNS} FROM logs WHERE block >= ? ORDER BY block, idx",
-                (number,),  # noqa: S608 - a constant
+                (number,),
             ).fetchall()
             db.execute(
-                "DELETE FROM logs WHERE block_hash IN (SELECT hash FROM blocks WHERE number >= ?) OR block >= ?",
+                "DELETE FROM logs "
+                "WHERE block_hash IN (SELECT hash FROM blocks WHERE number >= ?) OR block >= ?",
                 (number, number),
             )
             db.execute("DELETE FROM blocks WHERE number >= ?", (number,))
@@ -627,7 +662,7 @@ class LocalLogs:
         where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
         with self._lock, _translated():
             found = self._db.execute(
-                f"SELECT {_LOG_COLUMNS} FROM logs {where} ORDER BY block, idx",  # noqa: S608 - names are constants
+                f"SELECT {_LOG_COLUMNS} FROM logs {where} ORDER BY block, idx",
                 tuple(given.values()),
             ).fetchall()
         return [_log(row) for row in found]

@@ -90,16 +90,13 @@ class ServerStore:
 
     # --- the mailbox ---
 
-    def usage(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """What waits for each device: rows and bytes."""
-        query = select(
-            mailbox.c.uid,
-            mailbox.c.device,
-            func.count().label("rows"),
-            func.sum(mailbox.c.size).label("bytes"),
-        ).group_by(mailbox.c.uid, mailbox.c.device)
+    def usage(self) -> dict[tuple[int, int, int], tuple[int, int]]:
+        """What waits for each device from each sender: rows and bytes."""
+        group = (mailbox.c.uid, mailbox.c.device, mailbox.c.sender)
+        query = select(*group, func.count(), func.sum(mailbox.c.size)).group_by(*group)
         with translated(), self._engine.connect() as connection:
-            return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in connection.execute(query)}
+            found = connection.execute(query)
+            return {(row[0], row[1], row[2]): (int(row[3]), int(row[4])) for row in found}
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence, within both limits but at least one; whether there may be

@@ -111,13 +111,14 @@ class _Statements:
     def __init__(self, engine: Engine) -> None:
         self.mysql = engine.dialect.name in ("mysql", "mariadb")
         mark = "%s" if self.mysql else "?"
-        self.accepted = _insert(accepted, mark)
-        self.mailbox = _insert(mailbox, mark)
+        quote = engine.dialect.identifier_preparer.quote
+        self.accepted = _insert(accepted, mark, quote)
+        self.mailbox = _insert(mailbox, mark, quote)
 
 
-def _insert(table: Table, mark: str) -> str:
-    names = [column.name for column in table.columns]
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608
+def _insert(table: Table, mark: str, quote: Callable[[str], str]) -> str:
+    names = ", ".join(quote(column.name) for column in table.columns)
+    return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({', '.join([mark] * len(table.columns))})"  # noqa: S608
 
 
 class Writer:
@@ -208,13 +209,13 @@ class Writer:
     def _commit(self, keeps: list[_Keep], removes: list[int]) -> None:
         try:
             told = self._stored(keeps, removes)
-        except SQLAlchemyError as error:
-            if _is_away(error):
+        except Exception as error:  # whatever the driver makes of a row: the thread must live
+            if isinstance(error, SQLAlchemyError) and _is_away(error):
                 self._lost()
                 self._turn_away(list(keeps))
                 return
             self._disconnect()
-            # The database answers and refuses: find the one that it refuses, the others are not to suffer.
+            # The database is there and refuses: find the one that it refuses, the others are not to suffer.
             if len(keeps) > 1 or (keeps and removes):
                 for keep in keeps:
                     self._commit([keep], [])

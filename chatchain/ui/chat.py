@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import ChatchainError, UsageError
+from chatchain.errors import ChatchainError
 from chatchain.ui import render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.editor import LineEditor
@@ -67,6 +67,7 @@ class Screen:
             with suppress(EOFError):
                 while True:
                     yield await self._console.line_soon("")
+            return
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[bytes] = asyncio.Queue()
         descriptor = sys.stdin.fileno()
@@ -111,8 +112,6 @@ def _by_character(descriptor: int) -> Iterator[None]:
 
 async def talk(client: Client, peer: str, console: Console, output: Output) -> None:
     """Shows the last messages, then what comes in while the person types, until /quit or the end of input."""
-    if not console.terminal and output.json and not sys.stdin.readable():
-        raise UsageError("There is nobody to chat.", "Use `chatchain send` and `chatchain receive`.")
     earlier = await client.history(peer, limit=EARLIER)
     screen = Screen(console, output)
     if not output.json:

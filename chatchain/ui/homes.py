@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import AmbiguousName, MalformedName, NoAccount
+from chatchain.errors import AmbiguousName, MalformedName, NoAccount, UsageError
 
 if TYPE_CHECKING:
     from chatchain.ui.world import Settings
@@ -58,6 +58,11 @@ def find(settings: Settings) -> Path:
 
 def for_new(settings: Settings, name: str) -> Path:
     """The home of a registration: the one named, else one under the new user's own name."""
+    if settings.home is None and settings.user not in (None, name):
+        raise UsageError(
+            f"The home of {settings.user} is for {settings.user}, not for {name}.",
+            "Leave --user out, or correct it.",
+        )
     if (home := named(settings)) is not None:
         return home
     if not _NAME.fullmatch(name):

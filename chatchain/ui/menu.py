@@ -11,7 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import ChatchainError, MalformedName, MissingInput, NoAccount, UsageError, WrongPassword
+from chatchain.errors import (
+    AuthenticationError,
+    BadConfig,
+    ChainError,
+    ChatchainError,
+    HomeBusy,
+    LoginRefused,
+    MalformedName,
+    MissingInput,
+    NetworkError,
+    NoAccount,
+    StoreUnavailable,
+    UsageError,
+    VerificationError,
+    WrongPassword,
+)
 from chatchain.ui import homes, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
@@ -25,6 +40,10 @@ NEW: Final = ("n", "new")
 WAIT_READ: Final = 2.0
 """Seconds that `read` waits for a first message."""
 PAGE: Final = 20
+
+
+HOPELESS: Final = (AuthenticationError, BadConfig, HomeBusy, StoreUnavailable, VerificationError)
+"""Troubles of a home that was named on the command line: no answer to a question can change them."""
 
 
 class Leave(Exception):
@@ -92,10 +111,9 @@ class Menu:
                 except Back:
                     continue
                 except ChatchainError as error:
-                    self._output.error(error)
-                    if homes.named(self._here.settings) is not None and not isinstance(error, NoAccount):
-                        # The home was named on the command line: asking again cannot change it.
+                    if homes.named(self._here.settings) is not None and isinstance(error, HOPELESS):
                         raise
+                    self._output.error(error)
         except Leave:
             self._say("Goodbye.")
         except EOFError:
@@ -133,12 +151,9 @@ class Menu:
             "", "A username has 3 to 32 characters: a-z, 0-9 and hyphens. Everybody can see it for ever."
         )
         name, place = await self._name(home)
-        link = await self._network(place)
+        await self._join(place)
         password = here.kept_password or await self._new_password()
         async with here.client(place, password) as client:
-            if link is not None:
-                self._output.lines(render.joined(await client.join(link))[:-1])
-                homes.remember_link(here.settings, link)
             self._say("Registering on the chain; this takes a moment.")
             view = await client.register(name, on_phrase=self._show_phrase())
             self._output.lines(render.registered(view))
@@ -157,15 +172,21 @@ class Menu:
         # From a pipe: the one who wrote the script reads the words in what the menu printed.
         return phrase_shower(self._here, None) or (lambda phrase: self._output.lines(phrase_lines(phrase)))
 
-    async def _network(self, home: Path) -> str | None:
-        """The join link to follow first, or None when the network is known."""
+    async def _join(self, home: Path) -> None:
+        """Makes the home know its network, if it does not yet."""
         settings = self._here.settings
         if (settings.rpc and settings.directory) or (home / "network.json").exists():
-            return None
-        if (link := homes.remembered_link(settings, home)) is not None:
-            return link
-        self._say("Which network? Whoever invited you has a join link: chatchain://join?…")
-        return await self._need("Join link: ")
+            return
+        link = homes.remembered_link(settings, home)
+        while link is None:
+            self._say("Which network? Whoever invited you has a join link: chatchain://join?…")
+            link = await self._need("Join link: ")
+            if not link.startswith("chatchain://"):
+                self._say("That is no join link: it begins with chatchain://join?")
+                link = None
+        async with self._here.client(home) as client:
+            self._output.lines(render.joined(await client.join(link))[:-1])
+        homes.remember_link(settings, link)
 
     async def _new_password(self) -> str:
         while True:
@@ -192,7 +213,7 @@ class Menu:
                     # Begun and not finished (a crash): the registration goes on where it broke off.
                     self._output.error(error)
                     await self._resume(client)
-                except ChatchainError as error:
+                except (NetworkError, ChainError, LoginRefused) as error:
                     # Without a relay there is still the history to read.
                     self._output.error(error)
                 await self._work(client, name)

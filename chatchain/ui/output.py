@@ -9,8 +9,9 @@ from __future__ import annotations
 import json as json_text
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from chatchain.errors import StoreUnavailable
 from chatchain.ui.clean import clean_line
 
 if TYPE_CHECKING:
@@ -53,24 +54,19 @@ class Output:
 
     def object(self, value: Mapping[str, object]) -> None:
         """One JSON object on stdout, in ASCII: no terminal and no encoding can be upset by it."""
-        sys.stdout.write(json_text.dumps(value) + "\n")
-        sys.stdout.flush()
+        _write(sys.stdout, json_text.dumps(value) + "\n")
 
     def lines(self, lines: Sequence[str]) -> None:
         """Lines for a person, on stdout."""
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
-        sys.stdout.flush()
+        _write(sys.stdout, "".join(f"{line}\n" for line in lines))
 
     def note(self, text: str) -> None:
         """A remark for a person that is not the result."""
-        sys.stderr.write(clean_line(text) + "\n")
-        sys.stderr.flush()
+        _write(sys.stderr, clean_line(text) + "\n")
 
     def person(self, lines: Sequence[str]) -> None:
         """Lines that only a person wants: on stdout, or on stderr when a program reads that."""
-        stream = sys.stderr if self.json else sys.stdout
-        stream.write("".join(f"{line}\n" for line in lines))
-        stream.flush()
+        _write(sys.stderr if self.json else sys.stdout, "".join(f"{line}\n" for line in lines))
 
     def error(self, error: ChatchainError) -> None:
         """Says what failed and what to do about it."""
@@ -81,10 +77,23 @@ class Output:
         # A message of ours has one line a fact (both fingerprints of a certificate, say); what it quotes is
         # cleaned.
         first, *more = [clean_line(line) for line in error.message.split("\n")]
-        sys.stderr.write(f"{mark}{first}{reset}\n" + "".join(f"{line}\n" for line in more))
         if error.hint:
-            sys.stderr.write("".join(f"{clean_line(line)}\n" for line in error.hint.split("\n")))
-        sys.stderr.flush()
+            more += [clean_line(line) for line in error.hint.split("\n")]
+        _write(sys.stderr, f"{mark}{first}{reset}\n" + "".join(f"{line}\n" for line in more))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Writes at once: what was shown counts as shown. A reader that went away stays BrokenPipeError."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        raise StoreUnavailable(
+            f"The output cannot be written: {failure.strerror}.",
+            "Nothing that was not shown counts as shown.",
+        ) from failure
 
 
 def problem(error: ChatchainError) -> dict[str, object]:

@@ -66,7 +66,8 @@ class FetchKeys(Message, frozen=True, tag=6):
 class Sponsor(Message, frozen=True, tag=7):
     """Asks the relay to pay for one signed contract call (`contract` is "identity" or "membership").
 
-    `data` is the whole calldata, selector included. Accepted before login for `registerFor` only.
+    `data` is the whole calldata, selector included. Before login only what makes login possible is accepted:
+    `registerFor`, `addDeviceFor` and `setVerifierFor`.
     """
 
     ref: int

@@ -169,7 +169,9 @@ class History:
 
 
 def random_history(choices: list[tuple[int, int]], seed: int = 0) -> History:
-    """A history from numbers: each pair picks one of the possible events and how many blocks pass before it."""
+    """A history from numbers: each pair picks one of the possible events and how many blocks pass before
+    it.
+    """
     history = History(seed)
     for pick, blocks in choices:
         if blocks:

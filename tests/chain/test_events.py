@@ -30,7 +30,9 @@ CHOICES = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 3)), max_siz
 
 
 def test_a_user_is_folded_with_the_history_of_every_key() -> None:
-    """Versions in order, heads as the registry computes them, the last verifier, the count of device events."""
+    """Versions in order, heads as the registry computes them, the last verifier, the count of device
+    events.
+    """
     history = History()
     uid = history.register()
     history.step()
@@ -215,7 +217,7 @@ def test_fold_after_rollback_is_the_fold_of_the_shorter_history(
 @settings(max_examples=100, deadline=None)
 @given(CHOICES, st.integers(0, 20))
 def test_a_horizon_never_adds_rights(choices: list[tuple[int, int]], back: int) -> None:
-    """With any horizon the fold succeeds, and holds no member, user or active device that the whole fold lacks."""
+    """With any horizon the fold holds no member, user or active device that the whole fold lacks."""
     history = random_history(choices)
     whole = Directory(history.rows)
     fold = Directory(history.rows, horizon=history.block - back)
@@ -250,6 +252,32 @@ def test_garbage_logs_are_refused(source: int, topics: list[bytes], data: bytes)
     """Only FoldMismatch escapes."""
     with pytest.raises(FoldMismatch):
         row_of(1, bytes(32), 0, 0, source, tuple(topics), data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(0), word(1))},
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(10**15), word(1))},
+        {"topics": (topic("Registered(uint64,address,string,address)"), word(5), b"\xff" * 32)},
+        {"topics": (topic("Registered(uint64,address,string,address)"),)},
+        {"data": encode(("string", "address"), ("n" * 33, bytes(20)))},
+        {"data": bytes(20_000)},
+        {"block": 2**60},
+        {"index": 2**60},
+        {"time": 2**60},
+    ],
+)
+def test_events_larger_than_the_contracts_emit_reach_no_store(change: dict[str, object]) -> None:
+    """A lying endpoint cannot make a database refuse, or hold what no column is made for."""
+    history = History()
+    history.register()
+    good = history.rows[1]
+    columns = ("block", "block_hash", "index", "time", "source", "topics", "data")
+    values = {name: getattr(good, name) for name in columns}
+    assert row_of(**values) == good
+    with pytest.raises(FoldMismatch):
+        row_of(**(values | change))
 
 
 @given(st.data())

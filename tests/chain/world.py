@@ -105,6 +105,14 @@ class World:
         call = self.calls.update_device(device, version, address_of(new_secret()), secrets.token_bytes(227))
         self.send(person, call)
 
+    def snapshot(self) -> object:
+        return self.rpc.call("evm_snapshot")
+
+    def wind_back(self, snapshot: object) -> None:
+        """Takes the chain back to a snapshot, with a writer that does not bring the old transactions back."""
+        assert self.rpc.call("evm_revert", snapshot) is True
+        self.writer = ChainWriter(self.endpoints, self.network)
+
     def mine(self, blocks: int = 1) -> None:
         for _ in range(blocks):
             self.rpc.call("evm_mine")

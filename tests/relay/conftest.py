@@ -1,4 +1,6 @@
-"""One relay and a few accounts that the tests of a database share; each makes accounts of its own where it matters."""
+"""One relay and a few accounts that the tests of a database share; each makes accounts of its own where it
+matters.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator

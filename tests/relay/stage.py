@@ -1,7 +1,7 @@
 """A relay as people run it: a process with its own certificate and database, on a network of a real chain.
 
-`Stage` deploys and starts; `Device` is a client that speaks the protocol through the real transport and signs with
-real keys, but encrypts nothing: what a relay carries is opaque to it.
+`Stage` deploys and starts; `Device` is a client that speaks the protocol through the real transport and
+signs with real keys, but encrypts nothing: what a relay carries is opaque to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from chatchain.identity import ed25519
-from chatchain.identity.keys import NOBODY, address_of, new_secret
+from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest, to_checksum
 from chatchain.identity.login import login_proof, verifier_for
 from chatchain.identity.record import SUITES, DeviceRecord, encode_record, sign_record
 from chatchain.identity.typed_data import register_digest, vote_digest
@@ -32,7 +32,6 @@ from chatchain.model import (
     Policy,
     ProposalId,
     RelayAddress,
-    Uid,
 )
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import (
@@ -71,7 +70,7 @@ class Account:
     ed25519: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     kem_public: bytes = field(default_factory=lambda: secrets.token_bytes(1216), repr=False)
     kdf: bytes = field(default_factory=lambda: b"\x01" + secrets.token_bytes(22))
-    uid: Uid = Uid(0)
+    uid: int = 0
     device: int = 1
     devices: int = 1
     """Device-list version, as the tests know it."""
@@ -106,8 +105,6 @@ class Account:
         digest = register_digest(
             world.network, self.name, self.address, self.verifier, self.kdf, NOBODY, signer, record, deadline
         )
-        from chatchain.identity.keys import sign_digest
-
         return world.calls.register_for(
             self.address,
             self.name,
@@ -122,8 +119,6 @@ class Account:
 
     def vote(self, world: World, proposal: int, support: bool) -> Call:
         """The signed call by which a sponsor casts this account's vote."""
-        from chatchain.identity.keys import sign_digest
-
         digest = vote_digest(world.network, proposal, self.uid, 0, support)
         return world.calls.vote_by_sig(
             ProposalId(proposal), support, address_of(self.signer), sign_digest(self.signer, digest)
@@ -148,8 +143,6 @@ class Stage:
         self.environment = {"PRIVATE_KEY": chain.keys[1]}
 
     def command(self, *more: str) -> list[str]:
-        from chatchain.identity.keys import to_checksum
-
         return [
             "/usr/bin/env",
             "-C",

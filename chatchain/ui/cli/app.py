@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from chatchain.errors import ChatchainError, UsageError
+from chatchain.errors import ChatchainError, StoreUnavailable, UsageError
 from chatchain.ui.cli import accounts, governance, messages, options, people, settings
 from chatchain.ui.cli.desk import Desk, desk
 from chatchain.ui.output import Output
@@ -50,18 +50,28 @@ ORDER: Final = (
 """The commands as `--help` lists them: in the order in which a newcomer meets them."""
 
 
-class _Ordered(TyperGroup):
-    """Lists the commands in our order; typer lists single ones before groups of them."""
+class _ReaderGone(Exception):
+    """Nobody reads stdout any more."""
+
+
+class _Commands(TyperGroup):
+    """Lists the commands in our order, and keeps typer from ending the program by itself."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as gone:  # typer would exit with 1, which here means a bug
+            raise _ReaderGone from gone
 
 
 def application() -> typer.Typer:
     """Builds the command line."""
     app = typer.Typer(
         name=PROGRAM,
-        cls=_Ordered,
+        cls=_Commands,
         invoke_without_command=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -116,7 +126,7 @@ def main(arguments: Sequence[str], world: World) -> int:
     debug = "--debug" in arguments
     try:
         return _run(arguments, here)
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         _abandon_stdout()
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -139,7 +149,6 @@ def _run(arguments: Sequence[str], here: Desk) -> int:
     code = command.main(args=options.hoist(arguments), prog_name=PROGRAM, standalone_mode=False, obj=here)
     if code == STOPPED:  # typer's word for KeyboardInterrupt
         raise KeyboardInterrupt
-    sys.stdout.flush()
     return code if isinstance(code, int) else 0
 
 
@@ -155,8 +164,10 @@ def _tell(output: Output, error: ChatchainError, debug: bool) -> int:
         traceback.print_exc(file=sys.stderr)
     try:
         output.error(error)
-    except BrokenPipeError:
+    except (BrokenPipeError, StoreUnavailable):
         _abandon_stdout()
+        if output.json:  # stdout takes nothing any more; a person may still see why
+            _tell(Output(json=False, environment={}), error, debug=False)
     return error.exit_code
 
 

@@ -44,7 +44,8 @@ def send(
     told: list[ChatchainError | None] = []
 
     async def work(client: Client) -> None:
-        texts = _texts(here.console, text, lines)
+        flaws: list[ChatchainError] = []
+        texts = _texts(here.console, text, lines, flaws)
         count = {"sent": 0}
         problems: list[str] = []
         try:
@@ -55,6 +56,8 @@ def send(
                     here.output.result(view, render.sent)
                 else:
                     count[view.state] = count.get(view.state, 0) + 1
+            if flaws:
+                raise flaws[0]
         except ChatchainError as error:
             # Under --json the object of the message carries its error already; once is enough.
             if not (here.output.json and error.code in problems):
@@ -69,7 +72,10 @@ def send(
         raise typer.Exit(told[0].exit_code)
 
 
-async def _texts(console: Console, text: str | None, lines: bool) -> AsyncIterator[str]:
+async def _texts(
+    console: Console, text: str | None, lines: bool, flaws: list[ChatchainError]
+) -> AsyncIterator[str]:
+    """The texts to send; a line that cannot be read ends them and goes into `flaws`."""
     if not lines:
         assert text is not None
         yield _stdin_text(console) if text == "-" else argument_text(text, "The message")
@@ -78,8 +84,11 @@ async def _texts(console: Console, text: str | None, lines: bool) -> AsyncIterat
             if line:
                 yield line
     else:
-        async for line in stdin_lines(console):
-            yield line
+        try:
+            async for line in stdin_lines(console):
+                yield line
+        except (BadText, TooLarge) as flaw:
+            flaws.append(flaw)
 
 
 def _stdin_text(console: Console) -> str:

@@ -1,0 +1,418 @@
+"""A home at work: opened with its password, with a view of the chain and a session with the relay.
+
+Everything is opened when it is first needed and at most once: the lock, the vault, the database, the chain,
+the machines (`Desk`), the session. A station knows how to get at them and when they are out of date; what is
+done with them is other files' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Sequence,
+)
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from chatchain.client.account import (
+    Unlocked,
+    account_key,
+    reconcile_password,
+    unlock,
+)
+from chatchain.client.contacts import People, find
+from chatchain.client.home import Home
+from chatchain.client.inbox import Inbox
+from chatchain.client.links import check_endpoint
+from chatchain.client.outbox import Outbox
+from chatchain.client.own import Own, load_own
+from chatchain.client.paying import Payer
+from chatchain.client.ports import ChainWriter, Edges, NetworkSettings, Store
+from chatchain.client.session import Credentials, Session
+from chatchain.client.watch import Watch
+from chatchain.crypto.bundle import make_bundle
+from chatchain.errors import (
+    AuthenticationError,
+    BadConfig,
+    CertificateMismatch,
+    ChatchainError,
+    HomeBusy,
+    LoginRefused,
+    MissingInput,
+    NetworkError,
+    WrongChain,
+)
+from chatchain.identity.keys import parse_address, to_checksum
+from chatchain.model import (
+    DeviceId,
+    Network,
+    Uid,
+    User,
+)
+
+REPUBLISH_S: Final = 24 * 3600
+"""How old a published key bundle may get before a session publishes it anew."""
+
+LAST_WORDS_S: Final = 3.0
+"""How long a command that is done waits for receipts and earlier messages to get their ticks."""
+
+RELAY_CATCHES_UP_S: Final = 10.0
+"""How long after a change of one's own the relay may not have seen its block yet."""
+
+RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between attempts to connect; the last one repeats."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The machines at work for an opened home."""
+
+    unlocked: Unlocked
+    own: Own
+    people: People
+    outbox: Outbox
+    inbox: Inbox
+
+
+class Station:
+    """One home at work."""
+
+    def __init__(
+        self,
+        home: Path,
+        edges: Edges,
+        *,
+        endpoints: Sequence[str] = (),
+        directory: str = "",
+        password: str | None = None,
+        ask_password: Callable[[], str] | None = None,
+    ) -> None:
+        """`endpoints` and `directory` (from flags or environment) go before what `join` stored.
+
+        `password` is one that is already at hand; `ask_password` is called, once, when one is needed and
+        none is. Nothing is opened or read here.
+        """
+        self.home = Home(home)
+        self.edges = edges
+        self._endpoints = tuple(endpoints)
+        self._directory = directory
+        self.password = password
+        self._ask_password = ask_password
+        self.unlocked: Unlocked | None = None
+        self._watch: Watch | None = None
+        self._writer: ChainWriter | None = None
+        self._desk: Desk | None = None
+        self.session: Session | None = None
+        self._connecting = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._furnishing = asyncio.Lock()
+        self._changed_at = -RELAY_CATCHES_UP_S
+        self.offline: ChatchainError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Ends the session and gives the home back; never raises, and may be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.disconnect()
+        if self.unlocked is not None:
+            with suppress(ChatchainError):
+                self.unlocked.store.close()
+            self.unlocked = None
+        self._desk = None
+        self._watch = None
+        self.home.release()
+
+    def settings(self) -> NetworkSettings:
+        """Flags first, then what `join` stored; a registered home stays with its own network."""
+        stored = self.home.network()
+        for endpoint in self._endpoints:
+            check_endpoint(endpoint)
+        endpoints = self._endpoints or (stored.endpoints if stored else ())
+        directory = (
+            parse_address(self._directory) if self._directory else (stored.directory if stored else None)
+        )
+        if not endpoints or directory is None:
+            raise BadConfig(
+                "It is not known which network is meant.",
+                "Run `chatchain join LINK`, or give --rpc (RPC_URL) and --directory (CONTRACT_ADDRESS).",
+            )
+        account = self.home.account()
+        if account is not None and parse_address(account.directory) != directory:
+            raise WrongChain(
+                f"This home belongs to the network of {account.directory}, not of {to_checksum(directory)}.",
+                "Check --directory (CONTRACT_ADDRESS), or choose another --home.",
+            )
+        chain_id = account.chain_id if account else 0
+        if not chain_id and stored is not None and stored.directory == directory:
+            chain_id = stored.chain_id
+        return NetworkSettings(endpoints, directory, chain_id)
+
+    async def require_password(self) -> str:
+        if self.password is None:
+            if self._ask_password is None:
+                raise MissingInput(
+                    "A password is needed and nobody is there to ask.",
+                    "Give --password-file (CHATCHAIN_PASSWORD_FILE).",
+                )
+            self.password = await asyncio.to_thread(self._ask_password)
+        return self.password
+
+    async def open(self, *, exclusive: bool) -> Unlocked:
+        """Opens vault and database; `exclusive` takes the home for this process first."""
+        self.home.require_account()
+        async with self._opening:
+            if exclusive:
+                self.home.acquire()
+            if self.unlocked is None:
+                password = await self.require_password()
+                self.unlocked = await asyncio.to_thread(unlock, self.home, self.edges, password)
+            return self.unlocked
+
+    async def store(self) -> Store:
+        """The database for looking up; another process may be at work in the home meanwhile."""
+        return (await self.open(exclusive=False)).store
+
+    async def public_watch(self) -> Watch:
+        """The chain for what everybody may know: over the home's database if that can be had without asking,
+        else over memory.
+        """
+        account = self.home.account()
+        if account is not None and account.uid and self.password is not None and self._watch is None:
+            with suppress(HomeBusy):
+                await self.open(exclusive=True)
+        if self._watch is None:
+            logs = self.unlocked.store.logs if self.unlocked is not None and self.home.held else None
+            self._watch = Watch(self.edges.chain(self.settings(), logs))
+        await self._watch.sync()
+        return self._watch
+
+    def require_watch(self) -> Watch:
+        assert self._watch is not None
+        return self._watch
+
+    async def desk(self) -> Desk:
+        """The machines, over an opened home and a chain that was just looked at."""
+        self.home.require_account()
+        # Two who ask at once must get the same outbox: only one of two would be pumped.
+        async with self._furnishing:
+            if self._desk is None:
+                self._desk = await self._furnished()
+            else:
+                await self.require_watch().sync()
+            return self._desk
+
+    async def _furnished(self) -> Desk:
+        unlocked = await self.open(exclusive=True)
+        if self._watch is None:
+            self._watch = Watch(self.edges.chain(self.settings(), unlocked.store.logs))
+        watch = self._watch
+        await watch.sync()
+        network = await watch.network()
+        people = People(unlocked.store, watch)
+        me = await people.require(Uid(unlocked.account.uid))
+        own = load_own(unlocked.store, network, me, DeviceId(unlocked.account.device), self.now_ms())
+        return Desk(
+            unlocked=unlocked,
+            own=own,
+            people=people,
+            outbox=Outbox(own, unlocked.store, watch, people, self.now_ms),
+            inbox=Inbox(own, unlocked.store, watch, people, self.now_ms),
+        )
+
+    def adopt(self, unlocked: Unlocked, password: str) -> None:
+        """Goes on with changed secrets and another password."""
+        assert self._desk is not None
+        self.password, self.unlocked = password, unlocked
+        self._desk = replace(self._desk, unlocked=unlocked)
+
+    async def forget_desk(self) -> None:
+        """Starts over with the keys that the chain has now."""
+        await self.disconnect()
+        self._desk = None
+        self.just_changed()
+
+    async def connect(self) -> Session:
+        """The session with the relay, made if there is none; what was queued starts to be sent."""
+        async with self._connecting:
+            if self.session is not None and self.session.alive:
+                return self.session
+            await self.disconnect()
+            desk = self._desk or await self.desk()
+            watch = self.require_watch()
+            me = await desk.people.require(desk.own.uid)
+            reconcile_password(self.home, desk.unlocked, me)
+            try:
+                session = await self._logged_in(desk, me, watch)
+            except ChatchainError as failed:
+                self.offline = failed
+                raise
+            self.offline = None
+            self.session = session
+            desk.outbox.start(session)
+            marker = desk.unlocked.store.setting("published")
+            if marker is None or not _is_recent(
+                marker, desk.own.version, session.link.spki, self.edges.clock()
+            ):
+                self.background(self.publish(session))
+            return session
+
+    async def _logged_in(self, desk: Desk, me: User, watch: Watch) -> Session:
+        """Dials and logs in; after a change of one's own the relay gets a moment to see its block."""
+        loop = asyncio.get_running_loop()
+        while True:
+            session = Session(await self.edges.dial(await watch.relays()))
+            try:
+                await session.login(desk.own.network, self._credentials(desk, me))
+                return session
+            except LoginRefused:
+                await session.close()
+                if loop.time() > self._changed_at + RELAY_CATCHES_UP_S:
+                    raise
+                await asyncio.sleep(0.25)
+            except BaseException:
+                await session.close()
+                raise
+
+    def _credentials(self, desk: Desk, me: User) -> Credentials:
+        secrets = desk.unlocked.secrets
+        return Credentials(
+            uid=me.uid,
+            device=desk.own.device,
+            epoch=me.epoch,
+            kdf=secrets.kdf,
+            login_key=secrets.login_key,
+            signer=desk.own.secrets.signer,
+        )
+
+    async def keep_connected(self) -> None:
+        """Connects again whenever the link is gone, until cancelled or until trying makes no sense."""
+        attempt = 0
+        while True:
+            try:
+                session = await self.connect()
+                attempt = 0
+                await session.ended.wait()
+                if isinstance(session.why, AuthenticationError):
+                    raise session.why
+            except CertificateMismatch:
+                return
+            except NetworkError:
+                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            except ChatchainError as failed:
+                self.offline = failed
+                return
+
+    async def publish(self, session: Session) -> None:
+        """Gives the relay this device's key bundle."""
+        desk = self._desk
+        if desk is None:
+            return
+        now = self.edges.clock()
+        bundle = make_bundle(
+            desk.own.network,
+            desk.own.secrets,
+            uid=desk.own.uid,
+            device=desk.own.device,
+            version=desk.own.version,
+            now=int(now),
+        )
+        await session.publish(bundle)
+        desk.unlocked.store.set_setting(
+            "published", msgspec.msgpack.encode((desk.own.version, session.link.spki, int(now)))
+        )
+
+    async def disconnect(self) -> None:
+        if self._desk is not None:
+            await self._desk.outbox.stop()
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        if self.session is not None:
+            session, self.session = self.session, None
+            await session.close()
+
+    async def last_words(self) -> None:
+        """Before a command ends well: receipts that are owed and what earlier runs left get a moment to be
+        sent.
+        """
+        if self._desk is not None and self.session is not None and self.session.alive:
+            with suppress(ChatchainError):
+                self._desk.outbox.queue_receipts()
+                await self._desk.outbox.drained(LAST_WORDS_S)
+                await asyncio.wait(self._tasks, timeout=LAST_WORDS_S) if self._tasks else None
+
+    def stranger(self, watch: Watch) -> Callable[[], Awaitable[Session]]:
+        """A way to connect without login, for a sponsored registration."""
+
+        async def connect() -> Session:
+            if self.session is None or not self.session.alive:
+                self.session = Session(await self.edges.dial(await watch.relays()))
+            return self.session
+
+        return connect
+
+    def background(self, work: Coroutine[None, None, None]) -> None:
+        """Runs something that nobody waits for; what fails in it was for convenience and is tried again next
+        time.
+        """
+
+        async def quietly() -> None:
+            with suppress(ChatchainError):
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def now_ms(self) -> int:
+        return int(self.edges.clock() * 1000)
+
+    def just_changed(self) -> None:
+        self._changed_at = asyncio.get_running_loop().time()
+
+    def writer_for(self, settings: NetworkSettings, network: Network) -> ChainWriter:
+        if self._writer is None:
+            self._writer = self.edges.writer(settings, network)
+        return self._writer
+
+    def payer(self, me: User, connect: Callable[[], Awaitable[Session]] | None = None) -> Payer:
+        assert self._desk is not None
+        writer = self.writer_for(self.settings(), self._desk.own.network)
+        return Payer(writer, me.account, connect or self.connect)
+
+    def account_key(self) -> bytes:
+        assert self.unlocked is not None
+        return account_key(self.home, self.unlocked.secrets)
+
+    async def uid_of(self, store: Store, peer: str) -> Uid:
+        """Who is meant, from the contacts if they know; only somebody else needs the chain."""
+        text = peer.strip().removeprefix("@").casefold()
+        for contact in store.contacts():
+            if text in (contact.username, str(contact.uid)):
+                return contact.uid
+        return (await find(await self.public_watch(), peer)).uid
+
+    async def name_of(self, uid: Uid) -> str:
+        contact = self.unlocked.store.contact(uid) if self.unlocked is not None else None
+        if contact is not None:
+            return contact.username
+        user = await self._watch.user(uid) if self._watch is not None else None
+        return user.username if user is not None else str(uid)
+
+
+def _is_recent(marker: bytes, version: int, spki: bytes, now: float) -> bool:
+    try:
+        published, where, when = msgspec.msgpack.decode(marker, type=tuple[int, bytes, int])
+    except msgspec.DecodeError:
+        return False
+    return (published, where) == (version, spki) and 0 <= now - when < REPUBLISH_S

@@ -1,0 +1,343 @@
+"""What a relay, a stranger or a thief may try: refused with a notice, acknowledged, and nothing of the real
+lost.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from chatchain.client.views import Shown
+from chatchain.crypto import content as contents
+from chatchain.crypto.device import DeviceSecrets, KemSecret
+from chatchain.crypto.sealed import Target, seal
+from chatchain.errors import FoldMismatch, KeyChanged, LoginRefused, NoTick, ProtocolViolation, RefusedError
+from chatchain.model import Address, Delivery, LogRow, Suite, User
+from chatchain.wire.messages import Deliver
+from tests.world import NETWORK, World
+
+NEW_SIGNER = Address(b"\x77" * 20)
+
+
+def forge(
+    world: World,
+    claimed: User,
+    secrets: DeviceSecrets,
+    *,
+    to: str = "bob",
+    text: str = "send me money",
+    version: int = 1,
+    device: int = 1,
+    signed_sender: User | None = None,
+    signed_recipient: User | None = None,
+) -> Delivery:
+    """A message sealed to somebody that claims to come from somebody, signed with whatever key."""
+    target = world.chain.user(to)
+    kem = world.relay.bundles[target.uid, 1].kem_public
+    message_id, now = os.urandom(16), int(world.now * 1000)
+    body, copies = seal(
+        NETWORK,
+        contents.text(text),
+        secrets=secrets,
+        sender=(signed_sender or claimed).uid,
+        device=device,
+        version=version,
+        recipient=(signed_recipient or target).uid,
+        message_id=message_id,
+        time_ms=now,
+        targets=[Target(target.uid, 1, kem)],
+    )
+    return Delivery(1, message_id, Suite.SEALED, claimed.uid, device, target.uid, now, copies[0].header, body)
+
+
+async def notice(world: World, name: str = "bob") -> Shown:
+    """The one thing shown, which must be a notice; afterwards the mailbox is empty."""
+    shown = await world.hear(name, wait_s=0.5)
+    assert len(shown) == 1, shown
+    assert shown[0].kind == "notice"
+    assert shown[0].text is None
+    assert not [
+        delivery for (uid, _), delivery in world.relay.rows.values() if uid == world.chain.user(name).uid
+    ]
+    assert await world.hear(name) == []
+    return shown[0]
+
+
+async def test_forged_sender(world: World) -> None:
+    """A message in ada's name signed by another key becomes a notice that says so."""
+    world.relay.inject(
+        world.chain.user("bob"), forge(world, world.chain.user("ada"), DeviceSecrets.generate())
+    )
+    told = await notice(world)
+    assert (told.code, told.from_) == ("forged_message", "ada")
+    assert "signature" in (told.notice or "")
+
+
+async def test_sender_that_does_not_exist(world: World) -> None:
+    """A sender whom the chain does not list is forged by definition."""
+    ghost = msgspec.structs.replace(world.chain.user("ada"), uid=world.chain.user("ada").uid + 1)
+    world.relay.inject(world.chain.user("bob"), forge(world, ghost, DeviceSecrets.generate()))
+    assert (await notice(world)).code == "forged_message"
+
+
+async def test_device_that_does_not_exist(world: World) -> None:
+    """A device that the chain does not list for the sender."""
+    delivery = forge(world, world.chain.user("ada"), DeviceSecrets.generate(), device=7)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    assert (await notice(world)).code == "forged_message"
+
+
+async def test_signature_moved_to_another_sender(world: World) -> None:
+    """Carol's own valid message, relabelled as ada's by the relay."""
+    await world.register("carol")
+    await world.say("carol", "bob", "hi")
+    ada = world.chain.user("ada")
+    world.relay.tamper = lambda delivery: msgspec.structs.replace(delivery, sender=ada.uid)
+    told = await notice(world)
+    assert (told.code, told.from_) == ("forged_message", "ada")
+
+
+async def test_signature_moved_to_another_text(world: World) -> None:
+    """The header of one message with the body of another."""
+    await world.say("ada", "bob", "yes", "no")
+    bodies = [delivery.body for _, delivery in world.relay.rows.values()]
+
+    def swap(delivery: Delivery) -> Delivery:
+        other = bodies[1] if delivery.body == bodies[0] else bodies[0]
+        return msgspec.structs.replace(delivery, body=other)
+
+    world.relay.tamper = swap
+    shown = await world.hear("bob", wait_s=0.5)
+    assert [one.code for one in shown] == ["undecryptable", "undecryptable"]
+
+
+async def test_message_with_another_id(world: World) -> None:
+    """A replay under a fresh id does not carry its signature along."""
+    await world.say("ada", "bob", "pay me once")
+    world.relay.tamper = lambda delivery: msgspec.structs.replace(delivery, id=os.urandom(16))
+    assert (await notice(world)).code == "forged_message"
+
+
+async def test_replayed_message_is_shown_once(world: World) -> None:
+    """The relay delivers the same message again, later and as often as it likes."""
+    await world.say("ada", "bob", "pay me once")
+    (_, kept), *_ = world.relay.rows.values()
+    assert [one.text for one in await world.hear("bob")] == ["pay me once"]
+    for _ in range(3):
+        world.relay.inject(world.chain.user("bob"), kept)
+    assert await world.hear("bob", wait_s=0.3) == []
+    assert not world.relay.rows.keys() & {kept.sequence}
+
+
+async def test_message_for_somebody_else(world: World) -> None:
+    """A message that ada wrote to carol, passed on to bob by carol's hand or the relay's."""
+    await world.register("carol")
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    delivery = forge(world, world.chain.user("ada"), secrets, signed_recipient=world.chain.user("carol"))
+    world.relay.inject(world.chain.user("bob"), delivery)
+    assert (await notice(world)).code == "forged_message"
+    delivery = msgspec.structs.replace(delivery, recipient=world.chain.user("carol").uid)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    assert (await notice(world)).code == "forged_message"
+
+
+@pytest.mark.parametrize("part", ["header", "body"])
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "garbage"])
+async def test_altered_message(world: World, part: str, how: str) -> None:
+    """Whatever is done to the bytes, one notice comes of it and the client goes on."""
+
+    def alter(delivery: Delivery) -> Delivery:
+        data: bytes = getattr(delivery, part)
+        changed = {
+            "flipped": data[:40] + bytes([data[40] ^ 1]) + data[41:],
+            "truncated": data[:-1],
+            "empty": b"",
+            "garbage": os.urandom(len(data)),
+        }[how]
+        return msgspec.structs.replace(delivery, **{part: changed})
+
+    await world.say("ada", "bob", "hello")
+    world.relay.tamper = alter
+    told = await notice(world)
+    assert told.code in ("undecryptable", "forged_message", "not_for_this_device")
+
+
+async def test_forgery_does_not_take_the_real_ones_place(world: World) -> None:
+    """A forged copy with the real message's id, delivered first, leaves the real one to be shown."""
+    await world.say("ada", "bob", "the real one")
+    ((key, real),) = world.relay.rows.values()
+    forged = forge(world, world.chain.user("ada"), DeviceSecrets.generate())
+    forged = msgspec.structs.replace(forged, id=real.id)
+    world.relay.rows = {
+        1: (key, msgspec.structs.replace(forged, sequence=1)),
+        2: (key, msgspec.structs.replace(real, sequence=2)),
+    }
+    world.relay.reopen()
+    shown = await world.hear("bob", wait_s=0.5)
+    assert [(one.kind, one.text) for one in shown] == [("notice", None), ("text", "the real one")]
+
+
+async def test_same_garbage_again_is_one_notice(world: World) -> None:
+    """A notice is told once for the same bytes, however often they come."""
+    delivery = forge(world, world.chain.user("ada"), DeviceSecrets.generate())
+    world.relay.inject(world.chain.user("bob"), delivery)
+    await notice(world)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    assert await world.hear("bob", wait_s=0.3) == []
+
+
+async def test_forged_receipt_moves_nothing(world: World) -> None:
+    """A receipt signed by a stranger's key does not turn sent into delivered."""
+    (sent,) = await world.say("ada", "bob", "hello")
+    bob, ada = world.chain.user("bob"), world.chain.user("ada")
+    secrets = DeviceSecrets.generate()
+    message_id, now = os.urandom(16), int(world.now * 1000)
+    body, copies = seal(
+        NETWORK,
+        contents.receipt(contents.ReceiptKind.READ, (bytes.fromhex(sent.id),)),
+        secrets=secrets,
+        sender=bob.uid,
+        device=1,
+        version=1,
+        recipient=ada.uid,
+        message_id=message_id,
+        time_ms=now,
+        targets=[Target(ada.uid, 1, world.relay.bundles[ada.uid, 1].kem_public)],
+    )
+    world.relay.inject(
+        ada, Delivery(1, message_id, Suite.SEALED, bob.uid, 1, ada.uid, now, copies[0].header, body)
+    )
+    await notice(world, "ada")
+    async with world.client("ada") as client:
+        assert [one.state for one in await client.history("bob") if one.direction == "out"] == ["sent"]
+
+
+async def test_message_by_a_revoked_device(world: World) -> None:
+    """A thief with a revoked device's keys cannot speak for its owner, and cannot log in."""
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+        phrase_key = ada._station.account_key()
+    world.chain.execute(world.edges.calls.revoke_device(1), world.chain.user("ada").account)
+    assert phrase_key
+    world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), secrets))
+    told = await notice(world)
+    assert "revoked" in (told.notice or "")
+    with pytest.raises(LoginRefused, match="revoked"):
+        await world.say("ada", "bob", "hello")
+
+
+async def test_message_by_a_superseded_key(world: World) -> None:
+    """After a rotation the old key signs nothing new."""
+    async with world.client("ada") as ada:
+        old = (await ada._station.desk()).own.secrets
+        await ada.rotate_keys()
+    world.now += 3600
+    world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), old))
+    told = await notice(world)
+    assert "replaced" in (told.notice or "")
+
+
+async def test_swapped_key_bundle_is_not_used(world: World) -> None:
+    """The relay hands out its own key for bob's device: the chain's hash says no, and nothing is sealed to
+    it.
+    """
+    bob = world.chain.user("bob")
+    theirs = world.relay.bundles[bob.uid, 1]
+    world.relay.bundles[bob.uid, 1] = msgspec.structs.replace(
+        theirs, kem_public=KemSecret(os.urandom(32)).public
+    )
+    async with world.client("ada") as ada:
+        with pytest.raises(RefusedError, match="no keys to encrypt to"):
+            await world.drain(ada.send("bob", "hello", wait_s=0.3), [])
+    assert world.relay.stored == {}
+
+
+async def test_hidden_revocation_is_noticed(world: World) -> None:
+    """An endpoint that hides the newest event of a peer is caught by the contract's heads before anything is
+    sealed.
+    """
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
+    newest = world.chain.rows[-1]
+
+    def update(row: LogRow) -> LogRow | None:
+        return None if row is newest else row
+
+    world.chain.lies = update
+    with pytest.raises(FoldMismatch):
+        await world.say("ada", "bob", "hello")
+    assert world.relay.submitted == []
+
+
+async def test_rolled_back_device_list_is_noticed(world: World) -> None:
+    """A chain that shows fewer changes of a peer's keys than it did is not believed."""
+    async with world.client("bob") as bob:
+        await bob.rotate_keys()
+    await world.say("ada", "bob", "hello")
+    del world.chain.rows[-1]
+    tip = world.chain.blocks.pop()
+    world.chain.blocks.append(msgspec.structs.replace(tip, hash=os.urandom(32)))
+    with pytest.raises(FoldMismatch, match="hides"):
+        await world.say("ada", "bob", "hello again")
+
+
+async def test_changed_keys_of_a_verified_contact_block_sending(world: World) -> None:
+    """After `verify`, a new key stops sending and says who changed what at which block."""
+    async with world.client("ada") as ada:
+        assert (await ada.verify("bob")).verified
+    await world.say("ada", "bob", "before")
+    async with world.client("bob") as bob:
+        block = (await bob.rotate_keys()).block
+    with pytest.raises(KeyChanged, match=f"bob gave device 1 new keys .version 2. at block {block}") as told:
+        await world.say("ada", "bob", "after")
+    assert told.value.exit_code == 7
+    async with world.client("ada") as ada:
+        (contact,) = await ada.contacts()
+        assert not contact.verified
+        assert str(block) in (contact.changed or "")
+        assert [kept.text for kept in await ada.history("bob")] == ["before"]
+        await ada.verify("bob")
+        assert [sent.state async for sent in ada.send("bob", "accepted")] == ["sent"]
+
+
+async def test_added_device_of_a_verified_contact_blocks_what_is_queued(world: World) -> None:
+    """A message queued before the change is not sealed to the new device behind the sender's back."""
+    async with world.client("ada") as ada:
+        await ada.verify("bob")
+    world.relay.deaf = True
+    async with world.client("ada") as ada:
+        with pytest.raises(NoTick):
+            await world.drain(ada.send("bob", "secret", wait_s=0.1), [])
+    world.relay.deaf = False
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
+    async with world.client("ada") as ada:
+        await ada.login()
+        assert (await ada.status()).queued == 1
+    assert world.relay.stored == {}
+
+
+async def test_message_of_an_outsider_in_a_closed_network(closed: World) -> None:
+    """Where only members message, a relay that lets an outsider through is caught by the recipient."""
+    await closed.register("carol")
+    async with closed.client("carol") as carol:
+        secrets = (await carol._station.desk()).own.secrets
+    closed.relay.inject(closed.chain.user("bob"), forge(closed, closed.chain.user("carol"), secrets))
+    told = await notice(closed)
+    assert "not a member" in (told.notice or "")
+
+
+async def test_relay_that_floods(world: World) -> None:
+    """A relay that sends without end ends the session instead of filling the memory."""
+    from chatchain.client.session import MAX_DELIVERIES, Session
+
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert isinstance(session, Session)
+        delivery = forge(world, world.chain.user("ada"), DeviceSecrets.generate())
+        for _ in range(MAX_DELIVERIES):
+            session._dispatch(Deliver(delivery))
+        with pytest.raises(ProtocolViolation):
+            session._dispatch(Deliver(delivery))

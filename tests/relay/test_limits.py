@@ -1,0 +1,69 @@
+"""Buckets and budgets, with a clock that the test turns."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Budget, Rate
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    """Three at once, then one every two seconds; a refusal takes nothing."""
+    bucket = Bucket(Rate(burst=3, per_second=0.5), now=0)
+    assert [bucket.take(0) for _ in range(3)] == [0, 0, 0]
+    assert bucket.take(0) == pytest.approx(2)
+    assert bucket.take(1) == pytest.approx(1)
+    assert bucket.take(2) == 0
+    assert bucket.take(2) > 0
+
+
+def test_more_than_the_burst_waits_for_a_full_bucket_only() -> None:
+    """An amount above the burst is not refused for ever."""
+    bucket = Bucket(Rate(burst=3, per_second=1), now=0)
+    assert bucket.take(0, 10) == 0
+    assert 0 < bucket.wait(0, 10) <= 10
+
+
+def test_keys_do_not_share_a_bucket() -> None:
+    """What one key takes leaves the other's alone."""
+    buckets = Buckets(Rate(burst=1, per_second=1))
+    assert buckets.take("a", 0) == 0
+    assert buckets.take("a", 0) > 0
+    assert buckets.take("b", 0) == 0
+
+
+def test_remembered_keys_are_bounded() -> None:
+    """However many keys come, memory stays; the one that was quiet longest is forgotten."""
+    buckets = Buckets(Rate(burst=1, per_second=0.001))
+    for key in range(REMEMBERED + 10):
+        buckets.take(key, 0)
+    assert len(buckets._buckets) == REMEMBERED
+    assert buckets.take(0, 0) == 0
+    assert buckets.take(REMEMBERED + 9, 0) > 0
+
+
+def test_a_budget_is_spent_once_a_window() -> None:
+    """A sum comes free again when its own window has passed, not before."""
+    budget = Budget(100, window=24)
+    assert budget.spend(0, 60) == 0
+    assert budget.spend(10, 40) == 0
+    assert budget.spend(11, 1) == pytest.approx(13)
+    assert budget.spend(23.8, 1) > 0
+    assert budget.spend(24.1, 60) == 0
+    assert budget.spend(24.2, 1) > 0
+    assert budget.total == 100
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 60)), max_size=200))
+def test_no_window_holds_more_than_the_limit(spending: list[tuple[float, int]]) -> None:
+    """Whatever is asked for whenever, no span of the window's length exceeds the limit."""
+    budget, now, spent = Budget(100, window=24), 0.0, []
+    for pause, amount in spending:
+        now += pause
+        if not budget.spend(now, amount):
+            spent.append((now, amount))
+    for start, _ in spent:
+        assert (
+            sum(amount for at, amount in spent if start <= at < start + 24 * (1 - 1 / Budget.SLICES)) <= 100
+        )
+    assert len(budget._spent) <= Budget.SLICES + 1

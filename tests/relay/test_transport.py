@@ -1,0 +1,414 @@
+"""The transport over real sockets and TLS: certificates, deadlines, back-pressure. No relay behind it.
+
+Both sides run on asyncio here; the tests of the whole relay run its side on uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatchain import transport
+from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolation, RelayUnreachable
+from chatchain.model import Delivery, RelayAddress
+from chatchain.transport import Listener, Peer, dial, fingerprint, server_context
+from chatchain.wire import deadlines
+from chatchain.wire.connection import frame
+from chatchain.wire.messages import (
+    Acknowledge,
+    Challenge,
+    Deliver,
+    Goodbye,
+    Login,
+    Message,
+    Ping,
+    Receive,
+    Welcome,
+)
+from deploy import certificates
+from tests.fixtures.processes import free_port
+
+UID = 123_456_789_012_345
+LOGIN = Login(UID, 1, 0, b"", bytes(65), bytes(65))
+NOWHERE = bytes(31) + b"\x01"
+
+
+class Handler:
+    """Greets, welcomes whoever logs in, and notes what happens."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.messages: list[Message] = []
+        self.gone: list[Peer] = []
+        self.violations: list[ProtocolViolation] = []
+        self.greeting: Message | None = Challenge(1, bytes(32), 31337, bytes(20), 0)
+
+    def opened(self, peer: Peer) -> None:
+        self.peers.append(peer)
+        if self.greeting is not None:
+            peer.send(self.greeting)
+
+    def received(self, peer: Peer, message: Message) -> None:
+        self.messages.append(message)
+        if isinstance(message, Login):
+            peer.logged_in()
+            peer.send(Welcome(UID, 0, 0))
+
+    def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
+        self.violations.append(violation)
+
+    def writable(self, peer: Peer) -> None:
+        pass
+
+    def closed(self, peer: Peer) -> None:
+        self.gone.append(peer)
+
+
+class Server:
+    """A listener, its handler and how the chain would name it."""
+
+    def __init__(self, pair: certificates.Pair, **limits: int) -> None:
+        self.handler = Handler()
+        self.listener = Listener(self.handler, server_context(str(pair.certificate), str(pair.key)), **limits)
+        self.spki = pair.spki
+        self.port = 0
+
+    async def start(self) -> Server:
+        self.port = await self.listener.start("127.0.0.1", 0)
+        return self
+
+    def named(self, spki: bytes | None = None, next_spki: bytes = bytes(32)) -> RelayAddress:
+        return RelayAddress(f"127.0.0.1:{self.port}", self.spki if spki is None else spki, next_spki)
+
+    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TLS connection without a protocol."""
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=transport.client_context())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> certificates.Pair:
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def server(pair: certificates.Pair) -> AsyncIterator[Server]:
+    made = await Server(pair).start()
+    yield made
+    made.listener.stop()
+    for peer in made.handler.peers:
+        peer.abort()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits for something that is about to happen."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# --- the client's side --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["current", "next"])
+async def test_a_certificate_that_the_chain_names_is_taken(server: Server, place: str) -> None:
+    """Current or next, so that a certificate can be changed without a gap."""
+    relay = server.named() if place == "current" else server.named(NOWHERE, server.spki)
+    link = await dial([relay])
+    assert (link.spki, link.relay, link.challenge) == (server.spki, relay, server.handler.greeting)
+    await link.close()
+
+
+async def test_another_certificate_is_a_hard_stop(server: Server) -> None:
+    """Both fingerprints are shown, nothing was said, and no further relay is tried."""
+    second = server.named()
+    with pytest.raises(CertificateMismatch) as raised:
+        await dial([server.named(NOWHERE), second])
+    assert fingerprint(server.spki) in raised.value.message
+    assert fingerprint(NOWHERE) in raised.value.message
+    await until(lambda: len(server.handler.gone) == 1)
+    assert server.handler.messages == []
+    assert len(server.handler.peers) == 1
+
+
+async def test_an_empty_pin_fits_nobody(server: Server) -> None:
+    """A chain that names no key must not mean any key."""
+    with pytest.raises(CertificateMismatch):
+        await dial([server.named(bytes(32))])
+
+
+async def test_a_relay_that_is_down_is_passed_over(server: Server) -> None:
+    """The next one answers."""
+    down = RelayAddress(f"127.0.0.1:{free_port()}", server.spki, bytes(32))
+    link = await dial(
+        [down, RelayAddress("no-such-host.invalid:5555", server.spki, bytes(32)), server.named()]
+    )
+    assert link.relay == server.named()
+    await link.close()
+
+
+async def test_when_no_relay_answers_each_is_named(server: Server) -> None:
+    """With its reason; and an empty list is no relay."""
+    port = free_port()
+    with pytest.raises(
+        RelayUnreachable, match=f"127.0.0.1:{port} does not answer: the connection is refused"
+    ):
+        await dial([RelayAddress(f"127.0.0.1:{port}", server.spki, bytes(32))])
+    with pytest.raises(RelayUnreachable, match="host:port"):
+        await dial([RelayAddress("localhost", server.spki, bytes(32))])
+    with pytest.raises(RelayUnreachable, match="no relay"):
+        await dial([])
+
+
+async def test_a_server_without_tls_13_is_no_relay(pair: certificates.Pair) -> None:
+    """TLS 1.2 and plain TCP end as unreachable."""
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old.load_cert_chain(pair.certificate, pair.key)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        writer.close()
+
+    for context in (old, None):
+        other = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(RelayUnreachable):
+            await dial([RelayAddress(f"127.0.0.1:{port}", pair.spki, bytes(32))])
+        other.close()
+
+
+async def test_a_silent_server_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch, pair: certificates.Pair
+) -> None:
+    """One that never shakes hands and one that never sends its challenge; the next relay is asked."""
+    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = RelayAddress(f"127.0.0.1:{mute.getsockname()[1]}", pair.spki, bytes(32))
+        link = await dial([silent, server.named()])
+        await link.close()
+    server.handler.greeting = None
+    with pytest.raises(RelayUnreachable, match="says nothing"):
+        await dial([server.named()])
+
+
+async def test_a_relay_of_another_protocol_is_told_apart(server: Server) -> None:
+    """A newer version, and one that turns us away."""
+    server.handler.greeting = Challenge(2, bytes(32), 1, bytes(20), 0)
+    with pytest.raises(ProtocolViolation, match="version 2"):
+        await dial([server.named()])
+    server.handler.greeting = Goodbye("shutdown", "Not now.", 0)
+    with pytest.raises(RelayUnreachable, match="Not now"):
+        await dial([server.named()])
+
+
+async def test_a_link_gives_messages_and_answers_heartbeats(server: Server) -> None:
+    """Pings are answered and never shown; after Goodbye the link has ended."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    assert await link.receive() == Welcome(UID, 0, 0)
+    peer = server.handler.peers[0]
+    before = peer.heard
+    peer.send(Ping(7))
+    delivery = Delivery(1, bytes(16), 1, UID, 1, UID, 0, b"h", b"b")
+    peer.send(Deliver(delivery))
+    assert await link.receive() == Deliver(delivery)
+    await until(lambda: peer.heard > before)
+    await link.send(Receive(0))
+    await until(lambda: len(server.handler.messages) == 2)
+    peer.say_goodbye("shutdown", "Bye.")
+    assert await link.receive() == Goodbye("shutdown", "Bye.", 0)
+    with pytest.raises(NetworkError):
+        await link.receive()
+    with pytest.raises(NetworkError):
+        await link.send(Receive(0))
+    await link.close()
+    assert server.handler.messages == [LOGIN, Receive(0)]
+
+
+async def test_a_cancelled_receive_loses_nothing(server: Server) -> None:
+    """Half a frame that came before the cancellation is part of the message that comes after it."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    data = frame(Deliver(Delivery(1, bytes(16), 1, UID, 1, UID, 0, b"h", bytes(5000))))
+    assert peer._transport is not None
+    peer._transport.write(data[:3000])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await link.receive()
+    peer._transport.write(data[3000:])
+    async with asyncio.timeout(20):
+        assert isinstance(await link.receive(), Deliver)
+    await link.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00\x00\x00\x01\xc1", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", frame(Receive(1)), frame(LOGIN)],
+)
+async def test_a_relay_that_breaks_the_protocol_is_left(server: Server, garbage: bytes) -> None:
+    """Its bytes end as ProtocolViolation, after what it said before them."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    assert isinstance(await link.receive(), Welcome)
+    assert server.handler.peers[0]._transport is not None
+    server.handler.peers[0]._transport.write(garbage)
+    for _ in range(2):
+        with pytest.raises(ProtocolViolation):
+            await link.receive()
+    await link.close()
+
+
+# --- the relay's side ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00\x00\x00\x00",
+        b"\xff\xff\xff\xff",
+        b"\x80\x00\x00\x00",
+        struct.pack(">I", 4097),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00\x00\x00\x04garb",
+        frame(Receive(0)),
+        frame(Welcome(UID, 0, 0)),
+    ],
+    ids=["empty", "max", "negative", "oversized", "http", "garbage", "out of turn", "relay's own"],
+)
+async def test_a_client_that_breaks_the_protocol_is_told_and_cut_off(server: Server, garbage: bytes) -> None:
+    """It gets a Goodbye with the reason, and the next client is served."""
+    reader, writer = await server.raw()
+    writer.write(garbage)
+    async with asyncio.timeout(20):
+        said = await reader.read()
+    assert said.endswith(frame(Goodbye("protocol_violation", server.handler.violations[0].message, 0)))
+    writer.close()
+    await until(lambda: len(server.handler.gone) == 1)
+    assert server.handler.messages == []
+    await (await dial([server.named()])).close()
+
+
+async def test_a_connection_that_ends_within_a_frame_leaves_nothing(server: Server) -> None:
+    """Truncated frames and connections cut without a word free their place."""
+    for data in (b"\x00\x00", frame(LOGIN)[:-1], b""):
+        _, writer = await server.raw()
+        writer.write(data)
+        await writer.drain()
+        writer.transport.abort()
+    await until(lambda: len(server.handler.gone) == 3)
+    assert server.listener.gate.open == 0
+    assert server.handler.messages == []
+
+
+async def test_who_never_shakes_hands_is_dropped(
+    pair: certificates.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TCP connection without TLS holds its place only until the deadline."""
+    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.3)
+    server = await Server(pair).start()
+    with socket.create_connection(("127.0.0.1", server.port)):
+        await until(lambda: server.listener.gate.open == 1)
+        await until(lambda: server.listener.gate.open == 0)
+    assert server.handler.peers == []
+    server.listener.stop()
+
+
+async def test_strangers_of_one_address_are_counted(pair: certificates.Pair) -> None:
+    """Beyond the limit they are turned away, until one logs in or leaves."""
+    server = await Server(pair, strangers_per_address=2).start()
+    first, second = await dial([server.named()]), await dial([server.named()])
+    with pytest.raises(RelayUnreachable):
+        await dial([server.named()])
+    await first.send(LOGIN)
+    await first.receive()
+    third = await dial([server.named()])
+    await second.close()
+    await until(lambda: len(server.handler.gone) == 1)
+    fourth = await dial([server.named()])
+    for link in (first, third, fourth):
+        await link.close()
+    await until(lambda: server.listener.gate.open == 0)
+    server.listener.stop()
+
+
+async def test_connections_are_counted(pair: certificates.Pair) -> None:
+    """No more than so many at once, logged in or not."""
+    server = await Server(pair, connections=1).start()
+    first = await dial([server.named()])
+    await first.send(LOGIN)
+    await first.receive()
+    with pytest.raises(RelayUnreachable):
+        await dial([server.named()])
+    await first.close()
+    await until(lambda: server.listener.gate.open == 0)
+    await (await dial([server.named()])).close()
+    server.listener.stop()
+
+
+async def test_a_stalled_reader_costs_a_bounded_queue(server: Server) -> None:
+    """It is marked slow, not listened to, and cut off before more than about a MiB waits for it."""
+    reader, writer = await server.raw()
+    with contextlib.suppress(ValueError):
+        writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    writer.write(frame(LOGIN))
+    await until(lambda: server.handler.messages == [LOGIN])
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a whole Transport
+    peer = server.handler.peers[0]
+    message = Deliver(Delivery(1, bytes(16), 1, UID, 1, UID, 0, b"h", os.urandom(100_000)))
+    queued = 0
+    for _ in range(1000):
+        peer.send(message)
+        await asyncio.sleep(0)
+        if peer._transport is None or server.handler.gone:
+            break
+        queued = max(queued, peer._transport.get_write_buffer_size())
+        if peer.slow:
+            writer.write(frame(Acknowledge((1,))))
+    await until(lambda: server.handler.gone == [peer])
+    assert queued < 2 * transport.WRITE_QUEUE
+    assert Acknowledge((1,)) not in server.handler.messages
+    writer.transport.abort()
+    del reader
+
+
+async def test_messages_wait_while_the_handler_does(server: Server) -> None:
+    """What comes during a hold is handed on afterwards, in order; holds add up."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    peer.hold()
+    peer.hold()
+    for number in range(3):
+        await link.send(Receive(number))
+    await asyncio.sleep(0.1)
+    peer.release()
+    await asyncio.sleep(0.1)
+    assert server.handler.messages == [LOGIN]
+    peer.release()
+    await until(lambda: len(server.handler.messages) == 4)
+    assert server.handler.messages[1:] == [Receive(number) for number in range(3)]
+    await link.close()
+
+
+def test_a_client_imports_none_of_the_relay_s_weight(tmp_path: Path) -> None:
+    """Dialling needs neither uvloop nor SQLAlchemy nor web3, and no certificate parser before its time."""
+    import subprocess
+    import sys
+
+    code = "import chatchain.transport, sys; print([m for m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded: Any = done.stdout
+    for heavy in ("uvloop", "sqlalchemy", "web3", "eth_account", "cryptography", "structlog"):
+        assert f"'{heavy}" not in loaded

@@ -1,0 +1,390 @@
+"""The command line as scripts meet it, without a network: JSON, exit codes, nothing more than asked for."""
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from chatchain import errors
+from chatchain.config import load_client
+from chatchain.errors import ChatchainError
+from chatchain.ui.cli.app import ORDER, main
+from chatchain.ui.cli.options import PLAIN, VALUED
+from chatchain.ui.world import World
+from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
+
+COMMANDS = (
+    *("join", "register", "login", "logout", "whoami", "status", "password"),
+    *("send", "receive", "history", "search", "chat"),
+    *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),
+    *("members", "request", "propose admit", "propose expel", "proposals", "vote"),
+    *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "doctor", "config show"),
+)
+LATER = ("reply", "react", "edit", "delete", "file", "block", "group", "link", "recover", "ledger", "witness")
+LATEST = ("rewards", "export", "import", "tui", "web")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Shell:
+    """A machine on which nobody has a home yet."""
+    return shell(tmp_path)
+
+
+def make_home(here: Shell, name: str) -> Path:
+    """A home as far as looking for one goes."""
+    home = Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / name
+    home.mkdir(parents=True)
+    (home / "account.json").write_text("{}")
+    return home
+
+
+# --- help -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["send", "--help"], ["--version"], ["nope", "--json"]])
+def test_help_loads_no_library_that_only_work_needs(arguments: list[str]) -> None:
+    """`--help` answers at once: no chain, no cryptography, no database, no event loop."""
+    script = (
+        "import sys\n"
+        "from chatchain.programs.client import run\n"
+        f"run({arguments!r})\n"
+        "print('LOADED', *sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert "typer" in loaded
+    heavy = {"web3", "eth_account", "eth_abi", "sqlalchemy", "cryptography", "nacl", "coincurve", "Crypto"}
+    assert not loaded & (heavy | {"sqlcipher3", "asyncio", "ssl", "urllib3", "pydantic", "rich", "msgspec"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, here: Shell) -> None:
+    """With a usage line and a sentence, also where the settings cannot be meant."""
+    broken = dataclasses.replace(here, environment={**here.environment, "RPC_URL": "nonsense"})
+    ended = broken.run(*command.split(), "--help")
+    assert ended.code == 0
+    assert ended.out.startswith(f"Usage: chatchain {command} ")
+
+
+def test_the_list_of_commands_is_complete(here: Shell) -> None:
+    """`--help` names each command, and none that does not exist yet."""
+    ended = here.run("--help")
+    listed = [line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line.strip()]
+    assert listed == list(ORDER) == list(dict.fromkeys(command.split()[0] for command in (*ORDER,)))
+    assert set(listed) == {command.split()[0] for command in COMMANDS}
+    for later in (*LATER, *LATEST):
+        assert here.run(later, "x").code == 2
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["send"],
+        ["send", "bob"],
+        ["send", "bob", "hi", "there", "you"],
+        ["vote", "1", "maybe"],
+        ["vote", "one", "yes"],
+        ["vote", "0", "yes"],
+        ["receive", "--count", "0"],
+        ["receive", "--wait", "-1"],
+        ["history", "bob", "--limit", "none"],
+        ["contacts"],
+        ["keys", "revoke"],
+        ["whoami", "--nonsense"],
+        ["whoami", "--home"],
+        ["whoami", "--rpc", "nonsense"],
+        ["whoami", "--directory", "0x12"],
+        ["whoami", "--user", "../ada"],
+        ["whoami", "--home", "/a", "--user", "ada"],
+        ["register", "ada", "--mnemonic-file", "a", "--keystore", "b"],
+        ["register", "Ada Lovelace", "--password-file", "/dev/null"],
+        ["--user", "bob", "register", "ada"],
+        ["config", "show", "--password-file"],
+        [],
+    ],
+)
+def test_a_usage_error_is_one_object_and_exit_code_2(arguments: list[str], here: Shell) -> None:
+    """Under --json on stdout and nothing on stderr; without it the other way round, as a sentence."""
+    for_programs = here.run("--json", *arguments)
+    assert for_programs.code == 2, for_programs
+    assert for_programs.error["message"]
+    assert for_programs.err == ""
+    for_people = here.run("--no-input", *arguments)
+    assert (for_people.code, for_people.out) == (2, "")
+    assert for_people.err.strip()
+
+
+def every_error() -> list[type[ChatchainError]]:
+    """All of the tree."""
+    return [
+        kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ChatchainError)
+    ]
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_every_failure_of_the_tree_has_its_exit_code(
+    kind: type[ChatchainError], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code, sentence and hint of the error are what a program reads."""
+    code = main(
+        ["whoami", "--json", "--home", str(tmp_path)], world(lambda: kind("It failed.", "Do better."))
+    )
+    assert code == kind.exit_code
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {"code": kind.code, "message": "It failed.", "hint": "Do better."}
+    }
+
+
+def world(failure: Callable[[], BaseException]) -> World:
+    """A world in which every client fails as told."""
+
+    def connect(*_: object, **__: object) -> NoReturn:
+        raise failure()
+
+    return World("1", lambda flags: load_client(flags, environment={}), connect, {})
+
+
+def test_a_bug_is_one_sentence_without_its_own_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an unexpected exception says may hold a secret; its name and the way to more are enough."""
+    broken = world(lambda: RuntimeError("password is geheim"))
+    assert main(["whoami", "--home", str(tmp_path)], broken) == 1
+    seen = capsys.readouterr()
+    assert "geheim" not in seen.out + seen.err
+    assert "Traceback" not in seen.out + seen.err
+    assert "RuntimeError" in seen.err
+    assert "--debug" in seen.err
+
+
+def test_debug_shows_the_stack_trace_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And stdout stays what a program can read."""
+    broken = world(lambda: RuntimeError("broken"))
+    assert main(["--json", "whoami", "--debug", "--home", str(tmp_path)], broken) == 1
+    seen = capsys.readouterr()
+    assert "Traceback" in seen.err
+    assert json.loads(seen.out)["error"]["code"] == "bug"
+
+
+def test_text_of_others_in_an_error_is_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A relay's words in an error act on no terminal."""
+    hostile = world(lambda: errors.RelayFailure("\x1b[2Jgone\nsecond line", "\u202ehint"))
+    assert main(["whoami", "--home", str(tmp_path)], hostile) == 4
+    assert capsys.readouterr().err == "\u241b[2Jgone\nsecond line\n<U+202E>hint\n"
+
+
+# --- homes ----------------------------------------------------------------------------------------------
+
+
+def test_without_any_user_a_command_says_how_to_make_one(here: Shell) -> None:
+    """NoAccount, and how to register."""
+    ended = here.run("whoami", "--json")
+    assert (ended.code, ended.error["code"]) == (6, "no_account")
+    assert "register" in ended.error["hint"]
+
+
+def test_with_several_users_a_command_names_them(here: Shell) -> None:
+    """AmbiguousName lists who is there."""
+    make_home(here, "ada")
+    make_home(here, "bob")
+    ended = here.run("whoami", "--json")
+    assert (ended.code, ended.error["code"]) == (2, "ambiguous_name")
+    assert "ada, bob" in ended.error["message"]
+    assert "--user" in ended.error["hint"]
+
+
+def test_what_is_no_home_is_not_taken_for_one(here: Shell) -> None:
+    """A stray folder beside the homes, or one whose name no user has, makes nothing ambiguous."""
+    make_home(here, "ada")
+    data = Path(here.environment["XDG_DATA_HOME"]) / "chatchain"
+    (data / "empty").mkdir()
+    make_home(here, ".joined")
+    # The home of ada is a sham, so it is opened and found damaged: it was taken, and alone.
+    assert here.run("whoami", "--json").error["code"] == "bad_config"
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+
+def test_config_show_tells_value_and_origin(here: Shell) -> None:
+    """Every source of settings is named; a password in a URL is masked."""
+    (here.folder / ".env").write_text("RPC_URL=https://user:geheim@node.example\nPRIVATE_KEY=0xgeheim\n")
+    ended = here.run("config", "show", "--json", "--user", "ada")
+    shown = {one["name"]: one for one in ended.objects}
+    assert ended.code == 0
+    assert (shown["user"]["value"], shown["user"]["origin"]) == ("ada", "flag")
+    assert (shown["rpc"]["value"], shown["rpc"]["origin"]) == (["https://user:***@node.example"], ".env")
+    assert shown["directory"] == {"name": "directory", "value": None, "origin": "default", "where": ""}
+    people = here.run("config", "show", "--user", "ada")
+    assert "geheim" not in ended.out + people.out
+    assert "flag" in people.out
+
+
+# --- streams --------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(here: Shell) -> None:
+    """As with other programs in a pipe: no traceback, and the exit code of SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*PROGRAM, "config", "show"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=dict(here.environment),
+        cwd=here.folder,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_program(closed: str, here: Shell) -> None:
+    """No file that is opened later passes for stdin or stdout."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" "$@" {closed}', *PROGRAM, "config", "show"],
+        capture_output=True,
+        env=dict(here.environment),
+        cwd=here.folder,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_full_disk_is_named(json_option: list[str], here: Shell) -> None:
+    """Output that could not be written is no success."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "config", "show", *json_option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=dict(here.environment),
+            cwd=here.folder,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_no_argument_and_nobody_there_is_a_usage_error(here: Shell) -> None:
+    """The menu needs somebody: stdin without a line, --no-input and --json say so."""
+    for arguments in ([], ["--no-input"], ["--json"]):
+        ended = here.run(*arguments)
+        assert ended.code == 2
+        assert "--help" in ended.err + ended.out
+
+
+def test_colour_is_for_terminals_that_want_it(here: Shell) -> None:
+    """NO_COLOR and pipes get none."""
+    with here.terminal("whoami") as terminal:
+        assert terminal.ended() == 6
+        assert "\x1b[31m" in terminal.transcript
+    plain = dataclasses.replace(here, environment={**here.environment, "NO_COLOR": ""})
+    with plain.terminal("whoami") as terminal:
+        assert terminal.ended() == 6
+        assert "\x1b" not in terminal.transcript
+    assert "\x1b" not in here.run("whoami").err
+
+
+def test_a_password_file_is_read_with_care(here: Shell, tmp_path: Path) -> None:
+    """Missing, empty, overlong or binary files are named; one that others can read is remarked on."""
+    file = tmp_path / "password"
+    link = "chatchain://join?rpc=http://127.0.0.1:1&chain=1&directory=0x" + "12" * 20
+    for content in (None, b"", b"\n", b"\xff\xfe", b"x" * 5000):
+        if content is not None:
+            file.write_bytes(content)
+        ended = here.run("--json", "join", link, "--password-file", file)
+        assert (ended.code, ended.error["code"]) == (2, "bad_config")
+        assert str(file) in ended.error["message"]
+    file.write_bytes(b"correct horse\n")
+    file.chmod(0o644)
+    ended = here.run("--json", "join", link, "--password-file", file)
+    assert (ended.code, ended.error["code"]) == (5, "chain_unreachable")
+    assert "chmod 600" in ended.err
+
+
+# --- the person -----------------------------------------------------------------------------------------
+
+
+def test_a_new_password_is_asked_twice_and_not_shown(here: Shell) -> None:
+    """Two that differ change nothing; the terminal echoes again afterwards."""
+    with here.terminal("register", "ada") as terminal:
+        terminal.expect("password for this account: ")
+        assert not terminal.echoes()
+        terminal.type("one secret")
+        terminal.expect("The same again: ")
+        terminal.type("another secret")
+        terminal.expect("differ")
+        assert terminal.ended() == 2
+        assert terminal.echoes()
+        assert "secret" not in terminal.transcript
+
+
+def test_ctrl_c_at_a_question_stops_at_once(here: Shell) -> None:
+    """Exit 130, one sentence, and the terminal as it was."""
+    with here.terminal("register", "ada") as terminal:
+        terminal.expect("password for this account: ")
+        terminal.press(b"\x03")
+        assert terminal.ended() == 130
+        assert "Stopped; nothing is lost." in terminal.transcript
+        assert "Traceback" not in terminal.transcript
+        assert terminal.echoes()
+
+
+def test_ctrl_c_while_the_program_still_loads_leaves_no_trace() -> None:
+    """The same exit code, before anything could be said."""
+    script = (
+        "import sys\n"
+        "from chatchain.programs.client import run\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer.core': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "sys.exit(run(['--help']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -> None:
+    """In the form that was asked for, while the endpoint still holds the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        link = f"chatchain://join?rpc=http://127.0.0.1:{port}&chain=1&directory=0x" + "12" * 20
+        with here.start("--json", "join", link) as child, silent.accept()[0]:
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 130
+    assert json.loads(out)["error"]["code"] == "stopped"
+    assert err == b""
+
+
+def test_the_manual_names_every_command_and_option(here: Shell) -> None:
+    """docs/cli.md and the program list the same."""
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"`{command}" in manual, command
+        described = here.run(*command.split(), "--help").out
+        for option in re.findall(r"--[a-z-]+", described.partition("Options:")[2]):
+            assert option == "--help" or option in manual, (command, option)
+    for option in (*VALUED, *PLAIN):
+        assert f"`{option}" in manual

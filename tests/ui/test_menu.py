@@ -1,0 +1,127 @@
+"""The menu, driven by a person at a pseudo-terminal and by a script through a pipe. No network here."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui.terminal import Shell, shell
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Shell:
+    """A machine on which nobody has a home yet."""
+    return shell(tmp_path)
+
+
+def make_homes(here: Shell, *names: str) -> None:
+    """Homes as far as the first question goes."""
+    for name in names:
+        home = Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / name
+        home.mkdir(parents=True)
+        (home / "account.json").write_text("{}")
+
+
+def test_a_newcomer_is_led_from_name_to_network(here: Shell) -> None:
+    """A name that cannot be is explained and asked again; so is a link that is none; `exit` leaves."""
+    with here.terminal() as terminal:
+        terminal.expect("no user on this machine yet")
+        terminal.expect("Which name would you like? ")
+        terminal.type("Ada Lovelace")
+        terminal.expect("3 to 32 characters")
+        terminal.expect("Which name would you like? ")
+        terminal.type("ada")
+        terminal.expect("Which network?")
+        terminal.expect("Join link: ")
+        terminal.type("https://example.org")
+        terminal.expect("no join link")
+        terminal.expect("Join link: ")
+        terminal.type("chatchain://join?rpc=http://127.0.0.1:1&chain=1&directory=0x" + "12" * 20)
+        terminal.expect("127.0.0.1:1")  # the sentence about the endpoint that does not answer
+        terminal.expect("Which name would you like? ")
+        terminal.type("exit")
+        terminal.expect("Goodbye.")
+        assert terminal.ended() == 0
+
+
+def test_users_are_chosen_by_number_or_name(here: Shell) -> None:
+    """What is neither is explained; an empty line asks again; the password is not shown."""
+    make_homes(here, "ada", "bob")
+    with here.terminal() as terminal:
+        terminal.expect("Who are you?")
+        terminal.expect("1  ada")
+        terminal.expect("2  bob")
+        terminal.expect("n  somebody new")
+        terminal.expect("Number or name: ")
+        terminal.type("7")
+        terminal.expect("'7' is none of these")
+        terminal.type("")
+        terminal.expect("Number or name: ")
+        terminal.type("carol")
+        terminal.expect("'carol' is none of these")
+        terminal.type("2")
+        terminal.expect("Password for bob: ")
+        assert not terminal.echoes()
+        terminal.type("geheim")
+        terminal.expect("damaged")  # this home is a sham
+        assert terminal.echoes()
+        terminal.expect("Who are you?")
+        terminal.type("new")
+        terminal.expect("Which name would you like? ")
+        terminal.type("")
+        terminal.expect("Who are you?")
+        terminal.type("EXIT")
+        assert terminal.ended() == 0
+        assert "geheim" not in terminal.transcript
+
+
+def test_a_terminal_that_is_closed_or_ctrl_d_leaves(here: Shell) -> None:
+    """The end of input is an answer too."""
+    make_homes(here, "ada")
+    with here.terminal() as terminal:
+        terminal.expect("Number or name: ")
+        terminal.press(b"\x04")
+        assert terminal.ended() == 0
+
+
+def test_ctrl_c_leaves_the_menu(here: Shell) -> None:
+    """Exit 130 and the sentence; also while a password is typed, and the terminal echoes again."""
+    make_homes(here, "ada")
+    with here.terminal() as terminal:
+        terminal.expect("Number or name: ")
+        terminal.type("ada")
+        terminal.expect("Password for ada: ")
+        terminal.press(b"\x03")
+        assert terminal.ended() == 130
+        assert terminal.echoes()
+        assert "Stopped; nothing is lost." in terminal.transcript
+        assert "Traceback" not in terminal.transcript
+
+
+@pytest.mark.parametrize("leave", ["exit\n", "exit", "quit\n", ""])
+def test_a_script_can_answer_through_a_pipe(leave: str, here: Shell) -> None:
+    """Questions appear as at a terminal; the end of the script is the end of the menu."""
+    make_homes(here, "ada", "bob")
+    ended = here.run(stdin="9\n" + leave)
+    assert ended.code == 0, ended
+    assert "1  ada" in ended.out
+    assert "'9' is none of these" in ended.out
+
+
+def test_hostile_answers_are_explained_and_shown_harmless(here: Shell) -> None:
+    """Control characters, bytes that are no text and endless lines neither act nor end the menu."""
+    make_homes(here, "ada")
+    ended = here.run(stdin=b"\x1b[2J\n\xff\xfe\n" + b"x" * 300_000 + b"\nexit\n")
+    assert ended.code == 0, ended
+    assert "\x1b" not in ended.out
+    assert "not text" in ended.err
+    assert "too long" in ended.err
+
+
+def test_the_home_that_was_named_is_not_asked_for(here: Shell) -> None:
+    """--user takes the first question away."""
+    make_homes(here, "ada", "bob")
+    with here.terminal("--user", "bob") as terminal:
+        terminal.expect("Password for bob: ")
+        terminal.press(b"\x03")
+        assert terminal.ended() == 130
+        assert "Who are you?" not in terminal.transcript
