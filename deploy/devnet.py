@@ -40,31 +40,34 @@ from typing import Final, TypeVar
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import msgspec
+from chatchain.programs.installed import Installed
 
-from chatchain.chain.rpc import Rpc, hexed, quantity
-from chatchain.client.home import Home
-from chatchain.client.links import join_link
-from chatchain.client.ports import NetworkSettings
-from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS
-from chatchain.errors import (
-    BadConfig,
-    ChainError,
-    ChatchainError,
-    HomeBusy,
-    NetworkError,
-    NoContract,
-    NotFoundError,
-    UsageError,
-)
-from chatchain.identity.keys import address_of, new_secret, to_checksum
-from chatchain.identity.names import normalise_username
-from chatchain.model import Policy, RelayAddress
-from chatchain.transport import dial
-from deploy import certificates, files, tools
-from deploy.deploy import read_deployment
-from deploy.deployer import Deployer, Deployment, Rules, fund
-from deploy.services import Service, ServiceFailed
+with Installed():
+    import msgspec
+
+    from chatchain.chain.rpc import Rpc, hexed, quantity
+    from chatchain.client.home import Home
+    from chatchain.client.links import join_link
+    from chatchain.client.ports import NetworkSettings
+    from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS
+    from chatchain.errors import (
+        BadConfig,
+        ChainError,
+        ChatchainError,
+        HomeBusy,
+        NetworkError,
+        NoContract,
+        NotFoundError,
+        UsageError,
+    )
+    from chatchain.identity.keys import address_of, new_secret, to_checksum
+    from chatchain.identity.names import normalise_username
+    from chatchain.model import Policy, RelayAddress
+    from chatchain.transport import dial
+    from deploy import certificates, files, tools
+    from deploy.deploy import read_deployment
+    from deploy.deployer import Deployer, Deployment, Rules, fund
+    from deploy.services import Service, ServiceFailed
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = Path(".devnet")

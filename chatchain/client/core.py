@@ -27,14 +27,17 @@ from chatchain.client import doctor, governance, messaging
 from chatchain.client.account import (
     PHRASE,
     Registration,
+    Unlocked,
     change_password,
     holds,
+    require_free,
+    require_unfinished,
 )
 from chatchain.client.contacts import find
 from chatchain.client.devices import Devices, key_view
 from chatchain.client.home import OwnAccount, write_private
 from chatchain.client.links import parse_join_link
-from chatchain.client.ports import Edges
+from chatchain.client.ports import Edges, NetworkSettings
 from chatchain.client.showing import contact_view, problem_of
 from chatchain.client.station import LAST_WORDS_S, Desk, Station
 from chatchain.client.views import (
@@ -59,6 +62,7 @@ from chatchain.client.views import (
 from chatchain.client.watch import Watch
 from chatchain.crypto.card import decode_card, make_card, verify_card
 from chatchain.crypto.keystore import export_keystore
+from chatchain.crypto.password import check_password
 from chatchain.errors import (
     AlreadyDone,
     ChainError,
@@ -72,6 +76,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.model import (
+    Network,
     Policy,
     ProposalState,
     Uid,
@@ -131,13 +136,14 @@ class Client:
                 f"This home belongs to {account.username} of another network.",
                 "Choose another --home or --user.",
             )
-        self._station.home.acquire()
-        watch = Watch(self._station.edges.chain(settings, None))
-        network = await watch.network()
-        await watch.sync()
-        group, relays = await watch.group(), await watch.relays()
-        settings = msgspec.structs.replace(settings, chain_id=network.chain_id)
-        self._station.home.put_network(settings)
+        with self._station.home.tentative():
+            self._station.home.acquire()
+            watch = Watch(self._station.edges.chain(settings, None))
+            network = await watch.network()
+            await watch.sync()
+            group, relays = await watch.group(), await watch.relays()
+            settings = msgspec.structs.replace(settings, chain_id=network.chain_id)
+            self._station.home.put_network(settings)
         return Joined(
             rpc=settings.endpoints[0],
             directory=to_checksum(network.directory),
@@ -162,23 +168,8 @@ class Client:
         raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under
         policy `vote` the request to join is opened too.
         """
-        normalise_username(name)
-        settings = self._station.settings()
-        self._station.home.acquire()
-        watch = Watch(self._station.edges.chain(settings, None))
-        network = await watch.network()
-        await watch.sync()
-        registration = Registration(
-            self._station.home,
-            self._station.edges,
-            watch,
-            network,
-            self._station.writer_for(settings, network),
-            self._station.stranger(watch),
-        )
-        unlocked = await registration.prepare(
-            name, await self._station.require_password(), mnemonic=mnemonic, keystore=keystore
-        )
+        with self._station.home.tentative():
+            settings, network, registration, unlocked = await self._prepared(name, mnemonic, keystore)
         try:
             phrase = unlocked.store.setting(PHRASE)
             if phrase is not None and on_phrase is not None:
@@ -205,6 +196,48 @@ class Client:
             sponsored=made.paid.sponsored,
             problem=problem,
         )
+
+    async def _prepared(
+        self, name: str, mnemonic: str | None, keystore: tuple[str, str] | None
+    ) -> tuple[NetworkSettings, Network, Registration, Unlocked]:
+        """Everything of a registration that comes before something is sent."""
+        normalise_username(name)
+        settings = self._station.settings()
+        self._station.home.acquire()
+        watch = Watch(self._station.edges.chain(settings, None))
+        network = await watch.network()
+        await watch.sync()
+        registration = Registration(
+            self._station.home,
+            self._station.edges,
+            watch,
+            network,
+            self._station.writer_for(settings, network),
+            self._station.stranger(watch),
+        )
+        await registration.require_possible(name, restores=mnemonic is not None or keystore is not None)
+        password = await self._station.require_password()
+        unlocked = await registration.prepare(name, password, mnemonic=mnemonic, keystore=keystore)
+        return settings, network, registration, unlocked
+
+    async def require_free(self, name: str) -> None:
+        """Raises what would keep a new account from having this name; nothing is sent, and no new home stays
+        then.
+        """
+        username = normalise_username(name)
+        with self._station.home.tentative():
+            if (account := self._station.home.account()) is not None:
+                require_unfinished(account)
+            watch = Watch(self._station.edges.chain(self._station.settings(), None))
+            await watch.sync()
+            await require_free(watch, username)
+
+    @staticmethod
+    def check_password(password: str, names: Iterable[str] = ()) -> None:
+        """Raises UsageError, with advice, for a password that would not be accepted; `names` count as
+        guesses.
+        """
+        check_password(password, names)
 
     async def _settle_in(self, user: User) -> tuple[Problem | None, int | None]:
         """Publishes the keys and opens the request to join; the account stands even if that fails."""

@@ -125,8 +125,8 @@ class Directory(Protocol):
 class Reader(Protocol):
     """What the relay reads from its database. Blocks; raises StoreUnavailable."""
 
-    def usage(self) -> Usage:
-        """What waits for each device from each sender: rows and bytes."""
+    def usage(self) -> tuple[Usage, int]:
+        """What waits for each device from each sender, and the sequence up to which that was counted."""
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence; whether there may be more."""

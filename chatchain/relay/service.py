@@ -177,7 +177,8 @@ class Relay:
         """
         self._loop = asyncio.get_running_loop()
         self._writer = writer
-        self._mailbox = box.Mailbox(await self._in(self._readers, self._reader.usage), shared=self._shared)
+        usage, counted_to = await self._in(self._readers, self._reader.usage)
+        self._mailbox = box.Mailbox(usage, counted_to, shared=self._shared)
         await self._refresh()
         await self._load_membership()
         self._spawn(self._follow())
@@ -590,12 +591,12 @@ class Relay:
     async def _recount(self) -> None:
         while True:
             try:
-                usage = await self._in(self._readers, self._reader.usage)
+                usage, counted_to = await self._in(self._readers, self._reader.usage)
             except StoreUnavailable:
                 await asyncio.sleep(SWEEP)
             else:
                 self._store_sound = True
-                self._act(self._mailbox.store_settled(usage))
+                self._act(self._mailbox.store_settled(usage, counted_to))
                 return
 
     def _let_go(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from chatchain.errors import BadConfig, StoreUnavailable
+from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
 
 CONNECT_SECONDS: Final = 5
 QUERY_SECONDS: Final = 30
@@ -94,7 +94,7 @@ def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
 
 
 def claim(engine: Engine) -> Claim:
-    """Makes this process the database's only relay until the claim is dropped; raises StoreUnavailable."""
+    """Makes this process the database's only relay until the claim is dropped; raises RefusedError."""
     return _claim_file(Path(engine.url.database or "")) if engine.name == "sqlite" else _claim_server(engine)
 
 
@@ -147,7 +147,7 @@ def _claim_file(database: Path) -> Claim:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise StoreUnavailable(_TAKEN, _TAKEN_HINT) from error
+        raise RefusedError(_TAKEN, _TAKEN_HINT) from error
     return lock
 
 
@@ -198,7 +198,7 @@ def _claim_server(engine: Engine) -> Claim:
         taken = connection.execute(text("SELECT GET_LOCK(:name, :s)"), {"name": name, "s": CLAIM_SECONDS})
         if taken.scalar() != 1:
             connection.close()
-            raise StoreUnavailable(_TAKEN, _TAKEN_HINT)
+            raise RefusedError(_TAKEN, _TAKEN_HINT)
         connection.commit()
         connection.detach()
     return connection

@@ -334,9 +334,15 @@ def rotated(view: KeyView) -> list[str]:
     ]
 
 
-def revoked(view: KeyView) -> list[str]:
+def revoked(view: KeyView, name: str) -> list[str]:
     """The device is out for ever."""
-    return [f"Device {view.device} is revoked; nobody encrypts to it any more."]
+    lines = [f"Device {view.device} is revoked; nobody encrypts to it any more."]
+    if view.here:
+        lines += [
+            "To go on with this account, make a new home a device of it, with the recovery phrase in F:",
+            f"`chatchain --home NEW-FOLDER register {clean_line(name)} --mnemonic-file F`.",
+        ]
+    return lines
 
 
 def exported(view: Exported) -> list[str]:

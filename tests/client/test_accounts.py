@@ -84,8 +84,25 @@ async def test_names_that_cannot_be_had(world: World, name: str, error: type[Exc
     """Malformed, reserved and taken names are refused before a home is made."""
     async with world.client("new") as new:
         with pytest.raises(error):
+            await new.require_free(name)
+        with pytest.raises(error):
             await new.register(name)
-    assert not (world.home("new") / "vault").exists()
+    assert not world.home("new").exists()
+
+
+async def test_a_refused_name_is_said_before_a_password_is_asked_for(world: World) -> None:
+    """Nobody chooses a password for nothing; and what lay in the folder before stays."""
+    world.home("new").mkdir()
+    (world.home("new") / "notes").write_text("mine")
+    async with world.client("new", password=None) as new:
+        with pytest.raises(NameUnavailable):
+            await new.register("bob")
+        with pytest.raises(MissingInput, match="password"):
+            await new.register("carol")
+    assert (world.home("new") / "notes").read_text() == "mine"
+    async with world.client("ada", password=None) as ada:
+        with pytest.raises(AlreadyDone):
+            await ada.register("carol")
 
 
 @pytest.mark.parametrize("password", ["", "short", "password"])

@@ -267,6 +267,9 @@ def test_a_revoked_device_is_out_and_the_phrase_brings_the_account_back(town: To
     back = second.run("register", "dana", "--mnemonic-file", words)
     assert back.code == 0, back
     assert (back.object["username"], back.object["device"]) == ("dana", 2)
+    own = second.run("keys", "revoke", "2")  # nobody to ask, so the device in use stays
+    assert (own.code, own.error["code"]) == (7, "refused")
+    assert "--yes" in own.error["hint"]
     revoked = second.run("keys", "revoke", "1")
     assert (revoked.code, revoked.object["state"]) == (0, "revoked")
     out = first.run("login")
@@ -383,6 +386,28 @@ def test_names_that_cannot_be_had(town: Town, ada: Shell) -> None:
     assert greta.run("register", "greta").code == 0
 
 
+def test_the_last_device_is_revoked_only_by_somebody_who_means_it(town: Town) -> None:
+    """A terminal asks first; without one `--yes` is needed; afterwards the way back is named."""
+    name = "jutta"
+    jutta = town.stranger(name)
+    assert jutta.run("join", town.report["join"]).code == 0
+    assert jutta.run("register", name).code == 0
+    refused = jutta.run("keys", "revoke", "1")
+    assert (refused.code, refused.error["code"]) == (7, "refused")
+    assert "only one" in refused.error["message"]
+    person = replace(jutta, environment={**jutta.environment, "CHATCHAIN_JSON": "0"})
+    with person.terminal("keys", "revoke", "1") as terminal:
+        terminal.expect("only one of this account")
+        terminal.expect("(yes/no) ")
+        terminal.type("y")
+        assert terminal.ended() == 7
+    assert jutta.run("keys", "list").object["state"] == "active"
+    done = person.run("keys", "revoke", "1", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert f"register {name} --mnemonic-file" in done.out
+    assert jutta.run("login").code == 3
+
+
 def test_a_wrong_password_is_an_authentication_failure(town: Town, ada: Shell) -> None:
     """And is said by no command."""
     wrong = town.folder / "wrong"
@@ -391,7 +416,10 @@ def test_a_wrong_password_is_an_authentication_failure(town: Town, ada: Shell) -
     for command in (["login"], ["send", "bob", "hi"], ["keys", "rotate"], ["history", "bob"]):
         ended = ada.run(*command, "--password-file", wrong)
         assert (ended.code, ended.error["code"]) == (3, "wrong_password")
+        assert f"the one in {wrong}, from --password-file." in ended.error["hint"]
         assert_not_said(ended, wrong.read_text())
+    exported = {**ada.environment, "CHATCHAIN_PASSWORD_FILE": str(wrong)}
+    assert "from CHATCHAIN_PASSWORD_FILE." in replace(ada, environment=exported).run("login").error["hint"]
 
 
 def test_without_terminal_and_password_file_the_password_is_named_as_missing(ada: Shell) -> None:

@@ -174,9 +174,12 @@ async def test_a_server_without_tls_13_is_no_relay(pair: certificates.Pair) -> N
     old.load_cert_chain(pair.certificate, pair.key)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
 
+    talked = asyncio.Event()
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
         writer.close()
+        talked.set()
 
     for context in (old, None):
         other = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
@@ -184,6 +187,7 @@ async def test_a_server_without_tls_13_is_no_relay(pair: certificates.Pair) -> N
         with pytest.raises(RelayUnreachable):
             await dial([RelayAddress(f"127.0.0.1:{port}", pair.spki, bytes(32))])
         other.close()
+    await talked.wait()  # the one without TLS got as far as that
 
 
 async def test_a_silent_server_is_given_up(

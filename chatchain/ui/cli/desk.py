@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from chatchain.errors import WrongPassword
 from chatchain.ui import homes, passwords
 from chatchain.ui.console import Console
 from chatchain.ui.output import Output
@@ -68,7 +69,17 @@ class Desk:
             async with self.client(home, password) as client:
                 return await work(client)
 
-        return run(whole())
+        try:
+            return run(whole())
+        except WrongPassword as wrong:
+            if self.kept_password is None or password not in (None, self.kept_password):
+                raise
+            raise WrongPassword(wrong.message, f"{self._password_source()} {wrong.hint}") from wrong
+
+    def _password_source(self) -> str:
+        """Where the password came from: a variable that is still set is easily forgotten."""
+        where = next((one.where for one in self.settings.settings if one.name == "password_file"), "")
+        return f"It is the one in {self.settings.password_file}, from {where}."
 
 
 def desk(context: typer.Context) -> Desk:
