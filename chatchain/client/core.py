@@ -444,6 +444,11 @@ class Client:
         desk.outbox.stale(user.uid)
         return contact_view(me, user, contact)
 
+    async def require_reachable(self, peer: str) -> None:
+        """Raises what would keep a message to this peer from being sent, before anything is written."""
+        desk = await self._station.desk()
+        await desk.outbox.check(await self._somebody_else(desk, peer))
+
     async def _somebody_else(self, desk: Desk, peer: str) -> User:
         user = await desk.people.find(peer)
         if user.uid == desk.own.uid:

@@ -146,7 +146,7 @@ def who_am_i(view: WhoAmI) -> list[str]:
             ("id", str(view.uid)),
             ("account", view.account),
             ("device", str(view.device)),
-            ("member", yes_no(view.member)),
+            ("member", "not known while the chain is away" if view.member is None else yes_no(view.member)),
         ]
     )
 

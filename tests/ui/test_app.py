@@ -325,24 +325,29 @@ def test_a_password_file_is_read_with_care(here: Shell, tmp_path: Path) -> None:
 # --- the person -----------------------------------------------------------------------------------------
 
 
-def test_a_new_password_is_asked_twice_and_not_shown(here: Shell) -> None:
-    """Two that differ change nothing; the terminal echoes again afterwards."""
+def test_a_registration_that_cannot_be_asks_for_no_password(here: Shell) -> None:
+    """Without a network there is nothing to choose a password for, and no home is left behind."""
     with here.terminal("register", "ada") as terminal:
-        terminal.expect("password for this account: ")
-        assert not terminal.echoes()
-        terminal.type("one secret")
-        terminal.expect("The same again: ")
-        terminal.type("another secret")
-        terminal.expect("differ")
+        terminal.expect("which network is meant")
         assert terminal.ended() == 2
-        assert terminal.echoes()
-        assert "secret" not in terminal.transcript
+        assert "password" not in terminal.transcript
+    assert not (Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / "ada").exists()
+
+
+def test_a_user_who_is_not_here_is_told_who_is(here: Shell) -> None:
+    """A slip in --user is no reason to register somebody."""
+    make_home(here, "carol")
+    make_home(here, "dave")
+    ended = here.run("whoami", "--user", "carrol", "--json")
+    assert (ended.code, ended.error["code"]) == (6, "no_account")
+    assert ended.error["message"] == "There is no user carrol here; there are carol, dave."
 
 
 def test_ctrl_c_at_a_question_stops_at_once(here: Shell) -> None:
     """Exit 130, one sentence, and the terminal as it was."""
-    with here.terminal("register", "ada") as terminal:
-        terminal.expect("password for this account: ")
+    with here.terminal("keys", "export", "file", "--user", "ada") as terminal:
+        terminal.expect("Password: ")
+        assert not terminal.echoes()
         terminal.press(b"\x03")
         assert terminal.ended() == 130
         assert "Stopped; nothing is lost." in terminal.transcript

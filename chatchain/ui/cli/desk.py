@@ -51,22 +51,31 @@ class Desk:
         """The account's password, from its file or from the person."""
         return self.kept_password or passwords.asker(self.console)()
 
-    def client(self, home: Path | None = None, password: str | None = None) -> Client:
+    def client(
+        self,
+        home: Path | None = None,
+        password: str | None = None,
+        ask_password: Callable[[], str] | None = None,
+    ) -> Client:
         """The client of a home; by default the one that the settings mean, with the password at hand."""
         return self.world.connect(
             homes.find(self.settings) if home is None else home,
             self.settings,
             password=password or self.kept_password,
-            ask_password=passwords.asker(self.console),
+            ask_password=ask_password or passwords.asker(self.console),
         )
 
     def run(
-        self, work: Callable[[Client], Awaitable[T]], home: Path | None = None, password: str | None = None
+        self,
+        work: Callable[[Client], Awaitable[T]],
+        home: Path | None = None,
+        password: str | None = None,
+        ask_password: Callable[[], str] | None = None,
     ) -> T:
         """Runs a command's work with a client that is closed at the end."""
 
         async def whole() -> T:
-            async with self.client(home, password) as client:
+            async with self.client(home, password, ask_password) as client:
                 return await work(client)
 
         try:
