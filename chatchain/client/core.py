@@ -66,6 +66,7 @@ from chatchain.crypto.password import check_password
 from chatchain.errors import (
     AlreadyDone,
     ChainError,
+    ChainUnreachable,
     ChatchainError,
     MissingInput,
     NetworkError,
@@ -280,19 +281,26 @@ class Client:
         """Ends the session with the relay; the keys stay."""
         account = self._station.home.require_account()
         await self._station.disconnect()
-        return LoggedOut(account.username, account.uid)
+        member = await self._is_member(account)
+        return LoggedOut(account.username, account.uid, account.account, account.device, member)
 
     async def whoami(self) -> WhoAmI:
-        """The account of this home; needs no password."""
+        """The account of this home; needs no password, and no chain but for the membership."""
         account = self._station.home.require_account()
-        watch = await self._station.public_watch()
         return WhoAmI(
             username=account.username,
             uid=account.uid,
             account=account.account,
             device=account.device,
-            member=await watch.is_member(Uid(account.uid)),
+            member=await self._is_member(account),
         )
+
+    async def _is_member(self, account: OwnAccount) -> bool | None:
+        """Whether the account has a seat; None while the chain cannot be asked."""
+        try:
+            return await (await self._station.public_watch()).is_member(Uid(account.uid))
+        except ChainUnreachable:
+            return None
 
     async def status(self) -> Status:
         """The account and its network; what lies in the database is told only if a password is at hand."""
@@ -342,7 +350,8 @@ class Client:
         self._station.adopt(replace(desk.unlocked, secrets=secrets, from_next=False), new)
         await self._station.disconnect()
         self._station.just_changed()
-        return PasswordChanged(me.username, me.uid, paid.tx, paid.block)
+        key = key_view(me.devices[desk.own.device - 1], here=True)
+        return PasswordChanged(me.username, me.uid, paid.tx, paid.block, key.device, key.version, key.state)
 
     async def show_phrase(self, on_phrase: Callable[[str], None]) -> bool:
         """Hands over, once, the recovery phrase of a registration that had nobody to show it to.
@@ -428,6 +437,7 @@ class Client:
             uid=me.uid,
             account=to_checksum(me.account),
             fingerprint=key_view(me.devices[desk.own.device - 1], here=True).fingerprint,
+            verified=True,
         )
 
     async def safety_number(self, peer: str) -> ContactView:
@@ -560,7 +570,22 @@ class Client:
             raise AlreadyDone(
                 f"{path} exists already.", "Choose another file; it was not touched."
             ) from exists
-        return Exported(str(path), account.account)
+        key = await self._own_key(account)
+        return Exported(
+            str(path),
+            account.account,
+            account.device,
+            key.version if key is not None else None,
+            key.state if key is not None else None,
+        )
+
+    async def _own_key(self, account: OwnAccount) -> KeyView | None:
+        """This home's device as the chain lists it; None while the chain cannot be asked."""
+        try:
+            user = await (await self._station.public_watch()).user(Uid(account.uid))
+        except ChainUnreachable:
+            return None
+        return key_view(user.devices[account.device - 1], here=True) if user is not None else None
 
     async def doctor(self) -> list[Finding]:
         """Looks at home, chain, contracts, relay and account, and says what is wrong and what to do."""

@@ -42,6 +42,7 @@ from chatchain.identity.record import device_record
 from chatchain.model import (
     Copy,
     Device,
+    DeviceId,
     Direction,
     Envelope,
     MessageState,
@@ -131,12 +132,7 @@ class Outbox:
         """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has
         left yet.
         """
-        now = self._now_ms()
-        messages = [self._message(peer, text, now) for text in texts]
-        outgoing = [
-            Outgoing(message.id, peer.uid, TEXT, contents.encode(contents.Text(message.text)), now)
-            for message in messages
-        ]
+        messages, outgoing = written(self._own.uid, self._own.device, peer.uid, texts, self._now_ms())
         try:
             plan = await self._plan(peer.uid, session)
         except (NetworkError, LimitReached, _NoKeys):
@@ -148,19 +144,6 @@ class Outbox:
             self._outcomes[message.id] = asyncio.get_running_loop().create_future()
         self._nudge()
         return messages
-
-    def _message(self, peer: User, text: str, now: int) -> StoredMessage:
-        return StoredMessage(
-            id=os.urandom(16),
-            sender=self._own.uid,
-            device=self._own.device,
-            peer=peer.uid,
-            direction=Direction.OUT,
-            kind=TEXT,
-            text=text,
-            time_ms=now,
-            state=MessageState.QUEUED,
-        )
 
     def outcome(self, id: bytes) -> asyncio.Future[Outcome]:
         """What will have become of a message added by this process."""
@@ -497,6 +480,31 @@ class Pump:
             again = await self._outbox.seal_again(again, self._session)
         for item in again:
             await self._submit(item)
+
+
+def written(
+    sender: Uid, device: DeviceId, peer: Uid, texts: Sequence[str], now: int
+) -> tuple[list[StoredMessage], list[Outgoing]]:
+    """Own messages, and what is to be sent for them, not sealed yet."""
+    messages = [
+        StoredMessage(
+            id=os.urandom(16),
+            sender=sender,
+            device=device,
+            peer=peer,
+            direction=Direction.OUT,
+            kind=TEXT,
+            text=text,
+            time_ms=now,
+            state=MessageState.QUEUED,
+        )
+        for text in texts
+    ]
+    outgoing = [
+        Outgoing(message.id, peer, TEXT, contents.encode(contents.Text(message.text)), now)
+        for message in messages
+    ]
+    return messages, outgoing
 
 
 class _NoKeys(RefusedError):
