@@ -20,7 +20,7 @@ from chatchain.client.ports import Store
 from chatchain.client.watch import Watch
 from chatchain.crypto.content import Receipt, ReceiptKind, Text, Unsupported
 from chatchain.crypto.sealed import Opened, open_
-from chatchain.errors import ChatchainError, ForgedMessage, VerificationError
+from chatchain.errors import ForgedMessage, VerificationError
 from chatchain.identity.record import signing_key_for
 from chatchain.model import (
     Arrival,
@@ -77,7 +77,7 @@ class Inbox:
             await self._watch.sync()
             judged = [await self._judged(delivery) for delivery in deliveries]
         arrivals = [
-            outcome if isinstance(outcome, Arrival) else self._notice(delivery, outcome)
+            outcome if isinstance(outcome, Arrival) else await self._notice(delivery, outcome)
             for delivery, outcome in zip(deliveries, judged, strict=True)
         ]
         fresh = self._store.take_in(arrivals)
@@ -154,7 +154,8 @@ class Inbox:
         )
         return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
-    def _notice(self, delivery: Delivery, flaw: ChatchainError) -> Arrival:
+    async def _notice(self, delivery: Delivery, flaw: VerificationError) -> Arrival:
+        sender = await self._watch.user(Uid(delivery.sender))
         own_id = notice_id(delivery)
         peer = Uid(delivery.sender)
         message = StoredMessage(
@@ -164,7 +165,7 @@ class Inbox:
             peer=peer,
             direction=Direction.IN,
             kind=NOTICE,
-            text=flaw.message,
+            text=f"{flaw.message} {_next_step(flaw, sender)}".rstrip(),
             time_ms=min(delivery.received_ms, self._now_ms()),
             code=flaw.code,
         )
@@ -181,6 +182,14 @@ class _TooNew(VerificationError):
     """A message of a kind that this program does not know."""
 
     code = "unsupported"
+    default_hint = "Update chatchain to see it, and ask for it again."
+
+
+def _next_step(flaw: VerificationError, sender: User | None) -> str:
+    """What a person can do about a message that cannot be shown."""
+    if flaw.hint or sender is None:
+        return flaw.hint
+    return f"If you expected a message, ask {sender.username} to send it again."
 
 
 def notice_id(delivery: Delivery) -> MessageId:

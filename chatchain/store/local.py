@@ -424,9 +424,9 @@ class LocalStore:
             )
 
     def count_unread(self) -> int:
-        """How many messages that came in were not read yet."""
+        """How many messages that came in nobody was shown yet, by `receive` or by looking back."""
         with _translated():
-            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE read = 0").fetchone()
+            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE shown = 0").fetchone()
         return int(count)
 
     # --- reading back ---------------------------------------------------------------------------------------

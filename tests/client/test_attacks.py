@@ -224,7 +224,7 @@ async def test_message_by_a_revoked_device(world: World) -> None:
     assert phrase_key
     world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), secrets))
     told = await notice(world)
-    assert "revoked" in (told.notice or "")
+    assert "revoked. If you expected a message, ask ada to send it again." in (told.notice or "")
     with pytest.raises(LoginRefused, match="revoked"):
         await world.say("ada", "bob", "hello")
 

@@ -63,6 +63,19 @@ async def test_reading_history_tells_the_sender(world: World) -> None:
         assert [kept.state for kept in await ada.history("bob")] == ["read"]
 
 
+async def test_what_was_shown_is_not_unread(world: World) -> None:
+    """`receive` shows a message, so nothing is left to read; only `history` tells the sender of reading."""
+    await world.say("ada", "bob", "one", "two")
+    await world.hear("bob", count=1)
+    async with world.client("bob") as bob:
+        await bob.login()
+        [shown] = [one async for one in bob.receive()]
+        assert (shown.text, (await bob.status()).unread) == ("two", 0)
+    await world.hear("ada")
+    async with world.client("ada") as ada:
+        assert {kept.state for kept in await ada.history("bob")} == {"delivered"}
+
+
 async def test_many_lines_keep_their_order(world: World) -> None:
     """A thousand lines through one send arrive all, in order, each once."""
     lines = [f"line {number}" for number in range(1000)]
