@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from chatchain.client.contacts import People
+from chatchain.client.governance import way_in
 from chatchain.client.own import Own, own_device
 from chatchain.client.ports import Store
 from chatchain.client.session import Session, Verdict, failure
@@ -121,11 +122,14 @@ class Outbox:
         if group.policy is Policy.VOTE:
             members = {member.uid for member in group.members}
             if self._own.uid not in members:
-                raise NotAMember("Only admitted members may send messages in this network.")
+                raise NotAMember(
+                    "Only admitted members may send messages in this network.",
+                    await way_in(self._watch, self._own.uid),
+                )
             if peer.uid not in members:
                 raise NotAMember(
                     f"{peer.username} is not a member of this network (yet).",
-                    "`proposals` shows open requests.",
+                    "`chatchain proposals` shows open requests.",
                 )
 
     async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
