@@ -201,11 +201,12 @@ def test_ctrl_c_in_a_chat_gives_the_terminal_back(town: Town) -> None:
 def test_a_chat_works_through_pipes(town: Town, ada: Shell) -> None:
     """Lines of a script are sent; the end of input ends the chat."""
     bob = replace(town.user("bob"), environment={**town.user("bob").environment, "CHATCHAIN_JSON": "0"})
-    ended = bob.run("chat", "ada", stdin="one\n\ntwo\n")
+    ended = bob.run("chat", "ada", stdin="one\n\n/exit\n//two\n")
     assert ended.code == 0, ended
+    assert ended.err == "Unknown command.\n/quit leaves, // sends a slash.\n"
     assert ended.out.count("you [sent]") == 2
     texts = [one["text"] for one in ada.run("receive", "--wait", "10").objects]
-    assert texts[-2:] == ["one", "two"]
+    assert texts[-2:] == ["one", "/two"]
 
 
 def test_a_registration_that_broke_off_goes_on_in_the_menu(town: Town) -> None:
