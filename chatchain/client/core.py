@@ -65,6 +65,8 @@ from chatchain.crypto.keystore import export_keystore
 from chatchain.crypto.password import check_password
 from chatchain.errors import (
     AlreadyDone,
+    BadConfig,
+    BadRecord,
     ChainError,
     ChainUnreachable,
     ChatchainError,
@@ -418,7 +420,10 @@ class Client:
 
     async def add_contact(self, card: str) -> ContactView:
         """Checks a contact card against the chain and keeps the contact; it is not verified by that."""
-        read = decode_card(card)
+        try:
+            read = decode_card(card)
+        except BadRecord as unreadable:  # nothing was signed that could fail to verify
+            raise UsageError(unreadable.message, "Copy the card again, whole.") from unreadable
         desk = await self._station.desk()
         user = await desk.people.require(read.uid)
         verify_card(read, desk.own.network, user)
@@ -462,7 +467,7 @@ class Client:
     async def _somebody_else(self, desk: Desk, peer: str) -> User:
         user = await desk.people.find(peer)
         if user.uid == desk.own.uid:
-            raise UsageError("That is you; name somebody else.")
+            raise UsageError("That is you; name somebody else.", "`chatchain members` lists the others.")
         return user
 
     # --- governance -------------------------------------------------------------------------------------
@@ -562,6 +567,8 @@ class Client:
         if not password:
             raise MissingInput("The exported file needs a password.")
         account = self._station.home.require_account()
+        if not path.parent.is_dir():
+            raise BadConfig(f"There is no folder {path.parent}.", "Make it first, or name another file.")
         await self._station.open(exclusive=False)
         text = await asyncio.to_thread(export_keystore, self._station.account_key(), password)
         try:
@@ -594,7 +601,7 @@ class Client:
             settings = self._station.settings()
             watch = Watch(self._station.edges.chain(settings, None))
         except ChatchainError as failed:
-            return [*findings, Finding("network", ok=False, detail=failed.message, hint=failed.hint)]
+            return [*findings, doctor.trouble("network", failed)]
         findings += await doctor.chain(watch, settings)
         if all(finding.ok for finding in findings[2:]):
             findings.append(await doctor.relay(watch, self._station.edges.dial, self._station.now_ms))

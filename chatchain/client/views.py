@@ -250,3 +250,5 @@ class Finding(View, frozen=True, omit_defaults=False):
     ok: bool
     detail: str
     hint: str = ""
+    exit_code: int = 0
+    """What a command that met this trouble would end with."""

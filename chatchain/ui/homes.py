@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import AmbiguousName, MalformedName, NoAccount, UsageError
 
 if TYPE_CHECKING:
-    from chatchain.ui.world import Settings
+    from chatchain.ui.world import Setting, Settings
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 ACCOUNT: Final = "account.json"
@@ -74,6 +75,15 @@ def find(settings: Settings) -> Path:
                 f"Several users have a home here: {', '.join(names)}.",
                 "Say which one you are with --user NAME.",
             )
+
+
+def settings_in_force(settings: Settings) -> Sequence[Setting]:
+    """Every setting; where none names the network, what the home that is meant knows of it."""
+    try:
+        home = find(settings)
+    except (NoAccount, AmbiguousName):
+        return settings.settings
+    return settings.in_home(home)
 
 
 def for_new(settings: Settings, name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chatchain.errors import AlreadyDone, MissingInput, RefusedError
-from chatchain.ui import passwords, render
+from chatchain.ui import homes, passwords, render
 from chatchain.ui.cli.accounts import phrase_shower
 from chatchain.ui.cli.desk import Desk, desk
 
@@ -154,14 +154,17 @@ def doctor(context: typer.Context) -> None:
         return await client.doctor()
 
     here = desk(context)
-    here.output.results(here.run(work), render.findings)
+    findings = here.run(work)
+    here.output.results(findings, render.findings)
+    if code := next((finding.exit_code for finding in findings if not finding.ok), 0):
+        raise typer.Exit(code)
 
 
 @config.command("show")
 def show(context: typer.Context) -> None:
     """Show every setting with its origin."""
     here = desk(context)
-    values = here.settings.settings
+    values = homes.settings_in_force(here.settings)
     if here.output.json:
         for value in values:
             here.output.object(
