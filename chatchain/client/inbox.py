@@ -3,8 +3,9 @@
 A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is
 stored in one transaction together with the receipt that is owed for it; a (sender, id) that is there already
 changes nothing. What does not hold becomes a notice that says what happened: it is stored and acknowledged
-too, or it would come back for ever. The notice's own id is a digest of the delivery, so a forgery cannot take
-the place of the real message.
+too, or it would come back for ever. So does a delivery on which this program itself stumbles: one message
+must not keep all others out. The notice's own id is a digest of the delivery, so a forgery cannot take the
+place of the real message.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from chatchain.client.ports import Store
 from chatchain.client.watch import Watch
 from chatchain.crypto.content import Receipt, ReceiptKind, Text, Unsupported
 from chatchain.crypto.sealed import Opened, open_
-from chatchain.errors import ForgedMessage, VerificationError
+from chatchain.errors import ChatchainError, ForgedMessage, VerificationError
 from chatchain.identity.record import signing_key_for
 from chatchain.model import (
     Arrival,
@@ -80,10 +81,29 @@ class Inbox:
             outcome if isinstance(outcome, Arrival) else await self._notice(delivery, outcome)
             for delivery, outcome in zip(deliveries, judged, strict=True)
         ]
-        fresh = self._store.take_in(arrivals)
+        fresh = await self._stored(deliveries, arrivals)
         for uid in {message.peer for message in fresh if message.kind == TEXT}:
             self._people.remember(await self._people.require(uid))
         return Taken(fresh, tuple(delivery.sequence for delivery in deliveries))
+
+    async def _stored(
+        self, deliveries: Sequence[Delivery], arrivals: Sequence[Arrival]
+    ) -> list[StoredMessage]:
+        """Stores arrivals in one transaction; one that cannot be stored as it is becomes a notice."""
+        try:
+            return self._store.take_in(arrivals)
+        except ChatchainError:
+            raise  # the database itself: nothing was stored, nothing is acknowledged, everything comes again
+        except Exception:
+            fresh: list[StoredMessage] = []
+            for delivery, arrival in zip(deliveries, arrivals, strict=True):
+                try:
+                    fresh += self._store.take_in([arrival])
+                except ChatchainError:
+                    raise
+                except Exception as bug:
+                    fresh += self._store.take_in([await self._notice(delivery, _stumbled(bug))])
+            return fresh
 
     async def _members(self) -> frozenset[Uid] | None:
         """Who may message, or None where everybody registered may."""
@@ -97,6 +117,10 @@ class Inbox:
             return self._arrival(delivery, sender, members)
         except VerificationError as flaw:
             return flaw
+        except ChatchainError:
+            raise
+        except Exception as bug:
+            return _stumbled(bug)
 
     def _arrival(self, delivery: Delivery, sender: User | None, members: frozenset[Uid] | None) -> Arrival:
         if sender is None:
@@ -183,6 +207,20 @@ class _TooNew(VerificationError):
 
     code = "unsupported"
     default_hint = "Update chatchain to see it, and ask for it again."
+
+
+class _Stumbled(VerificationError):
+    """A message that this program has no proper answer to, which is a mistake in the program."""
+
+    code = "not_understood"
+    default_hint = "Update chatchain; if this happens again, report it."
+
+
+def _stumbled(bug: Exception) -> _Stumbled:
+    """The flaw that stands for an unexpected failure; what the failure says may hold a secret, its name does
+    not.
+    """
+    return _Stumbled(f"A message could not be taken in ({type(bug).__name__}).")
 
 
 def _next_step(flaw: VerificationError, sender: User | None) -> str:

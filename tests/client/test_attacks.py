@@ -12,6 +12,7 @@ import pytest
 from chatchain.client.views import Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
+from chatchain.crypto.padding import unpad
 from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import FoldMismatch, KeyChanged, LoginRefused, NoTick, ProtocolViolation, RefusedError
 from chatchain.model import Address, Delivery, LogRow, Suite, User
@@ -32,6 +33,7 @@ def forge(
     device: int = 1,
     signed_sender: User | None = None,
     signed_recipient: User | None = None,
+    signed_ms: int | None = None,
 ) -> Delivery:
     """A message sealed to somebody that claims to come from somebody, signed with whatever key."""
     target = world.chain.user(to)
@@ -46,10 +48,16 @@ def forge(
         version=version,
         recipient=(signed_recipient or target).uid,
         message_id=message_id,
-        time_ms=now,
+        time_ms=now if signed_ms is None else signed_ms,
         targets=[Target(target.uid, 1, kem)],
     )
     return Delivery(1, message_id, Suite.SEALED, claimed.uid, device, target.uid, now, copies[0].header, body)
+
+
+def mailbox(world: World, name: str) -> list[Delivery]:
+    """What the relay still holds for somebody."""
+    uid = world.chain.user(name).uid
+    return [delivery for (owner, _), delivery in world.relay.rows.values() if owner == uid]
 
 
 async def notice(world: World, name: str = "bob") -> Shown:
@@ -58,9 +66,7 @@ async def notice(world: World, name: str = "bob") -> Shown:
     assert len(shown) == 1, shown
     assert shown[0].kind == "notice"
     assert shown[0].text is None
-    assert not [
-        delivery for (uid, _), delivery in world.relay.rows.values() if uid == world.chain.user(name).uid
-    ]
+    assert not mailbox(world, name)
     assert await world.hear(name) == []
     return shown[0]
 
@@ -178,6 +184,62 @@ async def test_forgery_does_not_take_the_real_ones_place(world: World) -> None:
     world.relay.reopen()
     shown = await world.hear("bob", wait_s=0.5)
     assert [(one.kind, one.text) for one in shown] == [("notice", None), ("text", "the real one")]
+
+
+async def test_a_signed_time_that_no_database_holds_locks_no_mailbox(world: World) -> None:
+    """A member signs the largest time there is: one notice, and what came around it is shown."""
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    await world.say("ada", "bob", "before")
+    delivery = forge(world, world.chain.user("ada"), secrets, signed_ms=2**64 - 1)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    await world.say("ada", "bob", "after")
+    shown = await world.hear("bob", wait_s=0.5, count=3)
+    assert [(one.kind, one.text, one.code) for one in shown] == [
+        ("text", "before", None),
+        ("notice", None, "undecryptable"),
+        ("text", "after", None),
+    ]
+    assert not mailbox(world, "bob")
+
+
+async def test_a_message_that_cannot_be_stored_locks_no_mailbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were that bound forgotten, the database's own refusal of one row would cost that row alone."""
+    monkeypatch.setattr("chatchain.crypto.sealed.MAX_TIME_MS", 2**64)
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    await world.say("ada", "bob", "before")
+    delivery = forge(world, world.chain.user("ada"), secrets, signed_ms=2**64 - 1)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    await world.say("ada", "bob", "after")
+    shown = await world.hear("bob", wait_s=0.5, count=3)
+    assert [(one.kind, one.text, one.code) for one in shown] == [
+        ("text", "before", None),
+        ("notice", None, "not_understood"),
+        ("text", "after", None),
+    ]
+    assert "OverflowError" in (shown[1].notice or "")
+    assert not mailbox(world, "bob")
+
+
+async def test_a_message_on_which_opening_stumbles_locks_no_mailbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours that one message brings out keeps the next one from nobody."""
+
+    def stumble(padded: bytes) -> bytes:
+        if b"the key" in padded:
+            raise ZeroDivisionError("a secret")
+        return unpad(padded)
+
+    monkeypatch.setattr("chatchain.crypto.sealed.unpad", stumble)
+    await world.say("ada", "bob", "the key", "hello")
+    shown = await world.hear("bob", wait_s=0.5, count=2)
+    assert [(one.text, one.code) for one in shown] == [(None, "not_understood"), ("hello", None)]
+    assert "secret" not in (shown[0].notice or "")
+    assert not mailbox(world, "bob")
 
 
 async def test_same_garbage_again_is_one_notice(world: World) -> None:
