@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except ChatchainError as error:
-        print(f"deploy: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+        print(f"{error.message}\n{error.hint}".rstrip(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -104,7 +104,7 @@ def _deploy(options: argparse.Namespace, config: ServerConfig, deployer: Deploye
         _relay_env(options.relay_env, deployment, config, deployer.rpc)
     print("\n".join(env_lines(deployment, config.rpc)))
     if not deployer.sealed(deployment.network):
-        _tell("not sealed: seat founders when they have registered (deploy.py seat NAME… --seal)")
+        _tell("not sealed: when the founders have registered, `python deploy/deploy.py seat NAME… --seal`")
 
 
 def _relays(options: argparse.Namespace) -> list[RelayAddress]:
