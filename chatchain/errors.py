@@ -243,7 +243,7 @@ class TransactionPending(ChainError):
     """A transaction was sent and is not mined yet."""
 
     code = "transaction_pending"
-    default_hint = "It may still be mined; `status` shows it."
+    default_hint = "It may still be mined: before you repeat it, see later whether it has had its effect."
 
 
 # --- 6: not found ---------------------------------------------------------------------------------------
