@@ -358,7 +358,9 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
     if before is not None:
         found = store.message(message_id(before))
         if found is None or found.peer != uid:
-            raise UnknownMessage(f"There is no message {before} with {peer} here.")
+            raise UnknownMessage(
+                f"There is no message {before} with {peer} here.", "`chatchain history --json` shows the ids."
+            )
         row = found.row
     messages = store.history(uid, limit=max(limit, 1), before=row)
     if messages:

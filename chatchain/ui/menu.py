@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import typer
+
 from chatchain.errors import (
     AlreadyVoted,
     AuthenticationError,
@@ -81,6 +83,8 @@ def menu(here: Desk) -> None:
         raise UsageError("The menu is for people; --json needs a command.", advice)
     dialog = Menu(here)
     run(dialog.go())
+    if dialog.locked_out is not None and not here.console.terminal:
+        raise typer.Exit(dialog.locked_out.exit_code)
     if not dialog.answered and not here.console.terminal:
         raise MissingInput("No command was given, and nobody answers here.", advice)
 
@@ -92,6 +96,8 @@ class Menu:
         self._here = here
         self._output = here.output
         self.answered = False
+        self.locked_out: WrongPassword | None = None
+        """The refusal, already said, after which no right password came."""
         self._choices: tuple[Choice, ...] = (
             Choice("send", "write to somebody", self._send),
             Choice("read", "read what came in", self._read),
@@ -124,6 +130,7 @@ class Menu:
                         raise
                     self._error(error)
         except Leave:
+            self.locked_out = None
             self._say("Goodbye.")
         except EOFError:
             self._say("")
@@ -245,7 +252,7 @@ class Menu:
         self._say("The link is remembered for whoever registers next on this machine.")
 
     def _joined(self, view: Joined) -> None:
-        self._output.lines(render.joined(view)[:-1])
+        self._output.lines(render.joined(view, registered=True))
 
     async def _new_password(self, name: str) -> str:
         while True:
@@ -278,12 +285,14 @@ class Menu:
                     if self._here.kept_password:
                         raise
                     self._error(error)
+                    self.locked_out = error
                     continue
                 except (NetworkError, ChainError, LoginRefused) as error:
                     self._error(error)
                     if begun is not None:
                         return
                     # Without a relay there is still the history to read.
+                self.locked_out = None
                 await self._work(client, name)
                 return
 

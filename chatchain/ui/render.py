@@ -83,8 +83,8 @@ def yes_no(value: bool) -> str:
 # --- account --------------------------------------------------------------------------------------------
 
 
-def joined(view: Joined) -> list[str]:
-    """The network that this home now belongs to."""
+def joined(view: Joined, *, registered: bool = False) -> list[str]:
+    """The network that this home now belongs to, and what a home without an account does next."""
     return [
         "Joined the network.",
         *fields(
@@ -96,7 +96,7 @@ def joined(view: Joined) -> list[str]:
                 ("who may message", _policy(view.policy)),
             ]
         ),
-        "Next: `chatchain register NAME`.",
+        *([] if registered else ["Next: `chatchain register NAME`."]),
     ]
 
 
@@ -208,9 +208,8 @@ def messages(views: Sequence[Shown]) -> list[str]:
 
 
 def sent(view: Sent) -> list[str]:
-    """How far an own message came."""
-    said = f"{view.state} to {clean_line(view.to)}  ({view.id})"
-    return [f"{said}: {clean_line(view.error.message)}" if view.error else said]
+    """How far an own message came; why not further is said once, by the error that follows."""
+    return [f"{view.state} to {clean_line(view.to)}  ({view.id})"]
 
 
 # --- people ---------------------------------------------------------------------------------------------

@@ -131,6 +131,9 @@ def test_a_second_user_of_the_machine_needs_no_link(town: Town) -> None:
     assert "Welcome, olga." in ended.out
     assert "open proposals" in ended.out
     assert PASSWORD not in ended.out + ended.err
+    locked_out = machine.run(stdin="olga\nwrong\n")
+    assert locked_out.code == 3, locked_out
+    assert locked_out.err.startswith("The password is wrong.")
 
 
 def test_registering_at_a_terminal_shows_the_phrase_once(town: Town) -> None:

@@ -130,6 +130,21 @@ def test_a_usage_error_is_one_object_and_exit_code_2(arguments: list[str], here:
     assert for_people.err.strip()
 
 
+def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:
+    """Numbers are called numbers, and a text without quotes is named as what it is."""
+    assert "'one' is not a whole number" in here.run("vote", "one", "yes").err
+    assert "'x' is not a number" in here.run("receive", "--wait", "x").err
+    assert "in quotes" in here.run("send", "bob", "hi", "there").err
+
+
+@pytest.mark.parametrize("arguments", [["help"], ["-h"], ["help", "send"], ["send", "-h"]])
+def test_help_is_given_however_it_is_asked_for(arguments: list[str], here: Shell) -> None:
+    """The word, the letter and the option are the same."""
+    ended = here.run(*arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Usage: chatchain")
+
+
 def every_error() -> list[type[ChatchainError]]:
     """All of the tree."""
     return [

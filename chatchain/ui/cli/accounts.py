@@ -48,9 +48,10 @@ def join(
         return await client.join(link)
 
     view = here.run(work, home)
-    if homes.named(here.settings) is None:
+    if here.settings.home is None:  # a folder of its own says nothing about the machine's next user
         homes.remember_link(here.settings, link)
-    here.output.result(view, render.joined)
+    registered = (home / homes.ACCOUNT).exists()
+    here.output.result(view, lambda view: render.joined(view, registered=registered))
 
 
 def register(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from chatchain.client.core import Client
 
 T = TypeVar("T")
+
+UTF8: Final = "Bring it into UTF-8 first; `iconv` converts texts."
 
 
 @dataclass
@@ -125,5 +127,5 @@ def argument_text(text: str, what: str) -> str:
     try:
         os.fsencode(text).decode()
     except UnicodeDecodeError:
-        raise BadText(f"{what} is not text in UTF-8.") from None
+        raise BadText(f"{what} is not text in UTF-8.", UTF8) from None
     return text
