@@ -28,6 +28,7 @@ from chatchain.errors import (
     ChatchainError,
     LimitReached,
     NoEther,
+    RefusedError,
     Reverted,
     TransactionPending,
 )
@@ -59,10 +60,17 @@ _TIP: Final = 1_000_000_000
 
 
 class Cost(NamedTuple):
-    """What a call would cost now: gas, and wei at the present base fee."""
+    """What a call would take now, and the gas and the fees that its transaction is given."""
 
     gas: int
-    wei: int
+    limit: int
+    fee: int
+    tip: int
+
+    @property
+    def wei(self) -> int:
+        """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
+        return self.limit * self.fee
 
 
 class _Receipt(msgspec.Struct, rename="camel"):
@@ -103,6 +111,7 @@ class _Sent:
     raw: bytes = b""
     since: float = 0.0  # when its present version first went out
     resent: float = 0.0
+    agreed: int = 0  # the highest fee that was allowed, though it may not have been taken
 
 
 class ChainWriter:
@@ -139,15 +148,24 @@ class ChainWriter:
         """Wei that the account can spend."""
         return quantity(self._call("eth_getBalance", hexed(account), "latest"))
 
-    def estimate(self, call: Call, sender: Address) -> Cost:
-        """What the call would cost the sender now; raises what the contract would refuse it with."""
-        to = address_in(self._network, call.contract)
-        gas, _, base, tip = self._try_out(sender, to, call.data)
-        return Cost(gas, gas * (base + tip))
+    def estimate(self, call: Call, sender: Address, most: int = 0) -> Cost:
+        """What the call would cost the sender now; raises what the contract would refuse it with.
 
-    def submit(self, call: Call, key: bytes) -> bytes:
-        """Signs and sends, and gives the transaction's hash without waiting; `tend` sees it through."""
-        return self._submit(call, key).hashes[0]
+        With `most`, nodes try it out with no more gas than that, and its transaction is given no more.
+        """
+        return self._cost(sender, call, most)
+
+    def submit(self, call: Call, key: bytes, cost: Cost | None = None) -> bytes:
+        """Signs and sends, and gives the transaction's hash without waiting; `tend` sees it through.
+
+        With a `cost` it gets exactly that, and the call is not tried out again: what was judged is what is
+        paid.
+        """
+        return self._submit(call, key, cost).hashes[0]
+
+    def has_code(self, account: Address) -> bool:
+        """Whether the account is a contract, or does as one."""
+        return self._call("eth_getCode", hexed(account), "latest") != "0x"
 
     def send(self, call: Call, account_key: bytes) -> Mined:
         """Signs, sends, resubmits when needed, waits until mined; raises TransactionPending after 30 s."""
@@ -181,17 +199,18 @@ class ChainWriter:
         receipt = self._receipts([tx_hash])[0]
         return None if receipt is None else self._outcome(tx_hash, receipt)
 
-    def tend(self) -> None:
+    def tend(self, allow: Callable[[int], bool] | None = None) -> None:
         """Looks after everything sent and not settled; one that fails never keeps another from its turn.
 
-        To be called every few seconds by a process that outlives its transactions.
+        To be called every few seconds by a process that outlives its transactions. `allow` is asked before
+        one may cost so many wei more than was agreed.
         """
         with self._lock:
             watched = list(self._watched.values())
         head = quantity(self._call("eth_blockNumber")) if watched else 0
         for sent in watched:
             try:
-                mined = self._tend_one(sent)
+                mined = self._tend_one(sent, allow)
                 settled = mined is not None and head - mined.block >= SETTLED
             except ChainUnreachable:
                 raise
@@ -207,21 +226,10 @@ class ChainWriter:
 
     # -- sending
 
-    def _submit(self, call: Call, key: bytes) -> _Sent:
+    def _submit(self, call: Call, key: bytes, cost: Cost | None = None) -> _Sent:
         sender = address_of(key)
         to = address_in(self._network, call.contract)
-        gas, balance, base, tip = self._try_out(sender, to, call.data)
-        limit = gas * 5 // 4 + GAS_MARGIN
-        fee = 2 * base + tip
-        if balance < limit * fee:
-            # A poorer account may still do with what the estimate asks for, at today's price.
-            limit, fee = gas * 9 // 8, base * 9 // 8 + tip
-        if balance < limit * fee:
-            raise NoEther(
-                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
-                f"transaction may cost "
-                f"{_ether(limit * fee)}."
-            )
+        _, limit, fee, tip = cost or self._cost(sender, call)
         with self._lock:
             if len(self._watched) >= MAX_WATCHED:
                 raise LimitReached(
@@ -239,6 +247,24 @@ class ChainWriter:
             "Another program keeps sending with the same account.", "Try again when it has finished."
         )
 
+    def _cost(self, sender: Address, call: Call, most: int = 0) -> Cost:
+        to = address_in(self._network, call.contract)
+        gas, balance, base, tip = self._try_out(sender, to, call.data, most)
+        limit = gas * 5 // 4 + GAS_MARGIN
+        fee = 2 * base + tip
+        if most:
+            limit = min(limit, max(most, gas))
+        if balance < limit * fee:
+            # A poorer account may still do with what the estimate asks for, at today's price.
+            limit, fee = min(limit, gas * 9 // 8), base * 9 // 8 + tip
+        if balance < limit * fee:
+            raise NoEther(
+                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
+                f"transaction may cost "
+                f"{_ether(limit * fee)}."
+            )
+        return Cost(gas, limit, fee, tip)
+
     def _next_nonce(self, sender: Address) -> int:
         """The first nonce that neither the chain nor anything on its way uses.
 
@@ -252,9 +278,11 @@ class ChainWriter:
             nonce += 1
         return nonce
 
-    def _try_out(self, sender: Address, to: Address, data: bytes) -> _Offer:
+    def _try_out(self, sender: Address, to: Address, data: bytes, most: int = 0) -> _Offer:
         """What the transaction would need; raises what the contract would refuse it with."""
         transaction = {"from": hexed(sender), "to": hexed(to), "data": hexed(data)}
+        if most:
+            transaction["gas"] = hex(most)
         requests = [
             Request("eth_estimateGas", (transaction,)),
             Request("eth_getBalance", (hexed(sender), "latest")),
@@ -267,7 +295,7 @@ class ChainWriter:
             results = []
             for result in needed:
                 if isinstance(result, RpcFault):
-                    raise _refusal(result)
+                    raise _too_much(result, most) or _refusal(result)
                 results.append(result)
             gas, balance = (quantity(endpoint.plain(result)) for result in results[:2])
             header = endpoint.read(results[2], Header)
@@ -328,7 +356,7 @@ class ChainWriter:
 
     # -- seeing it through
 
-    def _tend_one(self, sent: _Sent) -> Mined | None:
+    def _tend_one(self, sent: _Sent, allow: Callable[[int], bool] | None = None) -> Mined | None:
         """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
         known, receipts = self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
@@ -338,19 +366,19 @@ class ChainWriter:
         with self._lock:
             try:
                 if known and now - sent.since >= self._stuck:
-                    self._raise_fee(sent)
+                    self._raise_fee(sent, allow)
                 elif not known and now - sent.resent >= _RESEND:
-                    self._send_again(sent)
+                    self._send_again(sent, allow)
             except _NonceTaken:
                 return self._overtaken(sent)
         return None
 
-    def _send_again(self, sent: _Sent) -> None:
+    def _send_again(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
         """Sends what the node has lost, with higher fees if it has become too cheap to be taken."""
         try:
             self._send_raw(sent)
         except RpcFault:
-            self._raise_fee(sent)
+            self._raise_fee(sent, allow)
 
     def _trace(self, endpoint: Rpc, sent: _Sent) -> tuple[bool, list[_Receipt | None]]:
         """Whether the endpoint knows the latest version, and the receipts of all versions."""
@@ -360,13 +388,17 @@ class ChainWriter:
         known, *receipts = endpoint.batch(requests)
         return bytes(known) != b"null", [_read_receipt(endpoint, receipt) for receipt in receipts]
 
-    def _raise_fee(self, sent: _Sent) -> None:
+    def _raise_fee(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
         before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
-        sent.tip = max(sent.tip * 5 // 4 + 1, _TIP)
-        sent.fee = max(sent.fee * 5 // 4 + 1, 2 * base + sent.tip)
+        tip = max(sent.tip * 5 // 4 + 1, _TIP)
+        fee = max(sent.fee * 5 // 4 + 1, 2 * base + tip)
+        more = fee - max(sent.fee, sent.agreed)
+        if allow is not None and more > 0 and not allow(sent.gas * more):
+            return  # it waits until more may be spent, or the chain is cheaper
+        sent.tip, sent.fee, sent.agreed = tip, fee, max(fee, sent.agreed)
         try:
             self._broadcast(sent)
         except (NoEther, RpcFault):
@@ -466,6 +498,13 @@ def _refusal(fault: RpcFault) -> ChatchainError:
     if "revert" in fault.reason.lower():
         return explain(b"")
     return fault
+
+
+def _too_much(fault: RpcFault, most: int) -> RefusedError | None:
+    """What a node's error means when the call was tried out with so much gas and no more."""
+    if not most or revert_data(fault.data) is not None or "gas" not in fault.reason.lower():
+        return None
+    return RefusedError(f"The call would take more than {most} gas, and that is all that is paid for.")
 
 
 def _ether(wei: int) -> str:

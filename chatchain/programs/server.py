@@ -24,15 +24,17 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from chatchain import __version__
+from chatchain.chain.calls import VERBS, arguments
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
 from chatchain.chain.view import CONFIRMATIONS, ChainView
 from chatchain.chain.writer import ChainWriter, Cost
 from chatchain.config import ServerConfig, load_server
-from chatchain.errors import BadConfig, ChatchainError, MissingInput
+from chatchain.errors import BadConfig, ChainError, ChatchainError, MissingInput
 from chatchain.identity.keys import address_of, parse_address, to_checksum
 from chatchain.model import Address, Call, Network
 from chatchain.relay import metrics as pages
+from chatchain.relay import ports
 from chatchain.relay.directory import Keeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------
 
 
-class _Purse:
+class Purse:
     """Satisfies `relay.ports.Payer`: the chain's writer with the sponsor's key."""
 
     def __init__(self, writer: ChainWriter, key: bytes) -> None:
@@ -103,17 +105,29 @@ class _Purse:
         self._key = key
         self.account = address_of(key)
 
-    def estimate(self, call: Call) -> Cost:
+    def canonical(self, call: Call) -> bool:
+        """Whether our own encoder spells the call's arguments so."""
+        try:
+            values = arguments(call)
+        except ChainError:
+            return False
+        return any(verb(*values) == call for verb in VERBS if call.data.startswith(verb.selector))
+
+    def has_code(self, account: Address) -> bool:
+        """Whether there is a contract."""
+        return self._writer.has_code(account)
+
+    def estimate(self, call: Call, most: int) -> Cost:
         """Tries the call out from the sponsor's account."""
-        return self._writer.estimate(call, self.account)
+        return self._writer.estimate(call, self.account, most)
 
-    def submit(self, call: Call) -> bytes:
+    def submit(self, call: Call, cost: ports.Cost) -> bytes:
         """Signs and sends the call."""
-        return self._writer.submit(call, self._key)
+        return self._writer.submit(call, self._key, Cost(cost.gas, cost.limit, cost.fee, cost.tip))
 
-    def tend(self) -> None:
+    def tend(self, allow: Callable[[int], bool]) -> None:
         """Sees transactions through."""
-        self._writer.tend()
+        self._writer.tend(allow)
 
     def prepare(self) -> None:
         """Loads what the first payment needs."""
@@ -277,7 +291,7 @@ def _sponsor(
     if config.private_key is None or not config.sponsor_wei_per_day:
         log.warning("sponsor off", reason="no PRIVATE_KEY" if config.private_key is None else "limit is 0")
         return None
-    purse = _Purse(ChainWriter(endpoints, network), config.private_key)
+    purse = Purse(ChainWriter(endpoints, network), config.private_key)
     log.info("sponsor", account=to_checksum(purse.account), wei_per_day=config.sponsor_wei_per_day)
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -93,6 +93,8 @@ STALE_CHAIN: Final = 60.0
 """Seconds without a successful look at the chain after which /health says so."""
 
 SPONSORED_AT_ONCE: Final = 32
+GUESTS_AT_ONCE: Final = SPONSORED_AT_ONCE // 2
+"""Of these, calls from connections of one address that have not logged in."""
 
 T = TypeVar("T")
 
@@ -157,6 +159,7 @@ class Relay:
         self._failures = Buckets(logins.FAILURES)
         self._key_requests = Buckets(KEY_REQUESTS)
         self._sponsoring = 0
+        self._guests_paid: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._look: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None
@@ -454,24 +457,33 @@ class Relay:
     async def _paid(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> Message:
         if self._sponsor is None:
             raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
-        if self._sponsoring >= SPONSORED_AT_ONCE:
+        crowded = session is None and self._guests_paid[peer.address] >= GUESTS_AT_ONCE
+        if crowded or self._sponsoring >= SPONSORED_AT_ONCE:
             raise LimitReached("The relay is paying for as many calls as it can.", retry_after_ms=1_000)
         sponsor, call = self._sponsor, Call(request.contract, request.data)
         self._sponsoring += 1
+        if session is None:
+            self._guests_paid[peer.address] += 1
         try:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
-            wei = await self._in(self._payers, lambda: sponsor.estimate(call))
-            sponsor.reserve(call, wei, time.monotonic())
-            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call))
+            if session is None:
+                await self._in(self._payers, lambda: sponsor.inspect(call))
+            cost = await self._in(self._payers, lambda: sponsor.estimate(call))
+            sponsor.reserve(call, cost, time.monotonic())
+            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call, cost))
         except ChatchainError as error:
             self.metrics.sponsored.labels(error.code).inc()
             self._log.info("sponsor refused", code=error.code, uid=session.uid if session is not None else 0)
             raise
         finally:
             self._sponsoring -= 1
+            if session is None:
+                self._guests_paid[peer.address] -= 1
+                self._guests_paid += Counter()  # forgets those at zero
         self.metrics.sponsored.labels("sent").inc()
-        self._log.info("sponsored", tx=tx_hash.hex(), uid=session.uid if session is not None else 0, wei=wei)
+        uid = session.uid if session is not None else 0
+        self._log.info("sponsored", tx=tx_hash.hex(), uid=uid, wei=cost.wei)
         if session is None and peer.deadline:
             peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
         return Sponsored(request.ref, tx_hash)
@@ -740,7 +752,7 @@ class Relay:
         while True:
             await asyncio.sleep(TEND)
             try:
-                await self._in(self._payers, sponsor.tend)
+                await self._in(self._payers, lambda: sponsor.tend(time.monotonic()))
             except ChainError as error:
                 self._log.warning("transactions not tended", code=error.code)
 

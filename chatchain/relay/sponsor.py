@@ -8,15 +8,16 @@ out before it is paid for; one that would be refused costs nothing but its place
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 import msgspec
 
 from chatchain.errors import LimitReached, RefusedError
 from chatchain.identity.keys import keccak256
-from chatchain.model import Call, User
+from chatchain.model import Address, Call, User
 from chatchain.relay.limits import Bucket, Buckets, Budget, Rate
-from chatchain.relay.ports import Payer
+from chatchain.relay.ports import Cost, Payer
 
 MAX_GAS: Final = 1_000_000
 """A registration takes about a quarter of it; an account that is a contract could take any amount to check
@@ -76,10 +77,11 @@ class Sponsor:
         self._by_address = Buckets(limits.registrations_per_address)
         self._by_user = Buckets(limits.calls_per_user)
         self._budget = Budget(limits.wei_per_day, DAY)
+        self._purse = threading.Lock()  # calls are booked on the loop, higher fees in a thread
 
     @property
     def spent(self) -> int:
-        """Wei spent within the last 24 hours, by estimate."""
+        """Wei booked within the last 24 hours: the most that what was sent can cost."""
         return self._budget.total
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
@@ -87,6 +89,8 @@ class Sponsor:
         verb = self._verb(call)
         if verb is None:
             raise RefusedError("The relay does not pay for this call.")
+        if not self._payer.canonical(call):
+            raise RefusedError("The relay does not pay for calldata that is more than its call.")
         if verb is _REGISTRATION or (user is None and verb in _RESTORING):
             _require(self._by_address.take(address, now), "registrations")
             return
@@ -98,27 +102,33 @@ class Sponsor:
             raise RefusedError("The relay pays only for what the logged-in user signed.")
         _require(self._by_user.take(user.uid, now), "calls")
 
-    def estimate(self, call: Call) -> int:
-        """Tries the call out and gives the wei that it would cost; raises why the contract would refuse it.
-        Blocks.
+    def inspect(self, call: Call) -> None:
+        """Refuses strangers the registration of a contract, whose own code would run at their bidding before
+        anybody is known. Blocks.
         """
-        cost = self._payer.estimate(call)
-        if cost.gas > MAX_GAS:
-            raise RefusedError(f"The call would take {cost.gas} gas; the relay pays for {MAX_GAS}.")
-        return cost.wei
+        if self._verb(call) is _REGISTRATION and self._payer.has_code(Address(call.data[16:36])):
+            raise RefusedError("The relay does not pay for the registration of a contract.")
 
-    def reserve(self, call: Call, wei: int, now: float) -> None:
+    def estimate(self, call: Call) -> Cost:
+        """Tries the call out and gives its cost; raises why the contract would refuse it. Blocks."""
+        cost = self._payer.estimate(call, MAX_GAS)
+        if max(cost.gas, cost.limit) > MAX_GAS:
+            raise RefusedError(f"The call would take {cost.gas} gas; the relay pays for {MAX_GAS}.")
+        return cost
+
+    def reserve(self, call: Call, cost: Cost, now: float) -> None:
         """Books a call that would succeed against the sums; raises LimitReached.
 
         Only here do registrations count for all together: attempts that fail do not use up the others' share.
         """
         if self._verb(call) is _REGISTRATION:
             _require(self._registrations.take(now), "registrations")
-        _require(self._budget.spend(now, wei), "calls")
+        with self._purse:
+            _require(self._budget.spend(now, cost.wei), "calls")
 
-    def pay(self, call: Call) -> bytes:
-        """Sends the call and gives the transaction's hash. Blocks."""
-        return self._payer.submit(call)
+    def pay(self, call: Call, cost: Cost) -> bytes:
+        """Sends the call for what was reserved and gives the transaction's hash. Blocks."""
+        return self._payer.submit(call, cost)
 
     def _verb(self, call: Call) -> _Verb | None:
         return self._by_selector.get((call.contract, call.data[:4]))
@@ -127,9 +137,14 @@ class Sponsor:
         """Gets ready to pay. Blocks."""
         self._payer.prepare()
 
-    def tend(self) -> None:
-        """Sees what was sent through until it is mined and settled. Blocks."""
-        self._payer.tend()
+    def tend(self, now: float) -> None:
+        """Sees what was sent through until it is mined and settled; higher fees are booked, too. Blocks."""
+
+        def allow(wei: int) -> bool:
+            with self._purse:
+                return not self._budget.spend(now, wei)
+
+        self._payer.tend(allow)
 
 
 def _is_author(verb: _Verb, data: bytes, user: User) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from chatchain.chain.calls import Calls
 from chatchain.errors import LimitReached, RefusedError
 from chatchain.model import Address, Call, DeviceState, ProposalId, Uid, User
+from chatchain.programs.server import Purse
+from chatchain.relay import ports
 from chatchain.relay.limits import Rate
 from chatchain.relay.sponsor import DAY, MAX_GAS, Sponsor, SponsorLimits
 from tests.relay.test_mailbox import ADA, BOB, user
@@ -23,27 +26,43 @@ STRANGER = Address(b"\x09" * 20)
 class Cost(NamedTuple):
     gas: int
     wei: int
+    limit: int = 400_000
+    fee: int = 1
+    tip: int = 1
+
+
+COST = Cost(250_000, 1000)
 
 
 class Payer:
     """Names a price, and remembers what it was made to pay for."""
 
     def __init__(self) -> None:
-        self.cost = Cost(250_000, 1000)
+        self.cost = COST
         self.paid: list[Call] = []
+        self.contracts: set[Address] = set()
+        self.raises: list[int] = []
+        self.raised: list[bool] = []
 
-    def estimate(self, call: Call) -> Cost:
+    def canonical(self, call: Call) -> bool:
+        return Purse.canonical(self, call)  # type: ignore[arg-type]  # it looks at the call only
+
+    def has_code(self, account: Address) -> bool:
+        return account in self.contracts
+
+    def estimate(self, call: Call, most: int) -> Cost:
         return self.cost
 
-    def submit(self, call: Call) -> bytes:
+    def submit(self, call: Call, cost: ports.Cost) -> bytes:
+        assert cost == self.cost
         self.paid.append(call)
         return bytes(32)
 
     def prepare(self) -> None:
         pass
 
-    def tend(self) -> None:
-        pass
+    def tend(self, allow: Callable[[int], bool]) -> None:
+        self.raised = [allow(wei) for wei in self.raises]
 
 
 def registration() -> Call:
@@ -155,14 +174,55 @@ def test_a_day_has_a_limit_in_wei() -> None:
     """What was spent comes free after 24 hours, and the refusal says when to come again."""
     made, payer = sponsor(wei_per_day=2500)
     for _ in range(2):
-        made.reserve(registration(), made.estimate(registration()), 0)
-        made.pay(registration())
+        cost = made.estimate(registration())
+        made.reserve(registration(), cost, 0)
+        made.pay(registration(), cost)
     with pytest.raises(LimitReached) as raised:
-        made.reserve(registration(), 1000, 1)
+        made.reserve(registration(), COST, 1)
     assert 0 < raised.value.retry_after_ms <= DAY * 1000
     assert made.spent == 2000
     assert len(payer.paid) == 2
-    made.reserve(registration(), 1000, DAY + 400)
+    made.reserve(registration(), COST, DAY + 400)
+
+
+def test_f3_higher_fees_are_booked_too() -> None:
+    """A replacement for a better price stays within the day's limit."""
+    made, payer = sponsor(wei_per_day=2500)
+    made.reserve(registration(), COST, 0)
+    payer.raises = [1000, 600, 500, 1]
+    made.tend(1)
+    assert payer.raised == [True, False, True, False]
+    assert made.spent == 2500
+
+
+def test_f3_the_limit_of_a_transaction_is_judged_like_its_estimate() -> None:
+    """What a contract could burn counts, not what it took when it was asked."""
+    made, payer = sponsor()
+    payer.cost = Cost(250_000, 1, limit=MAX_GAS + 1)
+    with pytest.raises(RefusedError, match="gas"):
+        made.estimate(registration())
+
+
+def test_f4_a_contract_is_not_registered_for_strangers() -> None:
+    """Its code would run for whoever asks, as long as it likes."""
+    made, payer = sponsor()
+    made.inspect(registration())
+    payer.contracts = {STRANGER}
+    made.inspect(OWN["voteBySig"])
+    with pytest.raises(RefusedError, match="contract"):
+        made.inspect(registration())
+
+
+@pytest.mark.parametrize("name", ["registerFor", *OWN])
+def test_calldata_that_is_more_than_its_call_is_not_paid_for(name: str) -> None:
+    """Bytes behind the arguments or between them cost gas and say nothing."""
+    made, _ = sponsor()
+    call = OWN.get(name) or registration()
+    made.admit(call, someone(), "address", 0)
+    padding = call.data[:-1] + b"\x01"  # every one of them ends with a signature's padding
+    for data in (call.data + bytes(32), call.data + b"\xff", call.data[:-32], padding):
+        with pytest.raises(RefusedError):
+            made.admit(Call(call.contract, data), someone(), "address", 0)
 
 
 def test_one_address_does_not_use_up_the_others_registrations() -> None:
@@ -174,10 +234,10 @@ def test_one_address_does_not_use_up_the_others_registrations() -> None:
         made.admit(registration(), None, "first", 0)
     made.admit(registration(), None, "second", 0)
     for _ in range(3):
-        made.reserve(registration(), 1, 0)
+        made.reserve(registration(), COST, 0)
     with pytest.raises(LimitReached):
-        made.reserve(registration(), 1, 0)
-    made.reserve(OWN["voteBySig"], 1, 0)
+        made.reserve(registration(), COST, 0)
+    made.reserve(OWN["voteBySig"], COST, 0)
 
 
 def test_one_user_does_not_use_up_the_others_calls() -> None:
