@@ -43,6 +43,9 @@ FRESH_S: Final = 5.0
 at once.
 """
 
+_NOT_ITS_FAULT: Final = (ChatchainError, MemoryError, OSError)
+"""What is wrong with the machine, the chain or the database, and says nothing about one delivery."""
+
 _STATES: Final = {
     ReceiptKind.DELIVERED: MessageState.DELIVERED,
     ReceiptKind.READ: MessageState.READ,
@@ -92,14 +95,14 @@ class Inbox:
         """Stores arrivals in one transaction; one that cannot be stored as it is becomes a notice."""
         try:
             return self._store.take_in(arrivals)
-        except ChatchainError:
-            raise  # the database itself: nothing was stored, nothing is acknowledged, everything comes again
+        except _NOT_ITS_FAULT:
+            raise  # nothing was stored, nothing is acknowledged, everything comes again
         except Exception:
             fresh: list[StoredMessage] = []
             for delivery, arrival in zip(deliveries, arrivals, strict=True):
                 try:
                     fresh += self._store.take_in([arrival])
-                except ChatchainError:
+                except _NOT_ITS_FAULT:
                     raise
                 except Exception as bug:
                     fresh += self._store.take_in([await self._notice(delivery, _stumbled(bug))])
@@ -117,7 +120,7 @@ class Inbox:
             return self._arrival(delivery, sender, members)
         except VerificationError as flaw:
             return flaw
-        except ChatchainError:
+        except _NOT_ITS_FAULT:
             raise
         except Exception as bug:
             return _stumbled(bug)

@@ -146,6 +146,8 @@ class Outbox:
         self._store.queue(messages, outgoing)
         for message in messages:
             self._outcomes[message.id] = asyncio.get_running_loop().create_future()
+        if self.pump is not None and isinstance(self.pump.error, _Broken):
+            self.give_up(self.pump.error)
         self._nudge()
         return messages
 
@@ -294,6 +296,12 @@ class Outbox:
         if waiting is not None and not waiting.done():
             waiting.set_result(outcome)
 
+    def give_up(self, why: ChatchainError) -> None:
+        """Tells everybody who waits that their message stays queued."""
+        for outcome in self._outcomes.values():
+            if not outcome.done():
+                outcome.set_result(Outcome(MessageState.QUEUED, why))
+
     def settle(self, verdicts: Sequence[tuple[Outgoing, Outcome]]) -> None:
         """Stores final verdicts in few transactions, then tells."""
         sent = [item.id for item, outcome in verdicts if outcome.state is MessageState.SENT]
@@ -398,6 +406,15 @@ class Pump:
         except ChatchainError as failed:
             self.error = failed
             self._idle.set()
+        except Exception as bug:
+            # Nobody would send any more and nobody would know: whoever waits is told; it all stays queued.
+            self.error = _Broken(
+                f"Sending broke off ({type(bug).__name__}).",
+                "The messages are kept. Update chatchain; if this happens again, report it.",
+            )
+            self.error.__cause__ = bug
+            self._idle.set()
+            self._outbox.give_up(self.error)
 
     async def _fill(self) -> bool:
         """Submits the next of what waits; says whether there was something."""
@@ -509,6 +526,12 @@ def written(
         for message in messages
     ]
     return messages, outgoing
+
+
+class _Broken(NetworkError):
+    """The pump failed in a way that nobody foresaw."""
+
+    code = "sending_broke_off"
 
 
 class _NoKeys(RefusedError):

@@ -4,19 +4,33 @@ lost.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import msgspec
 import pytest
 
-from chatchain.client.views import Shown
+from chatchain.chain.rpc import RpcFault
+from chatchain.client.session import failure, parting
+from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
 from chatchain.crypto.padding import unpad
 from chatchain.crypto.sealed import Target, seal
-from chatchain.errors import FoldMismatch, KeyChanged, LoginRefused, NoTick, ProtocolViolation, RefusedError
+from chatchain.errors import (
+    ChatchainError,
+    FoldMismatch,
+    KeyChanged,
+    LoginRefused,
+    NetworkError,
+    NoTick,
+    ProtocolViolation,
+    RefusedError,
+    RelayFailure,
+)
 from chatchain.model import Address, Delivery, LogRow, Suite, User
-from chatchain.wire.messages import Deliver
+from chatchain.ui.cli.app import Stopped
+from chatchain.wire.messages import Deliver, Goodbye, Refused
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
@@ -388,6 +402,83 @@ async def test_message_of_an_outsider_in_a_closed_network(closed: World) -> None
     closed.relay.inject(closed.chain.user("bob"), forge(closed, closed.chain.user("carol"), secrets))
     told = await notice(closed)
     assert "not a member" in (told.notice or "")
+
+
+def every_code(root: type[ChatchainError] = ChatchainError) -> set[str]:
+    """The codes of all failures that this program knows, wherever they are defined."""
+    return {root.code}.union(*map(every_code, root.__subclasses__()))
+
+
+HOSTILE = ("rpc_fault", "stopped", "bug", "wrong_password", "wrong_chain", "fold_mismatch", "", "\x1b[2J")
+
+
+def test_a_relays_code_picks_no_class_of_ours() -> None:
+    """Whatever word it uses, what comes of it is one of the failures that a relay may announce."""
+    assert {RpcFault.code, Stopped.code} < every_code()
+    reasons = {type(failure(code, "x")).code for code in every_code() | set(HOSTILE)}
+    partings = {type(parting(code, "x")).code for code in every_code() | set(HOSTILE)}
+    assert not (reasons | partings) & set(HOSTILE)
+    assert all(type(failure(code, "x")) is RelayFailure for code in HOSTILE)
+    assert all(type(parting(code, "x")) is RelayFailure for code in HOSTILE)
+    assert partings == {
+        "login_refused",
+        "limit_reached",
+        "store_unavailable",
+        "protocol_violation",
+        "relay_failure",
+    }
+
+
+@pytest.mark.parametrize("code", HOSTILE)
+async def test_a_goodbye_with_a_hostile_code_ends_the_session(world: World, code: str) -> None:
+    """Nobody hangs: the session ends, and its reason is a failure of the relay."""
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        (peer,) = world.relay._peers.values()
+        world.relay._say(peer, Goodbye(code, "gone", 0))
+        async with asyncio.timeout(5):
+            await session.ended.wait()
+        assert type(session.why) is RelayFailure
+
+
+async def test_a_session_whose_reader_stumbles_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours in reading is told to whoever waits for an answer, and to whoever asks later."""
+
+    def stumble(*_: object) -> ChatchainError:
+        raise TypeError("missing arguments")
+
+    monkeypatch.setattr("chatchain.client.session.parting", stumble)
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        (peer,) = world.relay._peers.values()
+        waiting = asyncio.create_task(session.deliveries(1))
+        world.relay._say(peer, Goodbye("shutdown", "gone", 0))
+        async with asyncio.timeout(5):
+            with pytest.raises(ProtocolViolation, match="TypeError"):
+                await waiting
+            with pytest.raises(ProtocolViolation, match="TypeError"):
+                await session.fetch((1,))
+
+
+async def test_a_pump_that_stumbles_tells_the_sender(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours in sending is told at once, and what was written stays queued."""
+
+    def stumble(*_: object) -> ChatchainError:
+        raise TypeError("missing arguments")
+
+    monkeypatch.setattr("chatchain.client.outbox.failure", stumble)
+    world.relay.refuse = lambda submit: Refused(submit.envelope.id, "refused", "no", 0)
+    async with world.client("ada") as ada, asyncio.timeout(5):
+        for text in ("one", "two"):
+            sent: list[Sent] = []
+            with pytest.raises(NetworkError, match="TypeError"):
+                await world.drain(ada.send("bob", text, wait_s=60), sent)
+            assert [one.state for one in sent] == ["queued"]
+        assert (await ada.status()).queued == 2
 
 
 async def test_relay_that_floods(world: World) -> None:
