@@ -448,6 +448,7 @@ class Peer(asyncio.Protocol):
         """Sends Goodbye and closes once it is written, or after a moment if the peer does not read."""
         if self._transport is None or self._connection.state is State.CLOSED:
             return
+        self._inbox.clear()  # a device that was revoked, or has a newer connection, is not served any more
         self.send(Goodbye(code, message, retry_after_ms))
         self._finish()
 

@@ -657,7 +657,7 @@ class Relay:
         assert group is not None
         members = {member.uid for member in group.members}
         admitted = group.policy is Policy.OPEN or {sender.uid, envelope.recipient} <= members
-        verdict = box.judge(envelope, sender, recipient, admitted=admitted)
+        verdict = box.judge(envelope, sender, recipient, device=peer.device, admitted=admitted)
         assert not isinstance(verdict, box.Ahead), "the relay lags; the test says how far"
         if verdict is not None:
             self._say(peer, verdict)

@@ -48,6 +48,10 @@ class Bucket:
             self._left -= amount
         return wait
 
+    def give_back(self, amount: float = 1.0) -> None:
+        """Puts back what was taken for something that does not count after all."""
+        self._left = min(self._rate.burst, self._left + amount)
+
     def _refill(self, now: float) -> None:
         self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_second)
         self._at = now
@@ -74,6 +78,12 @@ class Buckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         return bucket.take(now, amount)
+
+    def give_back(self, key: object, amount: float = 1.0) -> None:
+        """Puts back what the key took for something that does not count after all."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(amount)
 
 
 class Budget:

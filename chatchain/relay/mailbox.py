@@ -106,11 +106,13 @@ class Ahead(NamedTuple):
 
 
 def judge(
-    envelope: Envelope, sender: User, recipient: User | None, *, admitted: bool
+    envelope: Envelope, sender: User, recipient: User | None, *, device: int, admitted: bool
 ) -> Refused | StaleDevices | Ahead | None:
-    """Says why an envelope is not taken, or None when it is. `admitted` tells whether policy lets both
-    message.
+    """Says why an envelope is not taken, or None when it is. `device` is the sender's, `admitted` tells
+    whether policy lets both message.
     """
+    if device not in {active.device for active in sender.active_devices}:
+        return Refused(envelope.id, "revoked", "The device that sends this has been revoked.", 0)
     if recipient is None:
         return Refused(envelope.id, "unknown_user", f"Nobody has the id {envelope.recipient}.", 0)
     if not admitted:

@@ -157,6 +157,7 @@ class Relay:
         self._pending = 0
         self._waiting: set[_Session] = set()
         self._failures = Buckets(logins.FAILURES)
+        self._failures_of_address = Buckets(logins.FAILURES_OF_ADDRESS)
         self._key_requests = Buckets(KEY_REQUESTS)
         self._sponsoring = 0
         self._guests_paid: Counter[str] = Counter()
@@ -285,21 +286,23 @@ class Relay:
     # --- login ---
 
     async def _log_in(self, peer: Peer, guest: _Guest, proof: Login) -> None:
-        if self._failures.wait(peer.address, time.monotonic()):
+        # Counted before it is judged, and forgiven if it fits: else as many as come at once would be judged.
+        if not self._may_fail(peer.address, proof.uid):
             self.metrics.logins.labels("limited").inc()
             peer.say_goodbye("limit_reached", "Too many failed logins from this address.", 10_000)
             return
         try:
             user = await self._prove(guest, proof)
         except LoginRefused as refusal:
-            self._failures.take(peer.address, time.monotonic())
             self.metrics.logins.labels("refused").inc()
             self._log.info("login refused", uid=proof.uid, device=proof.device, reason=refusal.message)
             peer.say_goodbye("login_refused", logins.REFUSAL)
             return
         except StoreUnavailable:
+            self._forgive(peer.address, proof.uid)
             peer.say_goodbye("store_unavailable", "The relay cannot look anybody up at the moment.", 2_000)
             return
+        self._forgive(peer.address, proof.uid)
         if peer.state is State.CLOSED:
             return
         self._names += 1
@@ -314,6 +317,20 @@ class Relay:
         peer.send(Welcome(user.uid, waiting, _now_ms()))
         self.metrics.logins.labels("accepted").inc()
         self._log.info("login", uid=user.uid, device=proof.device, waiting=waiting)
+
+    def _may_fail(self, address: str, uid: int) -> bool:
+        """Whether one more login of this address may fail; it counts as failed until it is forgiven."""
+        now = time.monotonic()
+        if self._failures.take((address, uid), now):
+            return False
+        if self._failures_of_address.take(address, now):
+            self._failures.give_back((address, uid))
+            return False
+        return True
+
+    def _forgive(self, address: str, uid: int) -> None:
+        self._failures.give_back((address, uid))
+        self._failures_of_address.give_back(address)
 
     async def _prove(self, guest: _Guest, proof: Login) -> User:
         """Gives the user whom the proof shows, after a look at the chain if the first answer is no."""
@@ -342,7 +359,7 @@ class Relay:
         if sender is None or recipient is None:
             self._hold(session.peer, self._judge_slowly(session, envelope))
             return
-        verdict = self._judge(envelope, sender, recipient)
+        verdict = self._judge(session, envelope, sender, recipient)
         if verdict is None:
             self._store(session, envelope)
         else:
@@ -383,13 +400,13 @@ class Relay:
         recipient = await self._user(envelope.recipient)
         if sender is None:  # a reorg took the registration back
             return Refused(envelope.id, "unknown_user", "The sender is no longer registered.", 0)
-        return self._judge(envelope, sender, recipient)
+        return self._judge(session, envelope, sender, recipient)
 
     def _judge(
-        self, envelope: Envelope, sender: User, recipient: User | None
+        self, session: _Session, envelope: Envelope, sender: User, recipient: User | None
     ) -> Refused | StaleDevices | box.Ahead | None:
         admitted = self._membership.admits(sender.uid, envelope.recipient)
-        return box.judge(envelope, sender, recipient, admitted=admitted)
+        return box.judge(envelope, sender, recipient, device=session.device, admitted=admitted)
 
     async def _was_stored(self, session: _Session, envelope: Envelope) -> bool:
         """Whether this very message was stored and only its tick got lost: whatever has changed since, it

@@ -74,7 +74,9 @@ def envelope(number: int = 1, *to: tuple[int, int], body: bytes = b"body") -> En
 def verdict(
     change: dict[str, object], sender: User, recipient: User | None, *, admitted: bool = True
 ) -> object:
-    return judge(msgspec.structs.replace(envelope(), **change), sender, recipient, admitted=admitted)
+    return judge(
+        msgspec.structs.replace(envelope(), **change), sender, recipient, device=1, admitted=admitted
+    )
 
 
 def test_an_envelope_that_covers_the_recipient_is_taken() -> None:
@@ -132,6 +134,14 @@ def test_what_may_not_be_sent_is_refused_for_good(
     found = verdict(change, user(ADA, ACTIVE), recipient, admitted=admitted)
     assert isinstance(found, Refused)
     assert (found.code, found.retry_after_ms) == (code, 0)
+
+
+def test_a_revoked_device_sends_nothing() -> None:
+    """Not even what it submitted before anybody told its connection."""
+    ada = user(ADA, REVOKED, ACTIVE)
+    found = verdict({"sender_version": 2}, ada, user(BOB, ACTIVE))
+    assert isinstance(found, Refused)
+    assert (found.code, found.retry_after_ms) == ("revoked", 0)
 
 
 @pytest.mark.parametrize("change", [{"recipient_version": 2}, {"sender_version": 9}])

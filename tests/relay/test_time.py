@@ -246,6 +246,34 @@ async def test_failed_logins_of_an_address_are_limited(
     await here.stop()
 
 
+async def test_f7_who_fails_on_purpose_keeps_no_neighbour_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures count for a user at an address, however many come at once, and for the address only in
+    masses.
+    """
+    monkeypatch.setattr(logins, "FAILURES", Rate(burst=3, per_second=0.001))
+    monkeypatch.setattr(logins, "FAILURES_OF_ADDRESS", Rate(burst=8, per_second=0.001))
+    here = Here(tmp_path)
+    await here.start()
+
+    async def fail(uid: int) -> str:
+        link = await dial(here.named)
+        await link.send(msgspec.structs.replace(here.login(link), uid=uid, login_signature=bytes(65)))
+        return (await farewell(link)).code
+
+    told = await asyncio.gather(*(fail(ADA + 1) for _ in range(7)))
+    assert sorted(told) == ["limit_reached"] * 4 + ["login_refused"] * 3
+    for _ in range(10):
+        await (await here.connect()).close()
+    told = await asyncio.gather(*(fail(ADA + 2 + number) for number in range(7)))
+    assert sorted(told) == ["limit_reached"] * 2 + ["login_refused"] * 5
+    link = await dial(here.named)
+    await link.send(here.login(link))
+    assert (await farewell(link)).code == "limit_reached"
+    await here.stop()
+
+
 async def test_requests_for_keys_are_limited(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the burst they fail with the time to wait, and the connection stays."""
     link = await here.connect()

@@ -406,6 +406,28 @@ async def test_messages_wait_while_the_handler_does(server: Server) -> None:
     await link.close()
 
 
+async def test_what_waits_of_somebody_sent_away_is_not_served(server: Server) -> None:
+    """A revoked device's messages do not outlive its farewell."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    take = server.handler.received
+
+    def take_one(peer: Peer, message: Message) -> None:
+        take(peer, message)
+        peer.hold()
+
+    server.handler.received = take_one  # type: ignore[method-assign]  # as a relay that looks something up
+    link._writer.write(frame(Receive(1)) + frame(Receive(2)))
+    await until(lambda: len(peer._inbox) == 1)
+    peer.say_goodbye("revoked", "This device has been revoked.")
+    peer.release()
+    await until(lambda: server.handler.gone == [peer])
+    assert server.handler.messages == [LOGIN, Receive(1)]
+    await link.close()
+
+
 def test_a_client_imports_none_of_the_relay_s_weight(tmp_path: Path) -> None:
     """Dialling needs neither uvloop nor SQLAlchemy nor web3, and no certificate parser before its time."""
     import subprocess
