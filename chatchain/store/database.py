@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -141,8 +142,13 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _claim_file(database: Path) -> Claim:
-    lock = database.with_name(f"{database.name}.lock").open("ab")
+    lock = open(database.with_name(f"{database.name}.lock"), "ab", opener=_private)  # noqa: SIM115
+    os.fchmod(lock.fileno(), 0o600)  # who may read a file may lock it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

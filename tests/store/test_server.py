@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,22 @@ def test_a_database_serves_one_relay_at_a_time(store: ServerStore, url: str) -> 
     store.close()
     second.claim()
     second.close()
+
+
+def test_f10_nobody_else_can_lock_a_database_file(tmp_path: Path) -> None:
+    """Whoever may read a file may lock it: neither the database nor its lock is for others, old or new."""
+    (tmp_path / "relay.db.lock").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        store = ServerStore(f"sqlite:///{tmp_path / 'relay.db'}")
+        store.migrate()
+        store.claim()
+    finally:
+        os.umask(before)
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    store.close()
+    assert {"relay.db", "relay.db.lock"} <= set(files)
+    assert set(files.values()) == {0o600}
 
 
 def test_a_database_belongs_to_one_deployment(store: ServerStore) -> None:
