@@ -148,9 +148,10 @@ class Inbox:
 
     def _open(self, delivery: Delivery, sender: User) -> Opened:
         if not delivery.header:
+            # There is nothing in it that the sender signed: it is for the relay to say, and may be untrue.
             raise _PassedBy(
-                f"{sender.username} sent a message before this device had published its keys; "
-                "only your other devices can read it."
+                f"The relay says that {sender.username} sent a message before this device had published its "
+                "keys. It carries no signature; if it is so, only your other devices can read it."
             )
 
         def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:

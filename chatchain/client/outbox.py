@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import (
     BadRecord,
     ChatchainError,
+    FoldMismatch,
     LimitReached,
     NetworkError,
     NotAMember,
@@ -46,6 +47,7 @@ from chatchain.model import (
     DeviceId,
     Direction,
     Envelope,
+    KeyBundle,
     MessageState,
     Outgoing,
     Policy,
@@ -217,27 +219,31 @@ class Outbox:
         """The devices with their KEM keys, each checked against the chain; a device that published none is
         left out.
         """
-        found = self._checked(user, devices)
+        found = self._checked(user, devices, self._store.bundles(user.uid))
         if len(found) < len(devices) and session is not None:
             fetched = await session.fetch((user.uid,))
-            self._store.put_bundles(bundle for bundle in fetched if bundle.uid == user.uid)
-            found = self._checked(user, devices)
-        return tuple(found)
+            # Only what holds is kept: an invention of the relay's must not take a good bundle's place.
+            self._store.put_bundles(bundle for bundle, _ in self._checked(user, devices, fetched))
+            found = self._checked(user, devices, self._store.bundles(user.uid))
+        return tuple(target for _, target in found)
 
-    def _checked(self, user: User, devices: Sequence[Device]) -> list[Target]:
-        bundles = {bundle.device: bundle for bundle in self._store.bundles(user.uid)}
-        targets: list[Target] = []
-        for device in devices:
-            bundle = bundles.get(device.device)
-            if bundle is None:
+    def _checked(
+        self, user: User, devices: Sequence[Device], bundles: Sequence[KeyBundle]
+    ) -> list[tuple[KeyBundle, Target]]:
+        """The bundles that the chain vouches for, one a device, and what is sealed to with them."""
+        listed = {device.device: device for device in devices}
+        found: dict[int, tuple[KeyBundle, Target]] = {}
+        for bundle in bundles:
+            device = listed.get(DeviceId(bundle.device))
+            if device is None:
                 continue
             try:
                 record = device_record(self._own.network, user, device)
                 key = check_bundle(self._own.network, bundle, record, user.uid, self._now_ms() // 1000)
             except BadRecord:
                 continue  # out of date, or the relay's invention: as good as absent
-            targets.append(Target(user.uid, device.device, key))
-        return targets
+            found[device.device] = bundle, Target(user.uid, device.device, key)
+        return [found[device.device] for device in devices if device.device in found]
 
     def _sealed(self, item: Outgoing, plan: Plan) -> Outgoing:
         content = contents.decode(item.content)
@@ -315,11 +321,17 @@ class Outbox:
         for item, outcome in verdicts:
             self.conclude(item, outcome)
 
-    async def refresh(self, stale: Sequence[StaleDevices]) -> None:
-        """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay."""
+    async def refresh(self, stale: Sequence[StaleDevices], recipients: Collection[Uid]) -> None:
+        """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay.
+
+        A relay that knows of more changes than the events here show is a sign that somebody hides them, so
+        for the recipients and ourselves the heads are compared with the contract's: raises FoldMismatch.
+        """
         await self._watch.sync()
-        for hint in stale:
-            self.stale(Uid(hint.uid))
+        for uid in {Uid(hint.uid) for hint in stale}:
+            if uid == self._own.uid or uid in recipients:
+                await self._watch.confirm(uid)
+            self.stale(uid)
 
     # --- the pump -------------------------------------------------------------------------------------------
 
@@ -497,7 +509,12 @@ class Pump:
             await asyncio.sleep(
                 0.1 * (max(self._repeats.get(item.id, 1) for item in again) - 1) if again else 0
             )
-            await self._outbox.refresh(hints)
+            try:
+                await self._outbox.refresh(hints, {item.recipient for item in again})
+            except FoldMismatch as hidden:
+                for item in again:
+                    self._outbox.conclude(item, Outcome(MessageState.QUEUED, hidden))
+                return
             again = await self._outbox.seal_again(again, self._session)
         for item in again:
             await self._submit(item)

@@ -27,7 +27,9 @@ from chatchain.errors import (
     ProtocolViolation,
     RefusedError,
     RelayFailure,
+    UnknownUser,
 )
+from chatchain.identity.keys import to_checksum
 from chatchain.model import Address, Delivery, LogRow, Suite, User
 from chatchain.ui.cli.app import Stopped
 from chatchain.wire.messages import Deliver, Goodbye, Refused
@@ -329,6 +331,65 @@ async def test_swapped_key_bundle_is_not_used(world: World) -> None:
         with pytest.raises(RefusedError, match="no keys to encrypt to"):
             await world.drain(ada.send("bob", "hello", wait_s=0.3), [])
     assert world.relay.stored == {}
+
+
+async def test_an_invented_bundle_does_not_displace_a_good_one(world: World) -> None:
+    """Bob has a second device without keys, so ada asks the relay again each time: what it invents for his
+    first device is not kept.
+    """
+    bob = world.chain.user("bob")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), bob.account)
+    await world.say("ada", "bob", "first")
+    theirs = world.relay.bundles[bob.uid, 1]
+    async with world.client("ada") as ada:
+        store = (await ada._station.desk()).unlocked.store
+        assert store.bundles(bob.uid) == [theirs]
+        world.relay.bundles[bob.uid, 1] = msgspec.structs.replace(
+            theirs, kem_public=KemSecret(os.urandom(32)).public
+        )
+        await world.drain(ada.send("bob", "second"), [])
+        assert store.bundles(bob.uid) == [theirs]
+    assert [one.text for one in await world.hear("bob")] == ["first", "second"]
+
+
+async def test_an_address_that_is_only_a_signer_names_nobody(world: World) -> None:
+    """Bob lists somebody's address as his device's signer: what is sent there does not go to bob."""
+    bob = world.chain.user("bob")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), bob.account)
+    async with world.client("ada") as ada:
+        with pytest.raises(UnknownUser, match="signer of a device"):
+            await world.drain(ada.send(to_checksum(NEW_SIGNER), "for its owner"), [])
+        assert await ada.contacts() == []
+        await world.drain(ada.send(to_checksum(bob.account), "for bob"), [])
+    assert [one.text for one in await world.hear("bob")] == ["for bob"]
+
+
+async def test_hidden_change_that_the_relay_points_at_is_noticed(world: World) -> None:
+    """An endpoint hides bob's newest device and the relay calls our list stale: we believe neither, look at
+    the contract, and keep the message.
+    """
+    await world.say("ada", "bob", "before")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
+    newest = world.chain.rows[-1]
+    world.chain.lies = lambda row: None if row is newest else row
+    before = len(world.relay.stored)
+    sent: list[Sent] = []
+    async with world.client("ada") as ada:
+        with pytest.raises(FoldMismatch):
+            await world.drain(ada.send("bob", "hello", wait_s=60), sent)
+        assert [one.state for one in sent] == ["queued"]
+    assert len(world.relay.stored) == before
+
+
+async def test_what_carries_no_signature_is_told_as_the_relays_word(world: World) -> None:
+    """A delivery without a header proves nothing of its alleged sender, and the notice says so."""
+    ada = world.chain.user("ada")
+    hollow = msgspec.structs.replace(forge(world, ada, DeviceSecrets.generate()), header=b"", body=b"")
+    world.relay.inject(world.chain.user("bob"), hollow)
+    told = await notice(world)
+    assert told.code == "not_for_this_device"
+    assert (told.notice or "").startswith("The relay says that ada ")
+    assert "no signature" in (told.notice or "")
 
 
 async def test_hidden_revocation_is_noticed(world: World) -> None:
