@@ -329,11 +329,15 @@ async def test_who_never_shakes_hands_is_dropped(
 
 
 async def test_strangers_of_one_address_are_counted(pair: certificates.Pair) -> None:
-    """Beyond the limit they are turned away, until one logs in or leaves."""
+    """Beyond the limit they are turned away while all are being served, until one logs in or leaves."""
     server = await Server(pair, strangers_per_address=2).start()
     first, second = await dial([server.named()]), await dial([server.named()])
+    for peer in server.handler.peers:
+        peer.hold()
     with pytest.raises(RelayUnreachable):
         await dial([server.named()])
+    for peer in server.handler.peers:
+        peer.release()
     await first.send(LOGIN)
     await first.receive()
     third = await dial([server.named()])
@@ -343,6 +347,38 @@ async def test_strangers_of_one_address_are_counted(pair: certificates.Pair) -> 
     for link in (first, third, fourth):
         await link.close()
     await until(lambda: server.listener.gate.open == 0)
+    server.listener.stop()
+
+
+async def test_f11_silent_strangers_keep_nobody_out(pair: certificates.Pair) -> None:
+    """The oldest of them gives way, in its handshake or after it; who is being served or logged in stays."""
+    server = await Server(pair, strangers_per_address=4).start()
+    known = await dial([server.named()])
+    await known.send(LOGIN)
+    await known.receive()
+    served = await dial([server.named()])
+    server.handler.peers[1].hold()
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]  # no handshake
+    await until(lambda: server.listener.gate.open == 4)
+    greeted = await dial([server.named()])
+    newcomers = [await dial([server.named()]) for _ in range(3)]
+    for reader, _ in silent:
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    await until(lambda: server.handler.gone == [server.handler.peers[2]])
+    with pytest.raises(NetworkError):
+        await greeted.receive()
+    await until(lambda: server.listener.gate.open == 5)
+    await newcomers[0].send(LOGIN)
+    await newcomers[0].receive()
+    server.handler.peers[1].release()
+    await served.send(LOGIN)
+    await served.receive()
+    for link in (known, served, *newcomers):
+        await link.close()
+    for _, writer in silent:
+        writer.transport.abort()
+    await until(lambda: server.listener.gate.open == 0)
+    assert not server.listener.gate._strangers
     server.listener.stop()
 
 
