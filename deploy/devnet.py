@@ -534,8 +534,10 @@ def _relay_answers(relays: Sequence[RelayAddress]) -> bool:
 def _alone(folder: Path) -> Iterator[bool]:
     """Hold the folder, so that two commands do not work on it at once; gives whether it was made just now."""
     new = not folder.exists()
+    os.umask(0o077)  # also for what is started from here: whoever may read a file may lock it
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
+        (folder / "lock").chmod(0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -118,6 +118,17 @@ def test_secrets_are_in_files_of_the_owner_alone(network: Path) -> None:
                 assert bytes.fromhex(secret) not in place
 
 
+def test_f10_nobody_else_reads_or_locks_anything_of_a_network(network: Path) -> None:
+    """Whoever may read a file may lock it, and keep devnet or the relay from their work; even where the
+    folder itself was there before, and is open.
+    """
+    (network / "lock").chmod(0o644)  # as an earlier version left it
+    devnet("down", network)
+    up(network)
+    reached = {path.name for path in network.iterdir() if path.stat().st_mode & 0o077}
+    assert reached <= {"deployment.json"}, "public, and nobody locks it"
+
+
 def test_the_relays_settings_are_complete(network: Path) -> None:
     """The file that `env_file` names has what a relay needs; its sponsor is not the deployer."""
     report = devnet("status", network)
