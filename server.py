@@ -1,6 +1,9 @@
 """python server.py runs a relay."""
 
-from chatchain.programs.server import main
+from chatchain.programs.installed import Installed
+
+with Installed():
+    from chatchain.programs.server import main
 
 if __name__ == "__main__":
     main()

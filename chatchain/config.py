@@ -26,6 +26,9 @@ from chatchain.errors import BadConfig
 APPLICATION: Final = "chatchain"
 CONFIG_FILE: Final = "config.toml"
 ENV_FILE: Final = ".env"
+NETWORK_FILE: Final = "network.json"
+"""In a home: the network that it belongs to, written by the client core."""
+_MAX_NETWORK: Final = 64 * 1024
 DEFAULT_PORT: Final = 5555
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_SPONSOR_ETHER: Final = 1.0
@@ -54,6 +57,7 @@ class Origin(StrEnum):
     ENVIRONMENT = "environment"
     ENV_FILE = ".env"
     CONFIG_FILE = "config file"
+    HOME = "home"
     DEFAULT = "default"
 
 
@@ -353,6 +357,17 @@ class ClientConfig:
     debug: bool
     settings: tuple[Setting, ...] = field(repr=False, default=())
 
+    def in_home(self, home: Path) -> tuple[Setting, ...]:
+        """The settings in force in a home: what nothing else names of the network, the home knows."""
+        path = home / NETWORK_FILE
+        kept = _network_of(path)
+        return tuple(
+            Setting(setting.name, kept[setting.name], Origin.HOME, str(path))
+            if setting.name in kept and setting.origin is Origin.DEFAULT
+            else setting
+            for setting in self.settings
+        )
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -446,6 +461,18 @@ def load_server(
             f"The setting {given} is given without {missing}.", "Give both --cert and --key, or neither."
         )
     return config
+
+
+def _network_of(path: Path) -> dict[str, Shown]:
+    """What a home's file says of the network, as it is printed; nothing where it says nothing sound."""
+    import json
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            read = json.loads(file.read(_MAX_NETWORK))
+        return {"rpc": _as_urls(_endpoints(read["rpc"])), "directory": _address(read["directory"])}
+    except (OSError, ValueError, KeyError, TypeError):  # the command that needs it says what is wrong
+        return {}
 
 
 def data_dir() -> Path:

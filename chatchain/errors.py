@@ -16,7 +16,7 @@
     │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
     │   │   VotingClosed, HomeBusy, AlreadyDone
     └── VerificationError     (8) a proof or a signature that does not hold
-        ├── ForgedMessage, Undecryptable, BadRecord
+        ├── ForgedMessage, Undecryptable, BadRecord, Replayed, MissingSenderKey, WrongEpoch
 
 The number is the exit code of a program that ends with such an error. Every error carries a sentence for a
 person (`message`), the next step (`hint`) and a stable word for programs (`code`).
@@ -243,7 +243,7 @@ class TransactionPending(ChainError):
     """A transaction was sent and is not mined yet."""
 
     code = "transaction_pending"
-    default_hint = "It may still be mined; `status` shows it."
+    default_hint = "It may still be mined: before you repeat it, see later whether it has had its effect."
 
 
 # --- 6: not found ---------------------------------------------------------------------------------------
@@ -383,3 +383,21 @@ class BadRecord(VerificationError):
     """A device record, key bundle or contact card does not hold together."""
 
     code = "bad_record"
+
+
+class Replayed(VerificationError):
+    """A message was opened before."""
+
+    code = "replayed"
+
+
+class MissingSenderKey(VerificationError):
+    """A group message came before the key that its sender gave out for it."""
+
+    code = "missing_sender_key"
+
+
+class WrongEpoch(VerificationError):
+    """A group key belongs to another state of the group than the chain's."""
+
+    code = "wrong_epoch"

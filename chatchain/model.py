@@ -34,6 +34,7 @@ class Suite(IntEnum):
     """How an envelope is encrypted; the number travels in every envelope."""
 
     SEALED = 1
+    RATCHET = 2
 
 
 class DeviceState(IntEnum):

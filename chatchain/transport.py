@@ -15,7 +15,7 @@ import hmac
 import ipaddress
 import socket
 import ssl
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Final, Protocol, cast
 
@@ -203,7 +203,7 @@ class RelayLink:
     async def _heartbeat(self) -> None:
         for nonce in range(1, 2**62):
             await asyncio.sleep(deadlines.HEARTBEAT)
-            if self._connection.state is State.CLOSED:
+            if self._connection.state is State.CLOSED or self._writer.is_closing():
                 return
             self._writer.write(self._connection.send(Ping(nonce)))
 
@@ -310,33 +310,46 @@ class Handler(Protocol):
 
 
 class Gate:
-    """Counts connections, and per address those that have not logged in, against their limits."""
+    """Counts connections, and per address those that have not logged in, against their limits.
+
+    Where an address has no room left, the connection that has said nothing for longest gives way: whoever
+    opens many and stays silent keeps out nobody who has something to say.
+    """
 
     def __init__(self, connections: int, strangers_per_address: int) -> None:
         self._connections = connections
         self._per_address = strangers_per_address
-        self._strangers: Counter[str] = Counter()
+        self._strangers: dict[str, dict[Peer, None]] = {}  # the oldest first
         self.open = 0
 
-    def enter(self, address: str) -> bool:
-        """Counts a newcomer in, unless the relay or its address is full."""
-        if self.open >= self._connections or self._strangers[address] >= self._per_address:
+    def enter(self, peer: Peer) -> bool:
+        """Counts a newcomer in, unless the relay is full or all of its address's places are being served."""
+        strangers = self._strangers.get(peer.address, {})
+        silent = None
+        if len(strangers) >= self._per_address:
+            silent = next((stranger for stranger in strangers if not stranger.held), None)
+            if silent is None:
+                return False
+        if self.open >= self._connections:
             return False
+        if silent is not None:
+            self.known(silent)
+            silent.abort()
         self.open += 1
-        self._strangers[address] += 1
+        self._strangers.setdefault(peer.address, {})[peer] = None
         return True
 
-    def known(self, address: str) -> None:
-        """One from this address is no longer a stranger."""
-        self._strangers[address] -= 1
-        if not self._strangers[address]:
-            del self._strangers[address]
+    def known(self, peer: Peer) -> None:
+        """This one is no longer a stranger."""
+        strangers = self._strangers.get(peer.address, {})
+        strangers.pop(peer, None)
+        if not strangers:
+            self._strangers.pop(peer.address, None)
 
-    def leave(self, address: str, *, stranger: bool) -> None:
+    def leave(self, peer: Peer) -> None:
         """Counts one out."""
         self.open -= 1
-        if stranger:
-            self.known(address)
+        self.known(peer)
 
 
 class Peer(asyncio.Protocol):
@@ -353,6 +366,7 @@ class Peer(asyncio.Protocol):
         "address",
         "asked",
         "deadline",
+        "handshake",
         "heard",
         "session",
         "slow",
@@ -366,6 +380,8 @@ class Peer(asyncio.Protocol):
         self.slow = False
         """Whether the peer leaves so much unread that it is given nothing more for now."""
         self.was_opened = False
+        self.handshake: asyncio.Task[None] | None = None
+        """What brings the connection about, while it does."""
         self.heard = 0.0
         """Loop time of the last byte from the peer."""
         self.asked = 0.0
@@ -425,7 +441,7 @@ class Peer(asyncio.Protocol):
         self._connection.close()
         self._inbox.clear()
         self._transport = None
-        self._gate.leave(self.address, stranger=self.deadline > 0)
+        self._gate.leave(self)
         self._handler.closed(self)
 
     # --- called by the handler ---
@@ -448,6 +464,7 @@ class Peer(asyncio.Protocol):
         """Sends Goodbye and closes once it is written, or after a moment if the peer does not read."""
         if self._transport is None or self._connection.state is State.CLOSED:
             return
+        self._inbox.clear()  # a device that was revoked, or has a newer connection, is not served any more
         self.send(Goodbye(code, message, retry_after_ms))
         self._finish()
 
@@ -456,6 +473,8 @@ class Peer(asyncio.Protocol):
         self._connection.close()
         if self._transport is not None:
             self._transport.abort()
+        elif self.handshake is not None:
+            self.handshake.cancel()
 
     @property
     def held(self) -> bool:
@@ -477,7 +496,7 @@ class Peer(asyncio.Protocol):
     def logged_in(self) -> None:
         """The peer is a stranger no more: no deadline, and its address has room for another."""
         self.deadline = 0.0
-        self._gate.known(self.address)
+        self._gate.known(self)
 
     # --- inside ---
 
@@ -559,10 +578,11 @@ class Listener:
             listening.close()
         self._sockets.clear()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -572,14 +592,13 @@ class Listener:
             except OSError:  # the peer left already, or file descriptors ran out: neither ends the relay
                 await asyncio.sleep(0.05)
                 continue
-            host = _subject(address[0])
-            if self.gate.enter(host):
-                self._spawn(self._welcome(accepted, host))
+            peer = Peer(self._handler, self.gate, _subject(address[0]))
+            if self.gate.enter(peer):
+                peer.handshake = self._spawn(self._welcome(accepted, peer))
             else:
                 accepted.close()
 
-    async def _welcome(self, accepted: socket.socket, address: str) -> None:
-        peer = Peer(self._handler, self.gate, address)
+    async def _welcome(self, accepted: socket.socket, peer: Peer) -> None:
         try:
             with contextlib.suppress(OSError):  # it may be gone already
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a tick must not wait
@@ -593,8 +612,9 @@ class Listener:
         except OSError:  # no TLS 1.3, or nothing said in time; ssl.SSLError and TimeoutError are OSErrors
             pass
         finally:
+            peer.handshake = None
             if not peer.was_opened:
-                self.gate.leave(address, stranger=True)
+                self.gate.leave(peer)
 
 
 def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:

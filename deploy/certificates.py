@@ -21,14 +21,17 @@ from typing import ClassVar, Final
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from chatchain.programs.installed import Installed
 
-from chatchain.errors import ChatchainError, UsageError
-from deploy import files
+with Installed():
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    from chatchain.errors import ChatchainError, UsageError
+    from deploy import files
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 730

@@ -28,9 +28,12 @@ from typing import Any, Final, NoReturn
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from chatchain.crypto.phrase import keys_of
-from deploy import files
-from deploy.devnet import environment
+from chatchain.programs.installed import Installed
+
+with Installed():
+    from chatchain.crypto.phrase import keys_of
+    from deploy import files
+    from deploy.devnet import environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WIDTH: Final = 100

@@ -23,16 +23,19 @@ from typing import Final
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import msgspec
+from chatchain.programs.installed import Installed
 
-from chatchain.chain.artifacts import Artifact
-from chatchain.chain.rpc import Rpc, hexed, quantity
-from chatchain.config import ServerConfig, load_server
-from chatchain.errors import BadConfig, ChatchainError, MissingInput, UsageError
-from chatchain.identity.keys import SECP256K1_N, address_of, new_secret, parse_address, to_checksum
-from chatchain.model import Network, Policy, RelayAddress
-from deploy import certificates, files
-from deploy.deployer import DEV_CHAINS, THRESHOLD, VOTING_PERIOD, Deployer, Deployment, Rules, fund
+with Installed():
+    import msgspec
+
+    from chatchain.chain.artifacts import Artifact
+    from chatchain.chain.rpc import Rpc, hexed, quantity
+    from chatchain.config import ServerConfig, load_server
+    from chatchain.errors import BadConfig, ChatchainError, MissingInput, UsageError
+    from chatchain.identity.keys import SECP256K1_N, address_of, new_secret, parse_address, to_checksum
+    from chatchain.model import Network, Policy, RelayAddress
+    from deploy import certificates, files
+    from deploy.deployer import DEV_CHAINS, THRESHOLD, VOTING_PERIOD, Deployer, Deployment, Rules, fund
 
 ADDRESSES: Final = Path(__file__).resolve().parent / "addresses"
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except ChatchainError as error:
-        print(f"deploy: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+        print(f"{error.message}\n{error.hint}".rstrip(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -101,7 +104,7 @@ def _deploy(options: argparse.Namespace, config: ServerConfig, deployer: Deploye
         _relay_env(options.relay_env, deployment, config, deployer.rpc)
     print("\n".join(env_lines(deployment, config.rpc)))
     if not deployer.sealed(deployment.network):
-        _tell("not sealed: seat founders when they have registered (deploy.py seat NAME… --seal)")
+        _tell("not sealed: when the founders have registered, `python deploy/deploy.py seat NAME… --seal`")
 
 
 def _relays(options: argparse.Namespace) -> list[RelayAddress]:

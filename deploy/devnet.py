@@ -29,6 +29,8 @@ import fcntl
 import ipaddress
 import os
 import secrets
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -40,31 +42,34 @@ from typing import Final, TypeVar
 if __package__ in {None, ""}:  # started as a file: the project's folder is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import msgspec
+from chatchain.programs.installed import Installed
 
-from chatchain.chain.rpc import Rpc, hexed, quantity
-from chatchain.client.home import Home
-from chatchain.client.links import join_link
-from chatchain.client.ports import NetworkSettings
-from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS
-from chatchain.errors import (
-    BadConfig,
-    ChainError,
-    ChatchainError,
-    HomeBusy,
-    NetworkError,
-    NoContract,
-    NotFoundError,
-    UsageError,
-)
-from chatchain.identity.keys import address_of, new_secret, to_checksum
-from chatchain.identity.names import normalise_username
-from chatchain.model import Policy, RelayAddress
-from chatchain.transport import dial
-from deploy import certificates, files, tools
-from deploy.deploy import read_deployment
-from deploy.deployer import Deployer, Deployment, Rules, fund
-from deploy.services import Service, ServiceFailed
+with Installed():
+    import msgspec
+
+    from chatchain.chain.rpc import Rpc, hexed, quantity
+    from chatchain.client.home import Home
+    from chatchain.client.links import join_link
+    from chatchain.client.ports import NetworkSettings
+    from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS
+    from chatchain.errors import (
+        BadConfig,
+        ChainError,
+        ChatchainError,
+        HomeBusy,
+        NetworkError,
+        NoContract,
+        NotFoundError,
+        UsageError,
+    )
+    from chatchain.identity.keys import address_of, new_secret, to_checksum
+    from chatchain.identity.names import normalise_username
+    from chatchain.model import Policy, RelayAddress
+    from chatchain.transport import dial
+    from deploy import certificates, files, tools
+    from deploy.deploy import read_deployment
+    from deploy.deployer import Deployer, Deployment, Rules, fund
+    from deploy.services import Service, ServiceFailed
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = Path(".devnet")
@@ -137,6 +142,7 @@ class Report(msgspec.Struct, frozen=True):
     db: str
     env_file: str
     join: str
+    running: dict[str, bool]
     pids: dict[str, int]
     chain: str
     policy: str
@@ -187,7 +193,11 @@ class Devnet:
         """The plan of before, which the flags may repeat and not change, or a new one from the flags."""
         plan = self._plan()
         if plan is None:
-            return self._keep(_new_plan(self.folder, wanted))
+            plan = _new_plan(self.folder, wanted)
+            # Before they are kept: a port that is kept is not chosen again.
+            _require_free(plan.host, plan.port, "--port")
+            _require_free(plan.host, plan.relay_port, "--relay-port")
+            return self._keep(plan)
         for name, value in wanted.items():
             if value not in (None, 0, getattr(plan, name)):
                 flag = f"--{name.replace('_', '-')}"
@@ -239,7 +249,7 @@ class Devnet:
         if plan.ready:
             raise NoContract(
                 f"The chain in {self.folder} no longer holds this network: its state was lost.",
-                f"Begin anew: devnet.py down --dir {self.folder}, then delete the folder.",
+                f"Begin anew: `{_command('down', self.folder)}`, then delete the folder.",
             )
         deployment = deployer.deploy(Rules(Policy[plan.policy.upper()]))
         files.write(path, _json(deployment))
@@ -359,12 +369,13 @@ class Devnet:
     def _made(self) -> tuple[Plan, Deployment]:
         plan, deployment = self._plan(), read_deployment(self.folder / "deployment.json")
         if plan is None or deployment is None:
-            raise NotFoundError(f"There is no network in {self.folder}.", "Make one: devnet.py up")
+            raise _nothing_in(self.folder)
         return plan, deployment
 
     def _report(self, plan: Plan, deployment: Deployment, *, sealed: bool | None) -> Report:
         network = NetworkSettings((plan.rpc,), deployment.network.directory, deployment.chain_id)
         homes = sorted((self.folder / "homes").glob("*.password"))
+        pids = {s.name: pid for s in (self.chain, self.relay) if (pid := s.pid) is not None}
         return Report(
             rpc=plan.rpc,
             contract_address=deployment.directory,
@@ -372,7 +383,8 @@ class Devnet:
             db=plan.db,
             env_file=str(self.folder / "relay.env"),
             join=join_link(network),
-            pids={s.name: pid for s in (self.chain, self.relay) if (pid := s.pid) is not None},
+            running={name: name in pids for name in (self.chain.name, self.relay.name)},
+            pids=pids,
             chain=plan.chain,
             policy=plan.policy,
             dir=str(self.folder),
@@ -519,15 +531,31 @@ def _relay_answers(relays: Sequence[RelayAddress]) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that two commands do not work on it at once."""
+def _alone(folder: Path) -> Iterator[bool]:
+    """Hold the folder, so that two commands do not work on it at once; gives whether it was made just now."""
+    new = not folder.exists()
+    os.umask(0o077)  # also for what is started from here: whoever may read a file may lock it
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
+        (folder / "lock").chmod(0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HomeBusy(f"Another devnet command works on {folder}.", "Let it end first.") from None
+        yield new
+
+
+@contextlib.contextmanager
+def _undone(folder: Path) -> Iterator[None]:
+    """What was refused leaves nothing behind: a plan that stayed would refuse the flags that mend it.
+
+    What broke off for another reason stays, for its logs and because the same command goes on with it.
+    """
+    try:
         yield
+    except (UsageError, tools.ToolMissing):
+        shutil.rmtree(folder)
+        raise
 
 
 def _json(value: msgspec.Struct) -> str:
@@ -550,6 +578,33 @@ def _quoted(value: str) -> str:
 
 def _tell(sentence: str) -> None:
     print(f"devnet: {sentence}", file=sys.stderr, flush=True)
+
+
+def _nothing_in(folder: Path) -> NotFoundError:
+    return NotFoundError(f"There is no network in {folder}.", f"`{_command('up', folder)}` makes one.")
+
+
+def _command(words: str, folder: Path) -> str:
+    """A command of this program for this folder, to be typed as it stands in the project's folder."""
+    where = "" if folder == FOLDER.absolute() else f" --dir {shlex.quote(str(folder))}"
+    return f"python deploy/devnet.py {words}{where}"
+
+
+def _explain(report: Report) -> None:
+    """What a person does next; programs read the one line on stdout."""
+    lines = [f"The network runs (chain {report.rpc}, relay {report.relay}). Newcomers type"]
+    lines += [
+        f"  chatchain --user NAME join {shlex.quote(report.join)}",
+        "  chatchain --user NAME register NAME",
+    ]
+    if report.members:
+        homes = Path(report.dir) / "homes"
+        name = report.members[0]
+        settings = f"CHATCHAIN_HOME={homes / name} CHATCHAIN_PASSWORD_FILE={homes / name}.password"
+        lines += [f"To be {name} ({', '.join(report.members)} have homes here):", f"  export {settings}"]
+        lines += ["  chatchain status"]
+    lines += [f"To stop it: {_command('down', Path(report.dir))}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _names(text: str) -> list[str]:
@@ -591,12 +646,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.dir.absolute()
     try:
         if options.command != "up" and not (folder / "devnet.json").exists():
-            raise NotFoundError(f"There is no network in {folder}.", "Make one: devnet.py up")
-        with _alone(folder):
+            raise _nothing_in(folder)
+        with _alone(folder) as new, _undone(folder) if new else contextlib.nullcontext():
             _run(options, Devnet(folder))
     except (ChatchainError, tools.ToolMissing) as error:
         hint = getattr(error, "hint", "")
-        _tell(f"{error}" + (f"\n{hint}" if hint else ""))
+        print(f"{error}" + (f"\n{hint}" if hint else ""), file=sys.stderr)
         return error.exit_code if isinstance(error, ChatchainError) else 1
     except KeyboardInterrupt:
         _tell("interrupted; what was started for it is stopped again")
@@ -618,7 +673,8 @@ def _run(options: argparse.Namespace, devnet: Devnet) -> None:
         }
         report = devnet.up(wanted, _names(options.members))
         if not report.sealed:
-            _tell(f"not sealed: when founders have registered, devnet.py seat NAME… --dir {devnet.folder}")
+            _tell(f"not sealed: when founders have registered, `{_command('seat NAME…', devnet.folder)}`")
+        _explain(report)
     print(msgspec.json.encode(report).decode(), flush=True)
 
 

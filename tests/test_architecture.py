@@ -5,6 +5,7 @@ question of what a program loads at its start leaves them out.
 """
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +54,9 @@ PURE_BUILTINS_REFUSED: Final = frozenset({"open", "print", "input"})
 
 # A library that is somebody's outside world -> the rooms that may know it (the wiring always may).
 OWNERS: Final[Mapping[str, frozenset[str]]] = {
+    "PIL": frozenset({"client"}),
     "alembic": frozenset({"store"}),
+    "cryptography.cobblestone": frozenset({"crypto"}),
     "cryptography.hazmat.primitives.asymmetric.mlkem": frozenset({"crypto"}),
     "cryptography.hazmat.primitives.hpke": frozenset({"crypto"}),
     "dotenv": frozenset({"config"}),
@@ -295,7 +298,17 @@ def test_the_programs_at_the_top_level_only_start_those_in_the_package() -> None
     """`python client.py` and the installed `chatchain` are one program (ADR 1)."""
     for name in ("client", "server"):
         module = read(name, (ROOT / f"{name}.py").read_text())
-        assert {imported.name for imported in module.imports} == {f"{PACKAGE}.programs.{name}.main"}
+        assert {imported.name for imported in module.imports} == {
+            f"{PACKAGE}.programs.installed.Installed",
+            f"{PACKAGE}.programs.{name}.main",
+        }
+
+
+def test_what_says_that_packages_are_missing_needs_none(ours: dict[str, Module]) -> None:
+    """Nothing that the guard leads to is beyond the standard library."""
+    reached = loaded_by(f"{PACKAGE}.programs.installed", ours, eager_only=False)
+    beyond = {name.split(".")[0] for name in reached} - set(sys.stdlib_module_names) - {PACKAGE}
+    assert beyond == set()
 
 
 @pytest.mark.parametrize(

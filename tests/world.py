@@ -663,7 +663,7 @@ class Relay:
         assert group is not None
         members = {member.uid for member in group.members}
         admitted = group.policy is Policy.OPEN or {sender.uid, envelope.recipient} <= members
-        verdict = box.judge(envelope, sender, recipient, admitted=admitted)
+        verdict = box.judge(envelope, sender, recipient, device=peer.device, admitted=admitted)
         assert not isinstance(verdict, box.Ahead), "the relay lags; the test says how far"
         if verdict is not None:
             self._say(peer, verdict)
@@ -754,15 +754,17 @@ class Relay:
             delivery.body,
         )
         self.rows[sequence] = ((to.uid, device), made)
-        self.mailbox = box.Mailbox(self._usage())
-        self.cut()
+        self.reopen()
 
-    def _usage(self) -> dict[tuple[int, int], tuple[int, int]]:
-        usage: dict[tuple[int, int], tuple[int, int]] = {}
-        for key, delivery in self.rows.values():
-            rows, size = usage.get(key, (0, 0))
-            usage[key] = (rows + 1, size + len(delivery.body) + len(delivery.header))
-        return usage
+    def reopen(self) -> None:
+        """Starts over with what is on the disk, as a relay that was restarted."""
+        usage: dict[tuple[int, int, int], tuple[int, int]] = {}
+        for (uid, device), delivery in self.rows.values():
+            rows, size = usage.get((uid, device, delivery.sender), (0, 0))
+            size += len(delivery.body) + len(delivery.header)
+            usage[uid, device, delivery.sender] = (rows + 1, size)
+        self.cut()
+        self.mailbox = box.Mailbox(usage)
 
 
 class Wire:

@@ -34,6 +34,7 @@ ANSWER_TIME: Final = 60.0
 MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Bytes of one answer; about 25,000 events. A range of logs that exceeds it is asked for in halves."""
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_BATCH: Final = 100
 """Calls in one HTTP request; public endpoints commonly refuse more."""
 
@@ -180,7 +181,9 @@ class Rpc:
                 # An idle connection that the endpoint closes just now; every call here may be made twice.
                 status, data = self._exchange_bytes(body)
         except urllib3.exceptions.HTTPError as error:
-            raise ChainUnreachable(f"The endpoint {self.name} does not answer: {_why(error)}.") from error
+            raise ChainUnreachable(
+                f"The endpoint {self.name} does not answer: {_why(error)}.", _hint(self._url)
+            ) from error
         # Some nodes report a JSON-RPC error with a status of 4xx; anything else that is not 200 is no node.
         if status != 200 and not data.lstrip().startswith((b"{", b"[")):
             raise ChainUnreachable(f"The endpoint {self.name} answers with HTTP status {status}.")
@@ -208,6 +211,13 @@ class Rpc:
                 )
             parts.append(part)
         return b"".join(parts)
+
+
+def _hint(url: str) -> str:
+    """What to do about an endpoint that does not answer; on this machine it was a development network."""
+    if urlsplit(url).hostname not in LOOPBACK:
+        return ""
+    return f"{ChainUnreachable.default_hint} `python deploy/devnet.py up` starts a development network again."
 
 
 def _public_name(url: str) -> str:

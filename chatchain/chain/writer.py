@@ -1,4 +1,4 @@
-"""Sends transactions and sees them through: the only module of the package that imports web3.
+"""Sends transactions and sees them through: the only module of the package that imports web3 and eth_account.
 
 Every transaction is of type 2 (EIP-1559), because development chains accept one of the older kind with a
 wrong chain id and then never mine it. It is tried out first, so that a refusal costs nothing and comes as a
@@ -6,9 +6,6 @@ sentence. Nonces are given out under a lock, above the chain's count and what is
 is watched: a transaction that the node has lost, or a reorg took back, is sent again as it was; one that
 stays unmined is replaced by one with higher fees under the same nonce, so that whichever is mined does the
 same once.
-
-Many calls of one sender go in few round trips (`estimate_all`, `submit_all`): each has its own outcome, and
-one that is refused keeps none of the others from being sent.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,13 +22,13 @@ import msgspec
 from chatchain.chain.calls import address_in
 from chatchain.chain.reverts import explain, revert_data
 from chatchain.chain.rpc import Endpoints, Header, Request, Rpc, RpcFault, hexed, quantity
-from chatchain.chain.transactions import Transaction, sign
 from chatchain.errors import (
     ChainError,
     ChainUnreachable,
     ChatchainError,
     LimitReached,
     NoEther,
+    RefusedError,
     Reverted,
     TransactionPending,
 )
@@ -50,7 +47,7 @@ STUCK: Final = 25.0
 SETTLED: Final = 12
 """Blocks on top of a mined transaction after which it is no longer watched."""
 
-MAX_WATCHED: Final = 16_384
+MAX_WATCHED: Final = 4096
 
 GAS_MARGIN: Final = 150_000
 """Gas beyond the estimate: when a vote is mined it may be the deciding one, which executes the proposal."""
@@ -59,15 +56,21 @@ _POLL: Final = (0.05, 1.0)
 """Seconds between two looks for a receipt: at first, and at most."""
 
 _RESEND: Final = 1.0
-_PLAIN_GAS: Final = 21_000
 _TIP: Final = 1_000_000_000
 
 
 class Cost(NamedTuple):
-    """What a call would cost now: gas, and wei at the present base fee."""
+    """What a call would take now, and the gas and the fees that its transaction is given."""
 
     gas: int
-    wei: int
+    limit: int
+    fee: int
+    tip: int
+
+    @property
+    def wei(self) -> int:
+        """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
+        return self.limit * self.fee
 
 
 class _Receipt(msgspec.Struct, rename="camel"):
@@ -81,13 +84,6 @@ class _Transaction(msgspec.Struct):
     input: str
     sender: str = msgspec.field(name="from")
     to: str | None = None
-
-
-class _Trace(NamedTuple):
-    """What an endpoint knows of a transaction: whether of its latest version, and all versions' receipts."""
-
-    known: bool
-    receipts: list[_Receipt | None]
 
 
 class _Offer(NamedTuple):
@@ -115,7 +111,7 @@ class _Sent:
     raw: bytes = b""
     since: float = 0.0  # when its present version first went out
     resent: float = 0.0
-    place: int = 0  # among the calls that were sent together
+    agreed: int = 0  # the highest fee that was allowed, though it may not have been taken
 
 
 class ChainWriter:
@@ -143,140 +139,33 @@ class ChainWriter:
 
     def prepare(self) -> None:
         """Imports now what the first transaction would otherwise wait for."""
+        from eth_account import Account
+
+        assert Account is not None
         self._node()
 
     def balance(self, account: Address) -> int:
         """Wei that the account can spend."""
         return quantity(self._call("eth_getBalance", hexed(account), "latest"))
 
-    def estimate(self, call: Call, sender: Address) -> Cost:
-        """What the call would cost the sender now; raises what the contract would refuse it with."""
-        to = address_in(self._network, call.contract)
-        gas, _, base, tip = self._try_out(sender, to, call.data)
-        return Cost(gas, gas * (base + tip))
+    def estimate(self, call: Call, sender: Address, most: int = 0) -> Cost:
+        """What the call would cost the sender now; raises what the contract would refuse it with.
 
-    def estimate_all(self, calls: Sequence[Call], sender: Address) -> list[Cost | ChatchainError]:
-        """What each of the calls would cost the sender now, or what the contract would refuse it with.
-
-        A node searches for a call's gas by running it many times over. So of calls to the same function only
-        the first is measured, and the others are run once with what that one would be given.
+        With `most`, nodes try it out with no more gas than that, and its transaction is given no more.
         """
-        trial = _Trial(self._network, calls, sender)
-        self._endpoints.first(trial.run)
-        return trial.costs
+        return self._cost(sender, call, most)
 
-    def submit_all(self, calls: Sequence[tuple[Call, int]], key: bytes) -> list[bytes | ChatchainError]:
-        """Signs and sends calls with their estimated gas, nonce after nonce; gives the transactions' hashes.
+    def submit(self, call: Call, key: bytes, cost: Cost | None = None) -> bytes:
+        """Signs and sends, and gives the transaction's hash without waiting; `tend` sees it through.
 
-        Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed.
+        With a `cost` it gets exactly that, and the call is not tried out again: what was judged is what is
+        paid.
         """
-        sender = address_of(key)
-        balance = self.balance(sender)
-        base, tip = self._endpoints.first(_prices)
-        fee, poor = 2 * base + tip, False
-        if balance < sum(_limit(gas) for _, gas in calls) * fee:
-            fee, poor = base * 9 // 8 + tip, True  # as in `_submit`
-        outcomes: dict[int, bytes | ChatchainError] = {}
-        due: list[_Sent] = []
-        for place, (call, gas) in enumerate(calls):
-            limit = gas * 9 // 8 if poor else _limit(gas)
-            balance -= limit * fee
-            if balance < 0:
-                outcomes[place] = NoEther(
-                    f"The account {to_checksum(sender)} cannot pay for this transaction."
-                )
-                continue
-            to = address_in(self._network, call.contract)
-            due.append(_Sent(sender, -1, to, call.data, limit, fee, tip, key, place=place))
-        with self._lock:
-            for _ in range(3):
-                if not due:
-                    break
-                if len(self._watched) + len(due) > MAX_WATCHED:
-                    raise LimitReached(
-                        f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000
-                    )
-                due = self._send_row(due, outcomes)
-        for sent in due:
-            outcomes[sent.place] = ChainError(
-                "Another program keeps sending with the same account.", "Try again when it has finished."
-            )
-        return [outcomes[place] for place in range(len(calls))]
+        return self._submit(call, key, cost).hashes[0]
 
-    def _send_row(self, row: list[_Sent], outcomes: dict[int, bytes | ChatchainError]) -> list[_Sent]:
-        """Sends transactions under nonces in a row; gives those whose nonce another program used first."""
-        for sent, nonce in zip(row, self._free_nonces(row[0].sender), strict=False):
-            sent.nonce = nonce
-            self._sign(sent)
-            sent.resent = sent.since
-        again, refused = [], []
-        for sent, fault in zip(row, self._send_raw_all([sent.raw for sent in row]), strict=True):
-            if fault is None or _is_known(fault):
-                self._watched[sent.sender, sent.nonce] = sent
-                outcomes[sent.place] = sent.hashes[0]
-            elif _is_taken(fault):
-                sent.hashes.clear()
-                again.append(sent)
-            else:
-                outcomes[sent.place] = _refusal(fault)
-                refused.append(sent)
-        for sent in refused:
-            self._close_gap(sent)
-        return again
-
-    def _free_nonces(self, sender: Address) -> Iterator[int]:
-        """The nonces that neither the chain nor anything on its way uses."""
-        nonce = self._next_nonce(sender)
-        while True:
-            if (sender, nonce) not in self._watched:
-                yield nonce
-            nonce += 1
-
-    def _send_raw_all(self, raws: list[bytes]) -> list[RpcFault | None]:
-        """Sends to every endpoint; what each transaction was refused with where none took it."""
-        requests = [Request("eth_sendRawTransaction", (hexed(raw),)) for raw in raws]
-        faults: list[RpcFault | None] | None = None
-        failure: ChainError | None = None
-        for endpoint in self._endpoints.all:
-            try:
-                told = [
-                    result if isinstance(result, RpcFault) else None
-                    for result in endpoint.try_batch(requests)
-                ]
-            except ChainError as error:
-                failure = error
-                continue
-            before = faults if faults is not None else told
-            faults = [
-                None if first is None or second is None else first
-                for first, second in zip(before, told, strict=True)
-            ]
-        if faults is None:
-            assert failure is not None
-            raise failure
-        return faults
-
-    def _close_gap(self, refused: _Sent) -> None:
-        """Uses up a nonce for nothing, so that those above need not wait; else the next call takes it."""
-        if not any(sender == refused.sender and nonce > refused.nonce for sender, nonce in self._watched):
-            return
-        filler = _Sent(
-            refused.sender,
-            refused.nonce,
-            refused.sender,
-            b"",
-            _PLAIN_GAS,
-            refused.fee,
-            refused.tip,
-            refused.key,
-        )
-        self._sign(filler)
-        if self._send_raw_all([filler.raw])[0] is None:
-            self._watched[filler.sender, filler.nonce] = filler
-
-    def submit(self, call: Call, key: bytes) -> bytes:
-        """Signs and sends, and gives the transaction's hash without waiting; `tend` sees it through."""
-        return self._submit(call, key).hashes[0]
+    def has_code(self, account: Address) -> bool:
+        """Whether the account is a contract, or does as one."""
+        return self._call("eth_getCode", hexed(account), "latest") != "0x"
 
     def send(self, call: Call, account_key: bytes) -> Mined:
         """Signs, sends, resubmits when needed, waits until mined; raises TransactionPending after 30 s."""
@@ -310,20 +199,18 @@ class ChainWriter:
         receipt = self._receipts([tx_hash])[0]
         return None if receipt is None else self._outcome(tx_hash, receipt)
 
-    def tend(self) -> None:
+    def tend(self, allow: Callable[[int], bool] | None = None) -> None:
         """Looks after everything sent and not settled; one that fails never keeps another from its turn.
 
-        To be called every few seconds by a process that outlives its transactions.
+        To be called every few seconds by a process that outlives its transactions. `allow` is asked before
+        one may cost so many wei more than was agreed.
         """
         with self._lock:
             watched = list(self._watched.values())
-        if not watched:
-            return
-        head = quantity(self._call("eth_blockNumber"))
-        traces = self._endpoints.first(lambda endpoint: self._traces(endpoint, watched))
-        for sent, trace in zip(watched, traces, strict=True):
+        head = quantity(self._call("eth_blockNumber")) if watched else 0
+        for sent in watched:
             try:
-                mined = self._tend_one(sent, trace)
+                mined = self._tend_one(sent, allow)
                 settled = mined is not None and head - mined.block >= SETTLED
             except ChainUnreachable:
                 raise
@@ -339,21 +226,10 @@ class ChainWriter:
 
     # -- sending
 
-    def _submit(self, call: Call, key: bytes) -> _Sent:
+    def _submit(self, call: Call, key: bytes, cost: Cost | None = None) -> _Sent:
         sender = address_of(key)
         to = address_in(self._network, call.contract)
-        gas, balance, base, tip = self._try_out(sender, to, call.data)
-        limit = _limit(gas)
-        fee = 2 * base + tip
-        if balance < limit * fee:
-            # A poorer account may still do with what the estimate asks for, at today's price.
-            limit, fee = gas * 9 // 8, base * 9 // 8 + tip
-        if balance < limit * fee:
-            raise NoEther(
-                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
-                f"transaction may cost "
-                f"{_ether(limit * fee)}."
-            )
+        _, limit, fee, tip = cost or self._cost(sender, call)
         with self._lock:
             if len(self._watched) >= MAX_WATCHED:
                 raise LimitReached(
@@ -371,6 +247,24 @@ class ChainWriter:
             "Another program keeps sending with the same account.", "Try again when it has finished."
         )
 
+    def _cost(self, sender: Address, call: Call, most: int = 0) -> Cost:
+        to = address_in(self._network, call.contract)
+        gas, balance, base, tip = self._try_out(sender, to, call.data, most)
+        limit = gas * 5 // 4 + GAS_MARGIN
+        fee = 2 * base + tip
+        if most:
+            limit = min(limit, max(most, gas))
+        if balance < limit * fee:
+            # A poorer account may still do with what the estimate asks for, at today's price.
+            limit, fee = min(limit, gas * 9 // 8), base * 9 // 8 + tip
+        if balance < limit * fee:
+            raise NoEther(
+                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
+                f"transaction may cost "
+                f"{_ether(limit * fee)}."
+            )
+        return Cost(gas, limit, fee, tip)
+
     def _next_nonce(self, sender: Address) -> int:
         """The first nonce that neither the chain nor anything on its way uses.
 
@@ -384,9 +278,11 @@ class ChainWriter:
             nonce += 1
         return nonce
 
-    def _try_out(self, sender: Address, to: Address, data: bytes) -> _Offer:
+    def _try_out(self, sender: Address, to: Address, data: bytes, most: int = 0) -> _Offer:
         """What the transaction would need; raises what the contract would refuse it with."""
         transaction = {"from": hexed(sender), "to": hexed(to), "data": hexed(data)}
+        if most:
+            transaction["gas"] = hex(most)
         requests = [
             Request("eth_estimateGas", (transaction,)),
             Request("eth_getBalance", (hexed(sender), "latest")),
@@ -399,7 +295,7 @@ class ChainWriter:
             results = []
             for result in needed:
                 if isinstance(result, RpcFault):
-                    raise _refusal(result)
+                    raise _too_much(result, most) or _refusal(result)
                 results.append(result)
             gas, balance = (quantity(endpoint.plain(result)) for result in results[:2])
             header = endpoint.read(results[2], Header)
@@ -414,26 +310,39 @@ class ChainWriter:
 
     def _broadcast(self, sent: _Sent) -> None:
         """Signs the transaction as it stands now and sends it; a node that has it already is content."""
-        self._sign(sent)
-        self._send_raw(sent)
+        from eth_account import Account
 
-    def _sign(self, sent: _Sent) -> None:
-        signed = sign(
-            Transaction(self._network.chain_id, sent.nonce, sent.to, sent.data, sent.gas, sent.fee, sent.tip),
+        signed = Account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": self._network.chain_id,
+                "nonce": sent.nonce,
+                "to": to_checksum(sent.to),
+                "value": 0,
+                "data": hexed(sent.data),
+                "gas": sent.gas,
+                "maxFeePerGas": sent.fee,
+                "maxPriorityFeePerGas": sent.tip,
+            },
             sent.key,
         )
-        sent.raw = signed.raw
-        sent.hashes.append(signed.hash)
+        sent.raw = bytes(signed.raw_transaction)
+        sent.hashes.append(bytes(signed.hash))
         sent.since = self._clock()
+        self._send_raw(sent)
 
     def _send_raw(self, sent: _Sent) -> None:
         sent.resent = self._clock()
         try:
             self._node().eth.send_raw_transaction(sent.raw)
         except RpcFault as fault:
-            if _is_known(fault):
+            reason = fault.reason.lower()
+            if any(words in reason for words in ("already known", "already imported", "known transaction")):
                 return
-            if _is_taken(fault):
+            if any(
+                words in reason
+                for words in ("nonce too low", "nonce is too low", "correct nonce", "underpriced")
+            ):
                 raise _NonceTaken from fault
             raise _refusal(fault) from fault
 
@@ -447,9 +356,9 @@ class ChainWriter:
 
     # -- seeing it through
 
-    def _tend_one(self, sent: _Sent, trace: _Trace | None = None) -> Mined | None:
+    def _tend_one(self, sent: _Sent, allow: Callable[[int], bool] | None = None) -> Mined | None:
         """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
-        known, receipts = trace or self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
+        known, receipts = self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
             if receipt is not None:
                 return self._outcome(tx_hash, receipt)
@@ -457,46 +366,39 @@ class ChainWriter:
         with self._lock:
             try:
                 if known and now - sent.since >= self._stuck:
-                    self._raise_fee(sent)
+                    self._raise_fee(sent, allow)
                 elif not known and now - sent.resent >= _RESEND:
-                    self._send_again(sent)
+                    self._send_again(sent, allow)
             except _NonceTaken:
                 return self._overtaken(sent)
         return None
 
-    def _send_again(self, sent: _Sent) -> None:
+    def _send_again(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
         """Sends what the node has lost, with higher fees if it has become too cheap to be taken."""
         try:
             self._send_raw(sent)
         except RpcFault:
-            self._raise_fee(sent)
+            self._raise_fee(sent, allow)
 
-    def _trace(self, endpoint: Rpc, sent: _Sent) -> _Trace:
-        return self._traces(endpoint, [sent])[0]
+    def _trace(self, endpoint: Rpc, sent: _Sent) -> tuple[bool, list[_Receipt | None]]:
+        """Whether the endpoint knows the latest version, and the receipts of all versions."""
+        hashes = list(sent.hashes)
+        requests = [Request("eth_getTransactionByHash", (hexed(hashes[-1]),))]
+        requests += [Request("eth_getTransactionReceipt", (hexed(tx_hash),)) for tx_hash in hashes]
+        known, *receipts = endpoint.batch(requests)
+        return bytes(known) != b"null", [_read_receipt(endpoint, receipt) for receipt in receipts]
 
-    def _traces(self, endpoint: Rpc, several: Sequence[_Sent]) -> list[_Trace]:
-        """Whether the endpoint knows the latest version of each, and the receipts of all its versions."""
-        hashes = [list(sent.hashes) for sent in several]
-        requests = []
-        for versions in hashes:
-            requests.append(Request("eth_getTransactionByHash", (hexed(versions[-1]),)))
-            requests += [Request("eth_getTransactionReceipt", (hexed(version),)) for version in versions]
-        results = iter(endpoint.batch(requests))
-        return [
-            _Trace(
-                bytes(next(results)) != b"null",
-                [_read_receipt(endpoint, next(results)) for _ in versions],
-            )
-            for versions in hashes
-        ]
-
-    def _raise_fee(self, sent: _Sent) -> None:
+    def _raise_fee(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
         before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
-        sent.tip = max(sent.tip * 5 // 4 + 1, _TIP)
-        sent.fee = max(sent.fee * 5 // 4 + 1, 2 * base + sent.tip)
+        tip = max(sent.tip * 5 // 4 + 1, _TIP)
+        fee = max(sent.fee * 5 // 4 + 1, 2 * base + tip)
+        more = fee - max(sent.fee, sent.agreed)
+        if allow is not None and more > 0 and not allow(sent.gas * more):
+            return  # it waits until more may be spent, or the chain is cheaper
+        sent.tip, sent.fee, sent.agreed = tip, fee, max(fee, sent.agreed)
         try:
             self._broadcast(sent)
         except (NoEther, RpcFault):
@@ -554,103 +456,6 @@ class ChainWriter:
         return TransactionPending(f"The transaction {hexed(tx_hash)} is not mined after {self._wait:.0f} s.")
 
 
-class _Trial:
-    """Calls of one sender, tried out together against the state as it is."""
-
-    def __init__(self, network: Network, calls: Sequence[Call], sender: Address) -> None:
-        self._transactions = [
-            {"from": hexed(sender), "to": hexed(address_in(network, call.contract)), "data": hexed(call.data)}
-            for call in calls
-        ]
-        self._alike: dict[tuple[str, bytes], list[int]] = {}
-        for place, call in enumerate(calls):
-            self._alike.setdefault((call.contract, call.data[:4]), []).append(place)
-        self._found: dict[int, int | ChatchainError] = {}
-        self._wei = 0
-
-    @property
-    def costs(self) -> list[Cost | ChatchainError]:
-        """What was found, call by call."""
-        return [
-            found if isinstance(found, ChatchainError) else Cost(found, found * self._wei)
-            for _, found in sorted(self._found.items())
-        ]
-
-    def run(self, endpoint: Rpc) -> None:
-        """Asks one endpoint."""
-        base, tip = _prices(endpoint)
-        self._wei = base + tip
-        gas: dict[tuple[str, bytes], int] = {}
-        waiting = {kind: list(places) for kind, places in self._alike.items()}
-        while any(waiting.values()):  # in each round, one call to every function that has no measure yet
-            first = {kind: places.pop(0) for kind, places in waiting.items() if places and kind not in gas}
-            self._measure(endpoint, list(first.values()))
-            for kind, place in first.items():
-                found = self._found[place]
-                if isinstance(found, int):
-                    gas[kind] = found
-            if all(kind in gas for kind, places in waiting.items() if places):
-                break
-        rest = [(place, gas[kind]) for kind, places in waiting.items() for place in places]
-        self._measure(endpoint, self._pass_with(endpoint, rest))
-
-    def _measure(self, endpoint: Rpc, places: list[int]) -> None:
-        results = endpoint.try_batch(
-            [Request("eth_estimateGas", (self._transactions[place],)) for place in places]
-        )
-        for place, result in zip(places, results, strict=True):
-            if isinstance(result, RpcFault):
-                self._found[place] = _refusal(result)
-            else:
-                self._found[place] = quantity(endpoint.plain(result))
-
-    def _pass_with(self, endpoint: Rpc, measured: list[tuple[int, int]]) -> list[int]:
-        """Runs calls with the gas that they would be given; gives those that must be measured themselves."""
-        results = endpoint.try_batch(
-            [
-                Request("eth_call", ({**self._transactions[place], "gas": hex(_limit(gas))}, "latest"))
-                for place, gas in measured
-            ]
-        )
-        unclear = []
-        for (place, gas), result in zip(measured, results, strict=True):
-            if not isinstance(result, RpcFault):
-                self._found[place] = gas
-            elif revert_data(result.data):
-                self._found[place] = _refusal(result)
-            else:  # perhaps only the gas was too little
-                unclear.append(place)
-        return unclear
-
-
-def _prices(endpoint: Rpc) -> tuple[int, int]:
-    """The base fee and the tip in wei."""
-    latest, tip = endpoint.try_batch(
-        [Request("eth_getBlockByNumber", ("latest", False)), Request("eth_maxPriorityFeePerGas")]
-    )
-    if isinstance(latest, RpcFault):
-        raise latest
-    base = quantity(endpoint.read(latest, Header).base_fee_per_gas or "0x0")
-    return base, _TIP if isinstance(tip, RpcFault) else quantity(endpoint.plain(tip))
-
-
-def _limit(gas: int) -> int:
-    """The gas that a transaction is given when so much was estimated."""
-    return gas * 5 // 4 + GAS_MARGIN
-
-
-def _is_known(fault: RpcFault) -> bool:
-    reason = fault.reason.lower()
-    return any(words in reason for words in ("already known", "already imported", "known transaction"))
-
-
-def _is_taken(fault: RpcFault) -> bool:
-    reason = fault.reason.lower()
-    return any(
-        words in reason for words in ("nonce too low", "nonce is too low", "correct nonce", "underpriced")
-    )
-
-
 class _NonceTaken(Exception):
     """The node has another transaction for this nonce."""
 
@@ -693,6 +498,13 @@ def _refusal(fault: RpcFault) -> ChatchainError:
     if "revert" in fault.reason.lower():
         return explain(b"")
     return fault
+
+
+def _too_much(fault: RpcFault, most: int) -> RefusedError | None:
+    """What a node's error means when the call was tried out with so much gas and no more."""
+    if not most or revert_data(fault.data) is not None or "gas" not in fault.reason.lower():
+        return None
+    return RefusedError(f"The call would take more than {most} gas, and that is all that is paid for.")
 
 
 def _ether(wei: int) -> str:

@@ -177,7 +177,7 @@ class Registration:
         address = address_of(keys.account_key)
         user = await self._watch.user_by_address(address)
         if user is None:
-            await self._require_free(username)
+            await require_free(self._watch, username)
             passwords.check_password(password, [username])
         elif user.username != username:
             raise UsageError(
@@ -188,11 +188,17 @@ class Registration:
         vault = await asyncio.to_thread(seal_vault, secrets, password)
         return self._store_all(username, address, keys.account_key, secrets, vault, phrase)
 
+    async def require_possible(self, name: str, *, restores: bool) -> None:
+        """Raises what can be known to fail before the person is asked for a password."""
+        username = normalise_username(name)
+        account = self._home.account()
+        if account is not None:
+            require_unfinished(account)
+        elif not restores:
+            await require_free(self._watch, username)
+
     async def _resume(self, account: OwnAccount, username: str, password: str) -> Unlocked:
-        if account.uid:
-            raise AlreadyDone(
-                f"This home already belongs to {account.username}.", "Choose another --home or --user."
-            )
+        require_unfinished(account)
         unlocked = await asyncio.to_thread(unlock, self._home, self._edges, password)
         if account.username == username:
             return unlocked
@@ -202,19 +208,10 @@ class Registration:
                 f"This home already has the account of {account.username}.",
                 f"Go on with `chatchain register {account.username}`.",
             )
-        await self._require_free(username)
+        await require_free(self._watch, username)
         renamed = msgspec.structs.replace(account, username=username)
         self._home.put_account(renamed)
         return replace(unlocked, account=renamed)
-
-    async def _require_free(self, username: str) -> None:
-        if username in RESERVED_NAMES:
-            raise NameUnavailable(f"The name {username} is reserved.")
-        if await self._watch.user_by_name(username) is not None:
-            raise NameUnavailable(
-                f"The name {username} is taken.",
-                "Choose another name; if it is yours, restore it with its recovery phrase (--mnemonic-file).",
-            )
 
     def _store_all(
         self, username: str, address: Address, key: bytes, secrets: Secrets, vault: bytes, phrase: str | None
@@ -322,6 +319,25 @@ class Registration:
 
     def _deadline(self) -> int:
         return int(self._edges.clock()) + SIGNATURE_LASTS_S
+
+
+def require_unfinished(account: OwnAccount) -> None:
+    """Raises AlreadyDone for a home whose registration is finished."""
+    if account.uid:
+        raise AlreadyDone(
+            f"This home already belongs to {account.username}.", "Choose another --home or --user."
+        )
+
+
+async def require_free(watch: Watch, username: str) -> None:
+    """Raises NameUnavailable for a name that nobody new can have."""
+    if username in RESERVED_NAMES:
+        raise NameUnavailable(f"The name {username} is reserved.")
+    if await watch.user_by_name(username) is not None:
+        raise NameUnavailable(
+            f"The name {username} is taken.",
+            "Choose another name; if it is yours, restore it with its recovery phrase (--mnemonic-file).",
+        )
 
 
 async def set_verifier(

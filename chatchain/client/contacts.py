@@ -86,7 +86,14 @@ async def find(watch: Watch, who: str) -> User:
     if text.startswith("@"):
         user = await watch.user_by_name(normalise_username(text[1:]))
     elif text[:2] in ("0x", "0X"):
-        user = await watch.user_by_address(parse_address(text))
+        address = parse_address(text)
+        user = await watch.user_by_address(address)
+        if user is not None and user.account != address:
+            # Whoever lists a device names its signer, and may name an address that is somebody else's.
+            raise UnknownUser(
+                f"{text} is no account: {user.username} lists it as the signer of a device.",
+                f"If {user.username} is meant, give that name; nobody is registered with the address itself.",
+            )
     elif _DIGITS.fullmatch(text):
         user = await watch.user(uid_from_text(text))
     else:

@@ -27,14 +27,17 @@ from chatchain.client import doctor, governance, messaging
 from chatchain.client.account import (
     PHRASE,
     Registration,
+    Unlocked,
     change_password,
     holds,
+    require_free,
+    require_unfinished,
 )
 from chatchain.client.contacts import find
 from chatchain.client.devices import Devices, key_view
 from chatchain.client.home import OwnAccount, write_private
 from chatchain.client.links import parse_join_link
-from chatchain.client.ports import Edges
+from chatchain.client.ports import Edges, NetworkSettings
 from chatchain.client.showing import contact_view, problem_of
 from chatchain.client.station import LAST_WORDS_S, Desk, Station
 from chatchain.client.views import (
@@ -59,13 +62,16 @@ from chatchain.client.views import (
 from chatchain.client.watch import Watch
 from chatchain.crypto.card import decode_card, make_card, verify_card
 from chatchain.crypto.keystore import export_keystore
+from chatchain.crypto.password import check_password
 from chatchain.errors import (
     AlreadyDone,
+    BadConfig,
+    BadRecord,
     ChainError,
+    ChainUnreachable,
     ChatchainError,
     MissingInput,
     NetworkError,
-    NoTick,
     RefusedError,
     UnknownUser,
     UsageError,
@@ -73,6 +79,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.model import (
+    Network,
     Policy,
     ProposalState,
     Uid,
@@ -113,7 +120,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, NoTick):
+        if kind is None:
             await self._station.last_words()
         await self.close()
 
@@ -132,13 +139,14 @@ class Client:
                 f"This home belongs to {account.username} of another network.",
                 "Choose another --home or --user.",
             )
-        self._station.home.acquire()
-        watch = Watch(self._station.edges.chain(settings, None))
-        network = await watch.network()
-        await watch.sync()
-        group, relays = await watch.group(), await watch.relays()
-        settings = msgspec.structs.replace(settings, chain_id=network.chain_id)
-        self._station.home.put_network(settings)
+        with self._station.home.tentative():
+            self._station.home.acquire()
+            watch = Watch(self._station.edges.chain(settings, None))
+            network = await watch.network()
+            await watch.sync()
+            group, relays = await watch.group(), await watch.relays()
+            settings = msgspec.structs.replace(settings, chain_id=network.chain_id)
+            self._station.home.put_network(settings)
         return Joined(
             rpc=settings.endpoints[0],
             directory=to_checksum(network.directory),
@@ -163,23 +171,8 @@ class Client:
         raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under
         policy `vote` the request to join is opened too.
         """
-        normalise_username(name)
-        settings = self._station.settings()
-        self._station.home.acquire()
-        watch = Watch(self._station.edges.chain(settings, None))
-        network = await watch.network()
-        await watch.sync()
-        registration = Registration(
-            self._station.home,
-            self._station.edges,
-            watch,
-            network,
-            self._station.writer_for(settings, network),
-            self._station.stranger(watch),
-        )
-        unlocked = await registration.prepare(
-            name, await self._station.require_password(), mnemonic=mnemonic, keystore=keystore
-        )
+        with self._station.home.tentative():
+            settings, network, registration, unlocked = await self._prepared(name, mnemonic, keystore)
         try:
             phrase = unlocked.store.setting(PHRASE)
             if phrase is not None and on_phrase is not None:
@@ -206,6 +199,48 @@ class Client:
             sponsored=made.paid.sponsored,
             problem=problem,
         )
+
+    async def _prepared(
+        self, name: str, mnemonic: str | None, keystore: tuple[str, str] | None
+    ) -> tuple[NetworkSettings, Network, Registration, Unlocked]:
+        """Everything of a registration that comes before something is sent."""
+        normalise_username(name)
+        settings = self._station.settings()
+        self._station.home.acquire()
+        watch = Watch(self._station.edges.chain(settings, None))
+        network = await watch.network()
+        await watch.sync()
+        registration = Registration(
+            self._station.home,
+            self._station.edges,
+            watch,
+            network,
+            self._station.writer_for(settings, network),
+            self._station.stranger(watch),
+        )
+        await registration.require_possible(name, restores=mnemonic is not None or keystore is not None)
+        password = await self._station.require_password()
+        unlocked = await registration.prepare(name, password, mnemonic=mnemonic, keystore=keystore)
+        return settings, network, registration, unlocked
+
+    async def require_free(self, name: str) -> None:
+        """Raises what would keep a new account from having this name; nothing is sent, and no new home stays
+        then.
+        """
+        username = normalise_username(name)
+        with self._station.home.tentative():
+            if (account := self._station.home.account()) is not None:
+                require_unfinished(account)
+            watch = Watch(self._station.edges.chain(self._station.settings(), None))
+            await watch.sync()
+            await require_free(watch, username)
+
+    @staticmethod
+    def check_password(password: str, names: Iterable[str] = ()) -> None:
+        """Raises UsageError, with advice, for a password that would not be accepted; `names` count as
+        guesses.
+        """
+        check_password(password, names)
 
     async def _settle_in(self, user: User) -> tuple[Problem | None, int | None]:
         """Publishes the keys and opens the request to join; the account stands even if that fails."""
@@ -248,19 +283,26 @@ class Client:
         """Ends the session with the relay; the keys stay."""
         account = self._station.home.require_account()
         await self._station.disconnect()
-        return LoggedOut(account.username, account.uid)
+        member = await self._is_member(account)
+        return LoggedOut(account.username, account.uid, account.account, account.device, member)
 
     async def whoami(self) -> WhoAmI:
-        """The account of this home; needs no password."""
+        """The account of this home; needs no password, and no chain but for the membership."""
         account = self._station.home.require_account()
-        watch = await self._station.public_watch()
         return WhoAmI(
             username=account.username,
             uid=account.uid,
             account=account.account,
             device=account.device,
-            member=await watch.is_member(Uid(account.uid)),
+            member=await self._is_member(account),
         )
+
+    async def _is_member(self, account: OwnAccount) -> bool | None:
+        """Whether the account has a seat; None while the chain cannot be asked."""
+        try:
+            return await (await self._station.public_watch()).is_member(Uid(account.uid))
+        except ChainUnreachable:
+            return None
 
     async def status(self) -> Status:
         """The account and its network; what lies in the database is told only if a password is at hand."""
@@ -310,7 +352,8 @@ class Client:
         self._station.adopt(replace(desk.unlocked, secrets=secrets, from_next=False), new)
         await self._station.disconnect()
         self._station.just_changed()
-        return PasswordChanged(me.username, me.uid, paid.tx, paid.block)
+        key = key_view(me.devices[desk.own.device - 1], here=True)
+        return PasswordChanged(me.username, me.uid, paid.tx, paid.block, key.device, key.version, key.state)
 
     async def show_phrase(self, on_phrase: Callable[[str], None]) -> bool:
         """Hands over, once, the recovery phrase of a registration that had nobody to show it to.
@@ -377,7 +420,10 @@ class Client:
 
     async def add_contact(self, card: str) -> ContactView:
         """Checks a contact card against the chain and keeps the contact; it is not verified by that."""
-        read = decode_card(card)
+        try:
+            read = decode_card(card)
+        except BadRecord as unreadable:  # nothing was signed that could fail to verify
+            raise UsageError(unreadable.message, "Copy the card again, whole.") from unreadable
         desk = await self._station.desk()
         user = await desk.people.require(read.uid)
         verify_card(read, desk.own.network, user)
@@ -396,6 +442,7 @@ class Client:
             uid=me.uid,
             account=to_checksum(me.account),
             fingerprint=key_view(me.devices[desk.own.device - 1], here=True).fingerprint,
+            verified=True,
         )
 
     async def safety_number(self, peer: str) -> ContactView:
@@ -412,10 +459,15 @@ class Client:
         desk.outbox.stale(user.uid)
         return contact_view(me, user, contact)
 
+    async def require_reachable(self, peer: str) -> None:
+        """Raises what would keep a message to this peer from being sent, before anything is written."""
+        desk = await self._station.desk()
+        await desk.outbox.check(await self._somebody_else(desk, peer))
+
     async def _somebody_else(self, desk: Desk, peer: str) -> User:
         user = await desk.people.find(peer)
         if user.uid == desk.own.uid:
-            raise UsageError("That is you; name somebody else.")
+            raise UsageError("That is you; name somebody else.", "`chatchain members` lists the others.")
         return user
 
     # --- governance -------------------------------------------------------------------------------------
@@ -515,6 +567,8 @@ class Client:
         if not password:
             raise MissingInput("The exported file needs a password.")
         account = self._station.home.require_account()
+        if not path.parent.is_dir():
+            raise BadConfig(f"There is no folder {path.parent}.", "Make it first, or name another file.")
         await self._station.open(exclusive=False)
         text = await asyncio.to_thread(export_keystore, self._station.account_key(), password)
         try:
@@ -523,7 +577,22 @@ class Client:
             raise AlreadyDone(
                 f"{path} exists already.", "Choose another file; it was not touched."
             ) from exists
-        return Exported(str(path), account.account)
+        key = await self._own_key(account)
+        return Exported(
+            str(path),
+            account.account,
+            account.device,
+            key.version if key is not None else None,
+            key.state if key is not None else None,
+        )
+
+    async def _own_key(self, account: OwnAccount) -> KeyView | None:
+        """This home's device as the chain lists it; None while the chain cannot be asked."""
+        try:
+            user = await (await self._station.public_watch()).user(Uid(account.uid))
+        except ChainUnreachable:
+            return None
+        return key_view(user.devices[account.device - 1], here=True) if user is not None else None
 
     async def doctor(self) -> list[Finding]:
         """Looks at home, chain, contracts, relay and account, and says what is wrong and what to do."""
@@ -532,7 +601,7 @@ class Client:
             settings = self._station.settings()
             watch = Watch(self._station.edges.chain(settings, None))
         except ChatchainError as failed:
-            return [*findings, Finding("network", ok=False, detail=failed.message, hint=failed.hint)]
+            return [*findings, doctor.trouble("network", failed)]
         findings += await doctor.chain(watch, settings)
         if all(finding.ok for finding in findings[2:]):
             findings.append(await doctor.relay(watch, self._station.edges.dial, self._station.now_ms))

@@ -11,7 +11,7 @@ from chatchain.client.ports import Dialer, NetworkSettings
 from chatchain.client.views import Finding
 from chatchain.client.watch import Watch
 from chatchain.crypto.derive import require_post_quantum
-from chatchain.errors import ChatchainError
+from chatchain.errors import BadConfig, ChatchainError
 from chatchain.identity.keys import to_checksum
 from chatchain.model import Policy
 
@@ -33,6 +33,7 @@ def home_is_private(home: Home) -> Finding:
             ok=False,
             detail=f"Others may read {', '.join(loose)} in {home.path}.",
             hint=f"chmod -R go-rwx '{home.path}'",
+            exit_code=BadConfig.exit_code,
         )
     return Finding("home", ok=True, detail=f"{home.path} is yours alone.")
 
@@ -42,8 +43,13 @@ def post_quantum() -> Finding:
     try:
         require_post_quantum()
     except ChatchainError as missing:
-        return Finding("cryptography", ok=False, detail=missing.message, hint=missing.hint)
+        return trouble("cryptography", missing)
     return Finding("cryptography", ok=True, detail="ML-KEM-768 and X25519 are there.")
+
+
+def trouble(check: str, failed: ChatchainError) -> Finding:
+    """An error as a finding."""
+    return Finding(check, ok=False, detail=failed.message, hint=failed.hint, exit_code=failed.exit_code)
 
 
 async def attempt(check: str, question: Callable[[], Awaitable[str]], hint: str = "") -> Finding:
@@ -51,7 +57,7 @@ async def attempt(check: str, question: Callable[[], Awaitable[str]], hint: str 
     try:
         return Finding(check, ok=True, detail=await question(), hint=hint)
     except ChatchainError as failed:
-        return Finding(check, ok=False, detail=failed.message, hint=failed.hint)
+        return trouble(check, failed)
 
 
 async def chain(watch: Watch, settings: NetworkSettings) -> list[Finding]:
@@ -95,5 +101,6 @@ async def relay(watch: Watch, dial: Dialer, now_ms: Callable[[], int]) -> Findin
             ok=False,
             detail=f"The relay's clock and this one differ by {abs(skew) // 1000} s.",
             hint="Set this machine's clock.",
+            exit_code=BadConfig.exit_code,
         )
     return found

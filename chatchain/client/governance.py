@@ -31,6 +31,8 @@ from chatchain.model import Address, Call, Group, Kind, Proposal, ProposalId, Pr
 NETWORK: Final = "network"
 """The name of group 0."""
 
+SEE: Final = "`chatchain proposals` shows the counts."
+
 KINDS: Final = {"admit": Kind.ADMIT, "expel": Kind.EXPEL}
 
 
@@ -83,6 +85,20 @@ async def proposal_view(
     )
 
 
+async def way_in(watch: Watch, uid: Uid, group: int = 0) -> str:
+    """What helps somebody who is no member: the vote that is under way, if one is."""
+    found = await open_proposal(watch, group, Kind.ADMIT, uid)
+    return f"Proposal {found.id} is open; wait for the vote." if found is not None else ""
+
+
+async def open_proposal(watch: Watch, group: int, kind: Kind, subject: Uid) -> Proposal | None:
+    """The proposal about somebody that still takes votes."""
+    for proposal in reversed(await watch.proposals(group)):
+        if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
+            return proposal
+    return None
+
+
 async def _name(watch: Watch, uid: Uid) -> str:
     user = await watch.user(uid)
     return user.username if user is not None else str(uid)
@@ -104,7 +120,7 @@ class Governance:
         """Opens the proposal to admit this user; an open one is given instead of a second."""
         if await self.watch.is_member(self.me.uid, group):
             raise AlreadyDone("You are a member already.")
-        existing = await self._open(group, Kind.ADMIT, self.me.uid)
+        existing = await open_proposal(self.watch, group, Kind.ADMIT, self.me.uid)
         if existing is not None:
             return await proposal_view(self.watch, existing, self.me.uid)
 
@@ -124,7 +140,7 @@ class Governance:
             raise AlreadyDone(f"{subject.username} is a member already.")
         if kind is Kind.EXPEL and not inside:
             raise AlreadyDone(f"{subject.username} is not a member.")
-        if await self._open(group, kind, subject.uid) is not None:
+        if await open_proposal(self.watch, group, kind, subject.uid) is not None:
             raise AlreadyDone(
                 f"A proposal to {kind.name.lower()} {subject.username} is open already.",
                 "`chatchain proposals` shows it; vote on that one.",
@@ -151,10 +167,12 @@ class Governance:
         if proposal is None:
             raise UnknownProposal(f"There is no proposal {number}.", "`chatchain proposals` lists them.")
         if proposal.state is not ProposalState.OPEN:
-            raise VotingClosed(f"Proposal {number} is {proposal.state.name.lower()}; it takes no more votes.")
+            raise VotingClosed(
+                f"Proposal {number} is {proposal.state.name.lower()}; it takes no more votes.", SEE
+            )
         group = await self._require_member(proposal.group)
         if self.me.uid in proposal.voters:
-            raise AlreadyVoted(f"You have voted on proposal {number} already; a vote counts once.")
+            raise AlreadyVoted(f"You have voted on proposal {number} already; a vote counts once.", SEE)
         seat = next(member for member in group.members if member.uid == self.me.uid)
         if seat.block > proposal.block:
             raise NotAMember(
@@ -189,21 +207,17 @@ class Governance:
     async def _require_member(self, group: int) -> Group:
         found = await self.watch.group(group)
         if not any(member.uid == self.me.uid for member in found.members):
-            raise NotAMember("Only admitted members propose and vote.")
+            raise NotAMember(
+                "Only admitted members propose and vote.", await way_in(self.watch, self.me.uid, group)
+            )
         return found
-
-    async def _open(self, group: int, kind: Kind, subject: Uid) -> Proposal | None:
-        for proposal in reversed(await self.watch.proposals(group)):
-            if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
-                return proposal
-        return None
 
     async def _opened(self, group: int, kind: Kind, subject: Uid, paid: Paid) -> ProposalView:
         async def listed() -> Proposal | None:
             for proposal in reversed(await self.watch.proposals(group)):
                 if (proposal.kind, proposal.subject) == (kind, subject) and proposal.block >= paid.block:
                     return proposal
-            return await self._open(group, kind, subject)
+            return await open_proposal(self.watch, group, kind, subject)
 
         found = await self.watch.until(listed, "The proposal")
         return await proposal_view(self.watch, found, self.me.uid, paid)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_file: int | None = None
+        self._made = False
 
     # --- the lock ----------------------------------------------------------------------------------------
 
@@ -87,9 +89,25 @@ class Home:
 
     # --- files -------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def tentative(self) -> Iterator[None]:
+        """If the block fails, a home that this object made and that is nobody's yet goes away again."""
+        try:
+            yield
+        except BaseException:
+            if self._made and not (self.path / "account.json").exists():
+                for name in ("network.json", "lock"):
+                    (self.path / name).unlink(missing_ok=True)
+                with suppress(OSError):  # something else lies there: it is not ours to remove
+                    self.path.rmdir()
+                self.release()
+                self._made = False
+            raise
+
     def make(self) -> None:
         """Makes the folder, for its owner alone."""
         try:
+            self._made = self._made or not self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
         except OSError as failure:

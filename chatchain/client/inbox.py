@@ -3,8 +3,9 @@
 A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is
 stored in one transaction together with the receipt that is owed for it; a (sender, id) that is there already
 changes nothing. What does not hold becomes a notice that says what happened: it is stored and acknowledged
-too, or it would come back for ever. The notice's own id is a digest of the delivery, so a forgery cannot take
-the place of the real message.
+too, or it would come back for ever. So does a delivery on which this program itself stumbles: one message
+must not keep all others out. The notice's own id is a digest of the delivery, so a forgery cannot take the
+place of the real message.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ FRESH_S: Final = 5.0
 at once.
 """
 
+_NOT_ITS_FAULT: Final = (ChatchainError, MemoryError, OSError)
+"""What is wrong with the machine, the chain or the database, and says nothing about one delivery."""
+
 _STATES: Final = {
     ReceiptKind.DELIVERED: MessageState.DELIVERED,
     ReceiptKind.READ: MessageState.READ,
@@ -77,13 +81,32 @@ class Inbox:
             await self._watch.sync()
             judged = [await self._judged(delivery) for delivery in deliveries]
         arrivals = [
-            outcome if isinstance(outcome, Arrival) else self._notice(delivery, outcome)
+            outcome if isinstance(outcome, Arrival) else await self._notice(delivery, outcome)
             for delivery, outcome in zip(deliveries, judged, strict=True)
         ]
-        fresh = self._store.take_in(arrivals)
+        fresh = await self._stored(deliveries, arrivals)
         for uid in {message.peer for message in fresh if message.kind == TEXT}:
             self._people.remember(await self._people.require(uid))
         return Taken(fresh, tuple(delivery.sequence for delivery in deliveries))
+
+    async def _stored(
+        self, deliveries: Sequence[Delivery], arrivals: Sequence[Arrival]
+    ) -> list[StoredMessage]:
+        """Stores arrivals in one transaction; one that cannot be stored as it is becomes a notice."""
+        try:
+            return self._store.take_in(arrivals)
+        except _NOT_ITS_FAULT:
+            raise  # nothing was stored, nothing is acknowledged, everything comes again
+        except Exception:
+            fresh: list[StoredMessage] = []
+            for delivery, arrival in zip(deliveries, arrivals, strict=True):
+                try:
+                    fresh += self._store.take_in([arrival])
+                except _NOT_ITS_FAULT:
+                    raise
+                except Exception as bug:
+                    fresh += self._store.take_in([await self._notice(delivery, _stumbled(bug))])
+            return fresh
 
     async def _members(self) -> frozenset[Uid] | None:
         """Who may message, or None where everybody registered may."""
@@ -97,6 +120,10 @@ class Inbox:
             return self._arrival(delivery, sender, members)
         except VerificationError as flaw:
             return flaw
+        except _NOT_ITS_FAULT:
+            raise
+        except Exception as bug:
+            return _stumbled(bug)
 
     def _arrival(self, delivery: Delivery, sender: User | None, members: frozenset[Uid] | None) -> Arrival:
         if sender is None:
@@ -121,9 +148,10 @@ class Inbox:
 
     def _open(self, delivery: Delivery, sender: User) -> Opened:
         if not delivery.header:
+            # There is nothing in it that the sender signed: it is for the relay to say, and may be untrue.
             raise _PassedBy(
-                f"{sender.username} sent a message before this device had published its keys; "
-                "only your other devices can read it."
+                f"The relay says that {sender.username} sent a message before this device had published its "
+                "keys. It carries no signature; if it is so, only your other devices can read it."
             )
 
         def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:
@@ -154,7 +182,8 @@ class Inbox:
         )
         return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
-    def _notice(self, delivery: Delivery, flaw: ChatchainError) -> Arrival:
+    async def _notice(self, delivery: Delivery, flaw: VerificationError) -> Arrival:
+        sender = await self._watch.user(Uid(delivery.sender))
         own_id = notice_id(delivery)
         peer = Uid(delivery.sender)
         message = StoredMessage(
@@ -164,7 +193,7 @@ class Inbox:
             peer=peer,
             direction=Direction.IN,
             kind=NOTICE,
-            text=flaw.message,
+            text=f"{flaw.message} {_next_step(flaw, sender)}".rstrip(),
             time_ms=min(delivery.received_ms, self._now_ms()),
             code=flaw.code,
         )
@@ -181,6 +210,28 @@ class _TooNew(VerificationError):
     """A message of a kind that this program does not know."""
 
     code = "unsupported"
+    default_hint = "Update chatchain to see it, and ask for it again."
+
+
+class _Stumbled(VerificationError):
+    """A message that this program has no proper answer to, which is a mistake in the program."""
+
+    code = "not_understood"
+    default_hint = "Update chatchain; if this happens again, report it."
+
+
+def _stumbled(bug: Exception) -> _Stumbled:
+    """The flaw that stands for an unexpected failure; what the failure says may hold a secret, its name does
+    not.
+    """
+    return _Stumbled(f"A message could not be taken in ({type(bug).__name__}).")
+
+
+def _next_step(flaw: VerificationError, sender: User | None) -> str:
+    """What a person can do about a message that cannot be shown."""
+    if flaw.hint or sender is None:
+        return flaw.hint
+    return f"If you expected a message, ask {sender.username} to send it again."
 
 
 def notice_id(delivery: Delivery) -> MessageId:

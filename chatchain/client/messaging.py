@@ -13,16 +13,17 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from contextlib import aclosing, contextmanager
 from typing import Any, Final
 
-from chatchain.client.outbox import Outcome
+from chatchain.client.outbox import Outcome, written
 from chatchain.client.session import Session
 from chatchain.client.showing import message_id, problem_of, time_text
-from chatchain.client.station import RETRY_S, Desk, Station
+from chatchain.client.station import RETRY_S, Desk, Station, known_contact
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.errors import (
     BadText,
     CertificateMismatch,
     ChainError,
+    ChainUnreachable,
     ChatchainError,
     NetworkError,
     NoTick,
@@ -30,9 +31,9 @@ from chatchain.errors import (
     UnknownMessage,
     UsageError,
 )
-from chatchain.model import Direction, MessageState, StoredMessage, User
+from chatchain.model import DeviceId, Direction, MessageState, StoredMessage, Uid, User
 
-CHUNK: Final = 64
+CHUNK: Final = 128
 """Texts that are stored in one transaction, and deliveries that are."""
 
 AHEAD: Final = 512
@@ -51,11 +52,16 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
     """Sends each text to one peer; see `Client.send`."""
     if isinstance(texts, str):
         contents.text(texts)
-    desk = await station.desk()
-    peer = await desk.people.find(to)
-    if peer.uid == desk.own.uid:
-        raise UsageError("That is you; a message needs somebody else.")
-    await desk.outbox.check(peer)
+    try:
+        desk = await station.desk()
+        peer = await desk.people.find(to)
+        if peer.uid == desk.own.uid:
+            raise UsageError("That is you; a message needs somebody else.")
+        await desk.outbox.check(peer)
+    except ChainUnreachable as away:
+        async for sent in _kept(station, to, texts, away):
+            yield sent
+        return
     with made_up_for_later():
         await station.connect()
     keeper = asyncio.create_task(station.keep_connected())
@@ -69,6 +75,41 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
         await asyncio.gather(keeper, return_exceptions=True)
     if sending.error is not None:
         raise sending.error
+
+
+async def _kept(station: Station, to: str, texts: Texts, away: ChainUnreachable) -> AsyncIterator[Sent]:
+    """Without the chain, keeps texts for somebody whom this home knows, and raises in the end.
+
+    They are not sealed: whose keys are whose is asked of the chain by the session that sends them.
+    """
+    account = station.home.require_account()
+    store = await station.store()
+    contact = known_contact(store, to)
+    if contact is None:
+        raise ChainUnreachable(
+            away.message, f"Nothing was kept: this home has not written with {to} before. {away.hint}"
+        ) from away
+    kept = ChainUnreachable(
+        away.message, f"What you wrote is kept; the next command that connects sends it. {away.hint}"
+    )
+    async with aclosing(_chunks(texts)) as chunks:
+        async for chunk in chunks:
+            good, flaw = _good(chunk)
+            messages, outgoing = written(
+                Uid(account.uid), DeviceId(account.device), contact.uid, good, station.now_ms()
+            )
+            store.queue(messages, outgoing)
+            for message in messages:
+                yield Sent(
+                    id=message.id.hex(),
+                    to=contact.username,
+                    state=MessageState.QUEUED.value,
+                    time=time_text(message.time_ms),
+                    error=problem_of(kept),
+                )
+            if flaw is not None:
+                raise flaw
+    raise kept from away
 
 
 class _Sending:
@@ -317,7 +358,9 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
     if before is not None:
         found = store.message(message_id(before))
         if found is None or found.peer != uid:
-            raise UnknownMessage(f"There is no message {before} with {peer} here.")
+            raise UnknownMessage(
+                f"There is no message {before} with {peer} here.", "`chatchain history --json` shows the ids."
+            )
         row = found.row
     messages = store.history(uid, limit=max(limit, 1), before=row)
     if messages:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from chatchain.client.contacts import People
+from chatchain.client.governance import way_in
 from chatchain.client.own import Own, own_device
 from chatchain.client.ports import Store
 from chatchain.client.session import Session, Verdict, failure
@@ -32,20 +33,21 @@ from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import (
     BadRecord,
     ChatchainError,
-    KeyChanged,
+    FoldMismatch,
+    LimitReached,
     NetworkError,
     NotAMember,
     NoTick,
     RefusedError,
-    UnknownUser,
-    VerificationError,
 )
 from chatchain.identity.record import device_record
 from chatchain.model import (
     Copy,
     Device,
+    DeviceId,
     Direction,
     Envelope,
+    KeyBundle,
     MessageState,
     Outgoing,
     Policy,
@@ -122,47 +124,34 @@ class Outbox:
         if group.policy is Policy.VOTE:
             members = {member.uid for member in group.members}
             if self._own.uid not in members:
-                raise NotAMember("Only admitted members may send messages in this network.")
+                raise NotAMember(
+                    "Only admitted members may send messages in this network.",
+                    await way_in(self._watch, self._own.uid),
+                )
             if peer.uid not in members:
                 raise NotAMember(
                     f"{peer.username} is not a member of this network (yet).",
-                    "`proposals` shows open requests.",
+                    "`chatchain proposals` shows open requests.",
                 )
 
     async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
         """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has
         left yet.
         """
-        now = self._now_ms()
-        messages = [self._message(peer, text, now) for text in texts]
-        outgoing = [
-            Outgoing(message.id, peer.uid, TEXT, contents.encode(contents.Text(message.text)), now)
-            for message in messages
-        ]
+        messages, outgoing = written(self._own.uid, self._own.device, peer.uid, texts, self._now_ms())
         try:
             plan = await self._plan(peer.uid, session)
-        except (NetworkError, _NoKeys):
+        except (NetworkError, LimitReached, _NoKeys):
             pass  # kept unsealed: the pump seals it once it has a session
         else:
             outgoing = [self._sealed(item, plan) for item in outgoing]
         self._store.queue(messages, outgoing)
         for message in messages:
             self._outcomes[message.id] = asyncio.get_running_loop().create_future()
+        if self.pump is not None and isinstance(self.pump.error, _Broken):
+            self.give_up(self.pump.error)
         self._nudge()
         return messages
-
-    def _message(self, peer: User, text: str, now: int) -> StoredMessage:
-        return StoredMessage(
-            id=os.urandom(16),
-            sender=self._own.uid,
-            device=self._own.device,
-            peer=peer.uid,
-            direction=Direction.OUT,
-            kind=TEXT,
-            text=text,
-            time_ms=now,
-            state=MessageState.QUEUED,
-        )
 
     def outcome(self, id: bytes) -> asyncio.Future[Outcome]:
         """What will have become of a message added by this process."""
@@ -230,27 +219,31 @@ class Outbox:
         """The devices with their KEM keys, each checked against the chain; a device that published none is
         left out.
         """
-        found = self._checked(user, devices)
+        found = self._checked(user, devices, self._store.bundles(user.uid))
         if len(found) < len(devices) and session is not None:
             fetched = await session.fetch((user.uid,))
-            self._store.put_bundles(bundle for bundle in fetched if bundle.uid == user.uid)
-            found = self._checked(user, devices)
-        return tuple(found)
+            # Only what holds is kept: an invention of the relay's must not take a good bundle's place.
+            self._store.put_bundles(bundle for bundle, _ in self._checked(user, devices, fetched))
+            found = self._checked(user, devices, self._store.bundles(user.uid))
+        return tuple(target for _, target in found)
 
-    def _checked(self, user: User, devices: Sequence[Device]) -> list[Target]:
-        bundles = {bundle.device: bundle for bundle in self._store.bundles(user.uid)}
-        targets: list[Target] = []
-        for device in devices:
-            bundle = bundles.get(device.device)
-            if bundle is None:
+    def _checked(
+        self, user: User, devices: Sequence[Device], bundles: Sequence[KeyBundle]
+    ) -> list[tuple[KeyBundle, Target]]:
+        """The bundles that the chain vouches for, one a device, and what is sealed to with them."""
+        listed = {device.device: device for device in devices}
+        found: dict[int, tuple[KeyBundle, Target]] = {}
+        for bundle in bundles:
+            device = listed.get(DeviceId(bundle.device))
+            if device is None:
                 continue
             try:
                 record = device_record(self._own.network, user, device)
                 key = check_bundle(self._own.network, bundle, record, user.uid, self._now_ms() // 1000)
             except BadRecord:
                 continue  # out of date, or the relay's invention: as good as absent
-            targets.append(Target(user.uid, device.device, key))
-        return targets
+            found[device.device] = bundle, Target(user.uid, device.device, key)
+        return [found[device.device] for device in devices if device.device in found]
 
     def _sealed(self, item: Outgoing, plan: Plan) -> Outgoing:
         content = contents.decode(item.content)
@@ -293,7 +286,9 @@ class Outbox:
         for item in items:
             try:
                 sealed.append(self._sealed(item, await self._plan(item.recipient, session)))
-            except (_NoKeys, KeyChanged, UnknownUser, VerificationError, NotAMember) as obstacle:
+            except ChatchainError as obstacle:
+                if not session.alive:
+                    raise
                 self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
         if sealed:
             self._store.reseal(sealed)
@@ -306,6 +301,12 @@ class Outbox:
         waiting = self._outcomes.get(item.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(outcome)
+
+    def give_up(self, why: ChatchainError) -> None:
+        """Tells everybody who waits that their message stays queued."""
+        for outcome in self._outcomes.values():
+            if not outcome.done():
+                outcome.set_result(Outcome(MessageState.QUEUED, why))
 
     def settle(self, verdicts: Sequence[tuple[Outgoing, Outcome]]) -> None:
         """Stores final verdicts in few transactions, then tells."""
@@ -320,11 +321,17 @@ class Outbox:
         for item, outcome in verdicts:
             self.conclude(item, outcome)
 
-    async def refresh(self, stale: Sequence[StaleDevices]) -> None:
-        """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay."""
+    async def refresh(self, stale: Sequence[StaleDevices], recipients: Collection[Uid]) -> None:
+        """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay.
+
+        A relay that knows of more changes than the events here show is a sign that somebody hides them, so
+        for the recipients and ourselves the heads are compared with the contract's: raises FoldMismatch.
+        """
         await self._watch.sync()
-        for hint in stale:
-            self.stale(Uid(hint.uid))
+        for uid in {Uid(hint.uid) for hint in stale}:
+            if uid == self._own.uid or uid in recipients:
+                await self._watch.confirm(uid)
+            self.stale(uid)
 
     # --- the pump -------------------------------------------------------------------------------------------
 
@@ -411,6 +418,15 @@ class Pump:
         except ChatchainError as failed:
             self.error = failed
             self._idle.set()
+        except Exception as bug:
+            # Nobody would send any more and nobody would know: whoever waits is told; it all stays queued.
+            self.error = _Broken(
+                f"Sending broke off ({type(bug).__name__}).",
+                "The messages are kept. Update chatchain; if this happens again, report it.",
+            )
+            self.error.__cause__ = bug
+            self._idle.set()
+            self._outbox.give_up(self.error)
 
     async def _fill(self) -> bool:
         """Submits the next of what waits; says whether there was something."""
@@ -493,10 +509,46 @@ class Pump:
             await asyncio.sleep(
                 0.1 * (max(self._repeats.get(item.id, 1) for item in again) - 1) if again else 0
             )
-            await self._outbox.refresh(hints)
+            try:
+                await self._outbox.refresh(hints, {item.recipient for item in again})
+            except FoldMismatch as hidden:
+                for item in again:
+                    self._outbox.conclude(item, Outcome(MessageState.QUEUED, hidden))
+                return
             again = await self._outbox.seal_again(again, self._session)
         for item in again:
             await self._submit(item)
+
+
+def written(
+    sender: Uid, device: DeviceId, peer: Uid, texts: Sequence[str], now: int
+) -> tuple[list[StoredMessage], list[Outgoing]]:
+    """Own messages, and what is to be sent for them, not sealed yet."""
+    messages = [
+        StoredMessage(
+            id=os.urandom(16),
+            sender=sender,
+            device=device,
+            peer=peer,
+            direction=Direction.OUT,
+            kind=TEXT,
+            text=text,
+            time_ms=now,
+            state=MessageState.QUEUED,
+        )
+        for text in texts
+    ]
+    outgoing = [
+        Outgoing(message.id, peer, TEXT, contents.encode(contents.Text(message.text)), now)
+        for message in messages
+    ]
+    return messages, outgoing
+
+
+class _Broken(NetworkError):
+    """The pump failed in a way that nobody foresaw."""
+
+    code = "sending_broke_off"
 
 
 class _NoKeys(RefusedError):

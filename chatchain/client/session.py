@@ -11,15 +11,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from chatchain import errors
 from chatchain.client.ports import Link
 from chatchain.errors import (
+    AlreadyDone,
+    AlreadyVoted,
     ChatchainError,
     LimitReached,
     LoginRefused,
+    MalformedName,
+    NameUnavailable,
     NetworkError,
+    NotAMember,
+    NotFoundError,
     ProtocolViolation,
+    RefusedError,
     RelayFailure,
+    Reverted,
+    StoreUnavailable,
+    TooLarge,
+    UnknownDevice,
+    UnknownProposal,
+    UnknownUser,
+    VerificationError,
+    VotingClosed,
     WrongChain,
 )
 from chatchain.identity.login import login_proof
@@ -71,31 +85,64 @@ class Credentials:
     signer: bytes
 
 
-_ENDED_FOR_GOOD: Final = {"replaced": LoginRefused, "revoked": LoginRefused}
-"""Codes of a Goodbye after which connecting again would be wrong: another session of this device took over,
-or the device is none any more.
+_REASONS: Final[dict[str, type[ChatchainError]]] = {
+    kind.code: kind
+    for kind in (
+        AlreadyDone,
+        AlreadyVoted,
+        LimitReached,
+        MalformedName,
+        NameUnavailable,
+        NotAMember,
+        NotFoundError,
+        RefusedError,
+        Reverted,
+        StoreUnavailable,
+        TooLarge,
+        UnknownDevice,
+        UnknownProposal,
+        UnknownUser,
+        VerificationError,
+        VotingClosed,
+    )
+}
+"""What a relay may say of one request, in its own name or the contract's. The list is closed: a relay has no
+say about a password, the chain or the end of the program.
 """
 
+_PARTINGS: Final[dict[str, type[ChatchainError]]] = {
+    "login_refused": LoginRefused,
+    "replaced": LoginRefused,  # another session of this device took over: connecting again would be wrong
+    "revoked": LoginRefused,
+    "limit_reached": LimitReached,
+    "store_unavailable": StoreUnavailable,
+    "protocol_violation": ProtocolViolation,
+}
+"""What a relay may say in a Goodbye."""
 
-def _classes(root: type[ChatchainError]) -> dict[str, type[ChatchainError]]:
-    found = {root.code: root}
-    for child in root.__subclasses__():
-        found |= _classes(child)
-    return found
+LONGEST_DELAY_MS: Final = 24 * 3600 * 1000
+"""A relay that asks for a longer pause than a day has no idea when."""
 
 
 def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
-    """The error that a relay's code and sentence stand for; a code that this program does not know is
-    RelayFailure.
+    """The error that a relay's code and sentence about one request stand for; any other code is RelayFailure.
 
     The sentence is the relay's word and is shown as such; only its printable characters are kept.
     """
+    return _error(_REASONS.get(code, RelayFailure), message, retry_after_ms)
+
+
+def parting(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
+    """The error that a relay's Goodbye stands for; a code that ends no session is RelayFailure."""
+    return _error(_PARTINGS.get(code, RelayFailure), message, retry_after_ms)
+
+
+def _error(kind: type[ChatchainError], message: str, retry_after_ms: int) -> ChatchainError:
     sentence = (
         "".join(char if char.isprintable() else " " for char in message)[:500] or "The relay gave no reason."
     )
-    kind = _ENDED_FOR_GOOD.get(code) or _classes(errors.ChatchainError).get(code, RelayFailure)
     if issubclass(kind, LimitReached | RelayFailure):
-        return kind(sentence, retry_after_ms=retry_after_ms)
+        return kind(sentence, retry_after_ms=min(max(retry_after_ms, 0), LONGEST_DELAY_MS))
     return kind(sentence)
 
 
@@ -269,6 +316,14 @@ class Session:
                 self._dispatch(await self.link.receive())
         except ChatchainError as broken:
             self._end(broken)
+        except Exception as bug:
+            # Whoever waits on a session that nobody reads waits for ever, so it ends, whatever went wrong.
+            violation = ProtocolViolation(
+                f"Something that the relay sent could not be dealt with ({type(bug).__name__}).",
+                "Update chatchain; if this happens again, report it.",
+            )
+            violation.__cause__ = bug
+            self._end(violation)
 
     def _dispatch(self, message: RelayMessage) -> None:
         match message:
@@ -288,7 +343,7 @@ class Session:
                 if not self._welcome.done():
                     self._welcome.set_result(message)
             case Goodbye(code, sentence, retry):
-                raise failure(code, sentence, retry)
+                raise parting(code, sentence, retry)
             case _:
                 raise ProtocolViolation(f"The relay sent {type(message).__name__} where it makes no sense.")
 

@@ -51,6 +51,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.model import (
+    Contact,
     DeviceId,
     Network,
     Uid,
@@ -396,11 +397,8 @@ class Station:
 
     async def uid_of(self, store: Store, peer: str) -> Uid:
         """Who is meant, from the contacts if they know; only somebody else needs the chain."""
-        text = peer.strip().removeprefix("@").casefold()
-        for contact in store.contacts():
-            if text in (contact.username, str(contact.uid)):
-                return contact.uid
-        return (await find(await self.public_watch(), peer)).uid
+        contact = known_contact(store, peer)
+        return contact.uid if contact is not None else (await find(await self.public_watch(), peer)).uid
 
     async def name_of(self, uid: Uid) -> str:
         contact = self.unlocked.store.contact(uid) if self.unlocked is not None else None
@@ -408,6 +406,12 @@ class Station:
             return contact.username
         user = await self._watch.user(uid) if self._watch is not None else None
         return user.username if user is not None else str(uid)
+
+
+def known_contact(store: Store, peer: str) -> Contact | None:
+    """Who is meant, among those whom the home knows."""
+    text = peer.strip().removeprefix("@").casefold()
+    return next((one for one in store.contacts() if text in (one.username, str(one.uid))), None)
 
 
 def _is_recent(marker: bytes, version: int, spki: bytes, now: float) -> bool:

@@ -54,7 +54,9 @@ class Registered(View, frozen=True, omit_defaults=False):
 
 
 class LoggedIn(View, frozen=True):
-    """The relay accepted password and device."""
+    """The relay accepted password and device. `waiting` counts what the relay holds for this device, receipts
+    included: `receive` may show less.
+    """
 
     username: str
     uid: int
@@ -63,21 +65,24 @@ class LoggedIn(View, frozen=True):
     waiting: int
 
 
-class LoggedOut(View, frozen=True):
-    """The session with the relay is over; the keys stay."""
-
-    username: str
-    uid: int
-
-
-class WhoAmI(View, frozen=True, omit_defaults=False):
-    """The account of this home."""
+class LoggedOut(View, frozen=True, omit_defaults=False):
+    """The session with the relay is over; the keys stay. `member` as in `whoami`."""
 
     username: str
     uid: int
     account: str
     device: int
-    member: bool
+    member: bool | None
+
+
+class WhoAmI(View, frozen=True, omit_defaults=False):
+    """The account of this home; `member` is None while the chain cannot be asked."""
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    member: bool | None
 
 
 class Status(View, frozen=True, omit_defaults=False):
@@ -158,6 +163,8 @@ class CardView(View, frozen=True):
     uid: int
     account: str
     fingerprint: str
+    verified: bool
+    """True: nobody has to compare their own keys with themselves."""
 
 
 class MemberView(View, frozen=True):
@@ -209,20 +216,31 @@ class KeyView(View, frozen=True, omit_defaults=False):
     tx: str | None = None
 
 
-class Exported(View, frozen=True):
-    """A keystore V3 file of the account was written."""
+class Exported(View, frozen=True, omit_defaults=False):
+    """A keystore V3 file of the account was written, by this `device`.
+
+    The `version` and `state` of its keys are None while the chain cannot be asked.
+    """
 
     path: str
     account: str
+    device: int
+    version: int | None
+    state: str | None
 
 
 class PasswordChanged(View, frozen=True):
-    """The verifier on chain and the vault of this home follow the new password."""
+    """The verifier on chain and the vault of this home follow the new password; `device` and its keys'
+    `version` and `state` are as before.
+    """
 
     username: str
     uid: int
     tx: str
     block: int
+    device: int
+    version: int
+    state: str
 
 
 class Finding(View, frozen=True, omit_defaults=False):
@@ -232,3 +250,5 @@ class Finding(View, frozen=True, omit_defaults=False):
     ok: bool
     detail: str
     hint: str = ""
+    exit_code: int = 0
+    """What a command that met this trouble would end with."""

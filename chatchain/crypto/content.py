@@ -63,7 +63,7 @@ def text(value: str) -> Text:
     if size > MAX_TEXT_BYTES:
         raise TooLarge(
             f"The message has {size} bytes; a text may have {MAX_TEXT_BYTES}.",
-            "Send it in parts, or as a file.",
+            "Send it in parts.",
         )
     return Text(value)
 

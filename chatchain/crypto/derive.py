@@ -16,9 +16,9 @@ VAULT_KEY: Final = b"chatchain/1 vault key"
 ACCOUNT_SECRET: Final = b"chatchain/1 account secret"
 
 
-def hkdf(secret: bytes, label: bytes, length: int = 32) -> bytes:
+def hkdf(secret: bytes, label: bytes, length: int = 32, salt: bytes | None = None) -> bytes:
     """Derives bytes for one purpose, named by its label (RFC 5869, SHA-256; uniform inputs need no salt)."""
-    return HKDF(algorithm=SHA256(), length=length, salt=None, info=label).derive(secret)
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=label).derive(secret)
 
 
 def require_post_quantum() -> None:

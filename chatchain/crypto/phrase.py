@@ -54,7 +54,8 @@ def normalise_phrase(text: str) -> str:
     words = unicodedata.normalize("NFKD", text).lower().split()
     if len(words) not in _WORD_COUNTS:
         raise UsageError(
-            f"A recovery phrase has {WORDS} words (at times 15, 18, 21 or 24); this one has {len(words)}."
+            f"A recovery phrase has {WORDS} words (at times 15, 18, 21 or 24); this one has {len(words)}.",
+            "Give all of them in their order, parted by blanks.",
         )
     entropy_of(" ".join(words))
     return " ".join(words)

@@ -38,6 +38,9 @@ _HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _ENC_BYTES = 1120
 _TAG = 16
 
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: what calendars, and databases with signed integers, can hold."""
+
 _HEADER = struct.Struct(">32sIQ64s")
 _HEADER_INFO = struct.Struct(">Q20sQI")
 _SIGNED = struct.Struct(">Q20sQIQ16sQ32s")
@@ -129,8 +132,8 @@ def open_(
     """Opens a delivery on this device (`uid`, `device`) and checks who signed it.
 
     `keys` are this device's X-Wing keys, the current one first, then superseded ones. Raises Undecryptable
-    when no key opens it or a part was altered, ForgedMessage when the signature is not the claimed sender's
-    for exactly this message. The caller checks the id against replays.
+    when no key opens it, a part was altered or its time is beyond MAX_TIME_MS, ForgedMessage when the
+    signature is not the claimed sender's for exactly this message. The caller checks the id against replays.
     """
     if delivery.suite != SuiteId.SEALED:
         raise Undecryptable(
@@ -159,6 +162,8 @@ def open_(
             f"The message claims to come from device {delivery.sender_device} of user {delivery.sender}, "
             "whose signature it does not bear."
         )
+    if time_ms > MAX_TIME_MS:
+        raise Undecryptable("The message gives a time after the year 9999 as its own.")
     return Opened(contents.decode(unpad(padded)), time_ms, version)
 
 

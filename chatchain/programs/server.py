@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import resource
 import signal
@@ -23,16 +24,17 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from chatchain import __version__
-from chatchain.chain.calls import Calls, arguments
+from chatchain.chain.calls import VERBS, arguments
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
 from chatchain.chain.view import CONFIRMATIONS, ChainView
 from chatchain.chain.writer import ChainWriter, Cost
 from chatchain.config import ServerConfig, load_server
-from chatchain.errors import BadConfig, ChatchainError, MissingInput
+from chatchain.errors import BadConfig, ChainError, ChatchainError, MissingInput
 from chatchain.identity.keys import address_of, parse_address, to_checksum
 from chatchain.model import Address, Call, Network
 from chatchain.relay import metrics as pages
+from chatchain.relay import ports
 from chatchain.relay.directory import Keeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
@@ -103,21 +105,29 @@ class Purse:
         self._key = key
         self.account = address_of(key)
 
-    def estimate_all(self, calls: Sequence[Call]) -> Sequence[Cost | ChatchainError]:
-        """Tries the calls out from the sponsor's account."""
-        return self._writer.estimate_all(calls, self.account)
+    def canonical(self, call: Call) -> bool:
+        """Whether our own encoder spells the call's arguments so."""
+        try:
+            values = arguments(call)
+        except ChainError:
+            return False
+        return any(verb(*values) == call for verb in VERBS if call.data.startswith(verb.selector))
 
-    def submit_all(self, calls: Sequence[tuple[Call, int]]) -> Sequence[bytes | ChatchainError]:
-        """Signs and sends the calls."""
-        return self._writer.submit_all(calls, self._key)
+    def has_code(self, account: Address) -> bool:
+        """Whether there is a contract."""
+        return self._writer.has_code(account)
 
-    def together(self, votes: Sequence[Call]) -> Call:
-        """One call for several votes."""
-        return Calls().vote_batch([arguments(vote) for vote in votes])
+    def estimate(self, call: Call, most: int) -> Cost:
+        """Tries the call out from the sponsor's account."""
+        return self._writer.estimate(call, self.account, most)
 
-    def tend(self) -> None:
+    def submit(self, call: Call, cost: ports.Cost) -> bytes:
+        """Signs and sends the call."""
+        return self._writer.submit(call, self._key, Cost(cost.gas, cost.limit, cost.fee, cost.tip))
+
+    def tend(self, allow: Callable[[int], bool]) -> None:
         """Sees transactions through."""
-        self._writer.tend()
+        self._writer.tend(allow)
 
     def prepare(self) -> None:
         """Loads what the first payment needs."""
@@ -171,6 +181,7 @@ async def _serve(
 ) -> None:
     _raise_file_limit()
     await relay.start(writer)
+    _settle_garbage()
     listener = Listener(relay, context)
     web: asyncio.Server | None = None
     try:
@@ -284,9 +295,7 @@ def _sponsor(
     log.info("sponsor", account=to_checksum(purse.account), wei_per_day=config.sponsor_wei_per_day)
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)
-    # A quarter of the day's sum within one hour: a rush has room, and a thief of it leaves some for tomorrow.
-    limits = SponsorLimits(config.sponsor_wei_per_day, config.sponsor_wei_per_day // 4)
-    return Sponsor(purse, limits, time.monotonic())
+    return Sponsor(purse, SponsorLimits(config.sponsor_wei_per_day), time.monotonic())
 
 
 @contextlib.contextmanager
@@ -304,6 +313,16 @@ def _naming(host: str, port: int) -> Any:
         raise BadConfig(
             f"The relay cannot listen on {host}:{port}: {reason}.", "Choose another with --host and --port."
         ) from error
+
+
+def _settle_garbage() -> None:
+    """Leaves what was loaded at the start out of every later search for garbage, and searches more rarely.
+
+    Messages are freed by counting references; they only make a search long, and the loop waits for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _raise_file_limit() -> None:

@@ -48,6 +48,10 @@ class Bucket:
             self._left -= amount
         return wait
 
+    def give_back(self, amount: float = 1.0) -> None:
+        """Puts back what was taken for something that does not count after all."""
+        self._left = min(self._rate.burst, self._left + amount)
+
     def _refill(self, now: float) -> None:
         self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_second)
         self._at = now
@@ -75,6 +79,12 @@ class Buckets:
         self._buckets.move_to_end(key)
         return bucket.take(now, amount)
 
+    def give_back(self, key: object, amount: float = 1.0) -> None:
+        """Puts back what the key took for something that does not count after all."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(amount)
+
 
 class Budget:
     """A sum that may be spent within a window of time; it counts in slices, so that its memory is bounded."""
@@ -92,23 +102,15 @@ class Budget:
         """What was spent within the window, as of the last look."""
         return self._total
 
-    def wait(self, now: float, amount: int) -> float:
-        """Seconds until some of the window has passed; 0 when the amount may be spent now."""
+    def spend(self, now: float, amount: int) -> float:
+        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
         width = self._window / self.SLICES
         slice_ = int(now / width)
         while self._spent and self._spent[0][0] <= slice_ - self.SLICES:
             self._total -= self._spent.popleft()[1]
-        if self._total + amount <= self._limit:
-            return 0.0
-        oldest = self._spent[0][0] if self._spent else slice_
-        return max(width, (oldest + self.SLICES) * width - now)
-
-    def spend(self, now: float, amount: int) -> float:
-        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
-        wait = self.wait(now, amount)
-        if wait:
-            return wait
-        slice_ = int(now / (self._window / self.SLICES))
+        if self._total + amount > self._limit:
+            oldest = self._spent[0][0] if self._spent else slice_
+            return max(width, (oldest + self.SLICES) * width - now)
         if self._spent and self._spent[-1][0] == slice_:
             amount_before = self._spent.pop()[1]
             self._spent.append((slice_, amount_before + amount))

@@ -17,8 +17,13 @@ from chatchain.wire.messages import Login
 
 REFUSAL: Final = "The relay does not accept this login: name, password or device is wrong."
 
-FAILURES: Final = Rate(burst=20, per_second=0.2)
-"""Failed logins that one address may make."""
+FAILURES: Final = Rate(burst=50, per_second=0.5)
+"""Failed logins that one address may make as one user."""
+
+FAILURES_OF_ADDRESS: Final = Rate(burst=1000, per_second=2.0)
+"""The same as whomever. Much larger, so that whoever fails on purpose keeps no neighbour out; logins that are
+being judged count until they succeed, so a crowd must have room as well.
+"""
 
 NONCE_BYTES: Final = 32
 

@@ -106,11 +106,13 @@ class Ahead(NamedTuple):
 
 
 def judge(
-    envelope: Envelope, sender: User, recipient: User | None, *, admitted: bool
+    envelope: Envelope, sender: User, recipient: User | None, *, device: int, admitted: bool
 ) -> Refused | StaleDevices | Ahead | None:
-    """Says why an envelope is not taken, or None when it is. `admitted` tells whether policy lets both
-    message.
+    """Says why an envelope is not taken, or None when it is. `device` is the sender's, `admitted` tells
+    whether policy lets both message.
     """
+    if device not in {active.device for active in sender.active_devices}:
+        return Refused(envelope.id, "revoked", "The device that sends this has been revoked.", 0)
     if recipient is None:
         return Refused(envelope.id, "unknown_user", f"Nobody has the id {envelope.recipient}.", 0)
     if not admitted:
@@ -194,11 +196,16 @@ class Mailbox:
     def __init__(
         self,
         usage: Usage | None = None,
+        counted_to: int = 0,
         *,
         quota: Quota | None = None,
         shared: bool = False,
     ) -> None:
         self._quotas = Quotas(quota or Quota())
+        # Which rows the quotas know: those up to this sequence, and not these, acknowledged before their
+        # verdict.
+        self._counted_to = counted_to
+        self._early: set[int] = set()
         self._shared = shared
         self._sessions: dict[int, _Session] = {}
         self._by_device: dict[Key, _Session] = {}
@@ -267,7 +274,7 @@ class Mailbox:
         """The store's verdicts, in the order of commitment."""
         actions: list[Action] = []
         for submission, verdict, sequences in told:
-            self._arrived(submission, stored=verdict == "stored")
+            self._arrived(submission, sequences)
             if verdict == "stored":
                 actions.append(Send(submission.session, Tick(submission.envelope.id)))
                 self._hand_out(submission, sequences, actions)
@@ -286,6 +293,7 @@ class Mailbox:
         actions: list[Action] = [found.give(delivery) for delivery in deliveries]
         found.behind = more or found.again
         found.again = False
+        self._settle_count(found)
         return actions + self._pump(found)
 
     def load_failed(self, session: int) -> None:
@@ -307,7 +315,11 @@ class Mailbox:
             size, sender = given
             done.append(sequence)
             found.window_bytes -= size
-            self._quotas.gone(found.key, sender, size)
+            if sequence > self._counted_to:
+                self._early.add(sequence)
+            else:
+                self._quotas.gone(found.key, sender, size)
+        self._settle_count(found)
         if not done:
             return []
         return [Remove(tuple(done)), *self._pump(found)]
@@ -331,10 +343,11 @@ class Mailbox:
             session.behind = True
             session.again = session.loading
 
-    def store_settled(self, usage: Usage) -> list[Action]:
-        """The store is back and shows everything that it committed."""
+    def store_settled(self, usage: Usage, counted_to: int) -> list[Action]:
+        """The store is back and shows everything that it committed; `usage` counts rows up to a sequence."""
         self._sound = True
         self._quotas.load(usage)
+        self._counted(counted_to)
         return self.poll()
 
     def poll(self) -> list[Action]:
@@ -354,6 +367,8 @@ class Mailbox:
             session = self._by_device.get((copy.uid, copy.device))
             if session is None or not session.receiving:
                 continue
+            if sequence <= session.cursor:
+                continue  # a read saw the row committed before this verdict came, and gave it
             if session.behind or session.full or session.slow or self._shared or not self._sound:
                 session.behind = True
                 session.again = session.loading
@@ -385,11 +400,30 @@ class Mailbox:
         rows, size = WINDOW_ROWS - len(session.window), WINDOW_BYTES - session.window_bytes
         return [Load(session.name, uid, device, session.cursor, rows, size)]
 
-    def _arrived(self, submission: Submission, *, stored: bool) -> None:
+    def _arrived(self, submission: Submission, sequences: Sequence[int]) -> None:
+        """Counts what was stored; a recount may have come before, or an acknowledgement."""
         envelope = submission.envelope
-        for copy in envelope.copies:
+        for index, copy in enumerate(envelope.copies):
+            new = (
+                bool(sequences)
+                and sequences[index] > self._counted_to
+                and sequences[index] not in self._early
+            )
             size = len(envelope.body) + len(copy.header)
-            self._quotas.came((copy.uid, copy.device), submission.sender, size, stored=stored)
+            self._quotas.came((copy.uid, copy.device), submission.sender, size, stored=new)
+        if sequences:
+            self._counted(sequences[-1])
+
+    def _counted(self, sequence: int) -> None:
+        self._counted_to = max(self._counted_to, sequence)
+        if self._early:
+            self._early = {early for early in self._early if early > self._counted_to}
+
+    def _settle_count(self, session: _Session) -> None:
+        """Who follows and has acknowledged all has nothing waiting, whatever the count went through."""
+        follows = session.receiving and not session.behind
+        if follows and not session.window and self._quotas.waiting(session.key):
+            self._quotas.forget(session.key)
 
 
 def _answer(id: bytes, verdict: Verdict) -> Message:

@@ -4,14 +4,13 @@ wires them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
 import msgspec
 
-from chatchain.errors import ChatchainError
-from chatchain.model import Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
+from chatchain.model import Address, Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
 from chatchain.relay.quota import Usage
 from chatchain.wire.connection import State
 from chatchain.wire.messages import Message
@@ -72,32 +71,45 @@ class Peer(Protocol):
 
 
 class Cost(Protocol):
-    """What a call would cost now."""
+    """What a call would cost: the gas by estimate, and what its transaction is given."""
 
     @property
     def gas(self) -> int: ...
 
     @property
-    def wei(self) -> int: ...
+    def limit(self) -> int: ...
+
+    @property
+    def fee(self) -> int: ...
+
+    @property
+    def tip(self) -> int: ...
+
+    @property
+    def wei(self) -> int:
+        """All of the limit at the highest fee: the most that it can cost."""
 
 
 class Payer(Protocol):
     """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
 
-    def estimate_all(self, calls: Sequence[Call]) -> Sequence[Cost | ChatchainError]:
-        """Tries each call out: what it would cost, or what the contract would refuse it with."""
+    def canonical(self, call: Call) -> bool:
+        """Whether the calldata is spelt as the contract's own encoding spells it. Does not block."""
 
-    def submit_all(self, calls: Sequence[tuple[Call, int]]) -> Sequence[bytes | ChatchainError]:
-        """Sends calls with their gas without waiting: each one's transaction hash, or why it was not sent."""
+    def has_code(self, account: Address) -> bool:
+        """Whether the account is a contract, whose code would judge its signatures."""
 
-    def together(self, votes: Sequence[Call]) -> Call:
-        """The one call that casts the votes of several `voteBySig`, passing over what does not count."""
+    def estimate(self, call: Call, most: int) -> Cost:
+        """Tries the call out with so much gas at most; raises what the contract would refuse it with."""
+
+    def submit(self, call: Call, cost: Cost) -> bytes:
+        """Sends the call for exactly that cost and gives the transaction's hash without waiting."""
 
     def prepare(self) -> None:
         """Gets ready, so that the first call does not wait for it."""
 
-    def tend(self) -> None:
-        """Sends again, or for a better price, what is not mined yet."""
+    def tend(self, allow: Callable[[int], bool]) -> None:
+        """Sends again what is not mined yet, or for a better price if so many wei more are allowed."""
 
 
 class Chain(Protocol):
@@ -129,8 +141,8 @@ class Directory(Protocol):
 class Reader(Protocol):
     """What the relay reads from its database. Blocks; raises StoreUnavailable."""
 
-    def usage(self) -> Usage:
-        """What waits for each device from each sender: rows and bytes."""
+    def usage(self) -> tuple[Usage, int]:
+        """What waits for each device from each sender, and the sequence up to which that was counted."""
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence; whether there may be more."""

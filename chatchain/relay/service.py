@@ -11,10 +11,9 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -39,7 +38,7 @@ from chatchain.relay.directory import Changes, Keeper
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import Membership, Peer, Reader, Writer
-from chatchain.relay.sponsor import Paid, Sponsor
+from chatchain.relay.sponsor import Sponsor
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
@@ -93,9 +92,9 @@ PRUNE: Final = 600.0
 STALE_CHAIN: Final = 60.0
 """Seconds without a successful look at the chain after which /health says so."""
 
-SPONSORED_AT_ONCE: Final = 512
-TURN: Final = 200
-"""Calls that wait to be paid for, and how many of them go to the chain together."""
+SPONSORED_AT_ONCE: Final = 32
+GUESTS_AT_ONCE: Final = SPONSORED_AT_ONCE // 2
+"""Of these, calls from connections of one address that have not logged in."""
 
 T = TypeVar("T")
 
@@ -158,10 +157,10 @@ class Relay:
         self._pending = 0
         self._waiting: set[_Session] = set()
         self._failures = Buckets(logins.FAILURES)
+        self._failures_of_address = Buckets(logins.FAILURES_OF_ADDRESS)
         self._key_requests = Buckets(KEY_REQUESTS)
         self._sponsoring = 0
-        self._due: list[tuple[Call, asyncio.Future[Paid]]] = []
-        self._paying = False
+        self._guests_paid: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._look: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None
@@ -182,7 +181,8 @@ class Relay:
         """
         self._loop = asyncio.get_running_loop()
         self._writer = writer
-        self._mailbox = box.Mailbox(await self._in(self._readers, self._reader.usage), shared=self._shared)
+        usage, counted_to = await self._in(self._readers, self._reader.usage)
+        self._mailbox = box.Mailbox(usage, counted_to, shared=self._shared)
         await self._refresh()
         await self._load_membership()
         self._spawn(self._follow())
@@ -286,21 +286,23 @@ class Relay:
     # --- login ---
 
     async def _log_in(self, peer: Peer, guest: _Guest, proof: Login) -> None:
-        if self._failures.wait(peer.address, time.monotonic()):
+        # Counted before it is judged, and forgiven if it fits: else as many as come at once would be judged.
+        if not self._may_fail(peer.address, proof.uid):
             self.metrics.logins.labels("limited").inc()
             peer.say_goodbye("limit_reached", "Too many failed logins from this address.", 10_000)
             return
         try:
             user = await self._prove(guest, proof)
         except LoginRefused as refusal:
-            self._failures.take(peer.address, time.monotonic())
             self.metrics.logins.labels("refused").inc()
             self._log.info("login refused", uid=proof.uid, device=proof.device, reason=refusal.message)
             peer.say_goodbye("login_refused", logins.REFUSAL)
             return
         except StoreUnavailable:
+            self._forgive(peer.address, proof.uid)
             peer.say_goodbye("store_unavailable", "The relay cannot look anybody up at the moment.", 2_000)
             return
+        self._forgive(peer.address, proof.uid)
         if peer.state is State.CLOSED:
             return
         self._names += 1
@@ -315,6 +317,20 @@ class Relay:
         peer.send(Welcome(user.uid, waiting, _now_ms()))
         self.metrics.logins.labels("accepted").inc()
         self._log.info("login", uid=user.uid, device=proof.device, waiting=waiting)
+
+    def _may_fail(self, address: str, uid: int) -> bool:
+        """Whether one more login of this address may fail; it counts as failed until it is forgiven."""
+        now = time.monotonic()
+        if self._failures.take((address, uid), now):
+            return False
+        if self._failures_of_address.take(address, now):
+            self._failures.give_back((address, uid))
+            return False
+        return True
+
+    def _forgive(self, address: str, uid: int) -> None:
+        self._failures.give_back((address, uid))
+        self._failures_of_address.give_back(address)
 
     async def _prove(self, guest: _Guest, proof: Login) -> User:
         """Gives the user whom the proof shows, after a look at the chain if the first answer is no."""
@@ -343,7 +359,7 @@ class Relay:
         if sender is None or recipient is None:
             self._hold(session.peer, self._judge_slowly(session, envelope))
             return
-        verdict = self._judge(envelope, sender, recipient)
+        verdict = self._judge(session, envelope, sender, recipient)
         if verdict is None:
             self._store(session, envelope)
         else:
@@ -384,13 +400,13 @@ class Relay:
         recipient = await self._user(envelope.recipient)
         if sender is None:  # a reorg took the registration back
             return Refused(envelope.id, "unknown_user", "The sender is no longer registered.", 0)
-        return self._judge(envelope, sender, recipient)
+        return self._judge(session, envelope, sender, recipient)
 
     def _judge(
-        self, envelope: Envelope, sender: User, recipient: User | None
+        self, session: _Session, envelope: Envelope, sender: User, recipient: User | None
     ) -> Refused | StaleDevices | box.Ahead | None:
         admitted = self._membership.admits(sender.uid, envelope.recipient)
-        return box.judge(envelope, sender, recipient, admitted=admitted)
+        return box.judge(envelope, sender, recipient, device=session.device, admitted=admitted)
 
     async def _was_stored(self, session: _Session, envelope: Envelope) -> bool:
         """Whether this very message was stored and only its tick got lost: whatever has changed since, it
@@ -458,58 +474,36 @@ class Relay:
     async def _paid(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> Message:
         if self._sponsor is None:
             raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
-        if self._sponsoring >= SPONSORED_AT_ONCE:
+        crowded = session is None and self._guests_paid[peer.address] >= GUESTS_AT_ONCE
+        if crowded or self._sponsoring >= SPONSORED_AT_ONCE:
             raise LimitReached("The relay is paying for as many calls as it can.", retry_after_ms=1_000)
         sponsor, call = self._sponsor, Call(request.contract, request.data)
         self._sponsoring += 1
+        if session is None:
+            self._guests_paid[peer.address] += 1
         try:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
-            paid = await self._in_turn(sponsor, call)
+            if session is None:
+                await self._in(self._payers, lambda: sponsor.inspect(call))
+            cost = await self._in(self._payers, lambda: sponsor.estimate(call))
+            sponsor.reserve(call, cost, time.monotonic())
+            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call, cost))
         except ChatchainError as error:
             self.metrics.sponsored.labels(error.code).inc()
             self._log.info("sponsor refused", code=error.code, uid=session.uid if session is not None else 0)
             raise
         finally:
             self._sponsoring -= 1
+            if session is None:
+                self._guests_paid[peer.address] -= 1
+                self._guests_paid += Counter()  # forgets those at zero
         self.metrics.sponsored.labels("sent").inc()
         uid = session.uid if session is not None else 0
-        self._log.info("sponsored", tx=paid.tx_hash.hex(), uid=uid, wei=paid.wei)
+        self._log.info("sponsored", tx=tx_hash.hex(), uid=uid, wei=cost.wei)
         if session is None and peer.deadline:
             peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
-        return Sponsored(request.ref, paid.tx_hash)
-
-    async def _in_turn(self, sponsor: Sponsor, call: Call) -> Paid:
-        """Has a call paid for together with all that came while the turn before was on its way."""
-        outcome: asyncio.Future[Paid] = asyncio.get_running_loop().create_future()
-        self._due.append((call, outcome))
-        if not self._paying:
-            self._paying = True
-            self._spawn(self._take_turns(sponsor))
-        return await outcome
-
-    async def _take_turns(self, sponsor: Sponsor) -> None:
-        turn: list[tuple[Call, asyncio.Future[Paid]]] = []
-        try:
-            while self._due:
-                turn, self._due = self._due[:TURN], self._due[TURN:]
-                pay = partial(sponsor.pay_all, [call for call, _ in turn], time.monotonic())
-                try:
-                    told = await self._in(self._payers, pay)
-                except ChatchainError as error:
-                    told = [error] * len(turn)
-                for (_, outcome), paid in zip(turn, told, strict=True):
-                    if outcome.done():
-                        continue
-                    if isinstance(paid, ChatchainError):
-                        outcome.set_exception(paid)
-                    else:
-                        outcome.set_result(paid)
-        finally:  # after a bug, or at the end of the relay, nobody waits for ever
-            self._paying = False
-            for _, outcome in turn + self._due:
-                outcome.cancel()
-            self._due.clear()
+        return Sponsored(request.ref, tx_hash)
 
     # --- actions of the mailbox ---
 
@@ -626,12 +620,12 @@ class Relay:
     async def _recount(self) -> None:
         while True:
             try:
-                usage = await self._in(self._readers, self._reader.usage)
+                usage, counted_to = await self._in(self._readers, self._reader.usage)
             except StoreUnavailable:
                 await asyncio.sleep(SWEEP)
             else:
                 self._store_sound = True
-                self._act(self._mailbox.store_settled(usage))
+                self._act(self._mailbox.store_settled(usage, counted_to))
                 return
 
     def _let_go(self) -> None:
@@ -775,7 +769,7 @@ class Relay:
         while True:
             await asyncio.sleep(TEND)
             try:
-                await self._in(self._payers, sponsor.tend)
+                await self._in(self._payers, lambda: sponsor.tend(time.monotonic()))
             except ChainError as error:
                 self._log.warning("transactions not tended", code=error.code)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from chatchain.errors import BadConfig, StoreUnavailable
+from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
 
 CONNECT_SECONDS: Final = 5
 QUERY_SECONDS: Final = 30
@@ -94,7 +95,7 @@ def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
 
 
 def claim(engine: Engine) -> Claim:
-    """Makes this process the database's only relay until the claim is dropped; raises StoreUnavailable."""
+    """Makes this process the database's only relay until the claim is dropped; raises RefusedError."""
     return _claim_file(Path(engine.url.database or "")) if engine.name == "sqlite" else _claim_server(engine)
 
 
@@ -141,13 +142,18 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _claim_file(database: Path) -> Claim:
-    lock = database.with_name(f"{database.name}.lock").open("ab")
+    lock = open(database.with_name(f"{database.name}.lock"), "ab", opener=_private)  # noqa: SIM115
+    os.fchmod(lock.fileno(), 0o600)  # who may read a file may lock it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise StoreUnavailable(_TAKEN, _TAKEN_HINT) from error
+        raise RefusedError(_TAKEN, _TAKEN_HINT) from error
     return lock
 
 
@@ -198,7 +204,7 @@ def _claim_server(engine: Engine) -> Claim:
         taken = connection.execute(text("SELECT GET_LOCK(:name, :s)"), {"name": name, "s": CLAIM_SECONDS})
         if taken.scalar() != 1:
             connection.close()
-            raise StoreUnavailable(_TAKEN, _TAKEN_HINT)
+            raise RefusedError(_TAKEN, _TAKEN_HINT)
         connection.commit()
         connection.detach()
     return connection

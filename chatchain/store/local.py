@@ -203,6 +203,21 @@ class LocalStore:
                 self._logs = LocalLogs(_connect(self._path, self._key))
         return self._logs
 
+    @contextmanager
+    def _soon(self) -> Iterator[None]:
+        """For what need not be on the disk before anybody is told: the next durable commit takes it along.
+
+        It survives the death of the process. A power cut may undo it, and then it is done again: a message
+        that was ticked is submitted and ticked once more, one that was shown is shown once more.
+        """
+        with _translated():
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            with _translated():
+                self._db.execute("PRAGMA synchronous = FULL")
+
     # --- settings and own keys ------------------------------------------------------------------------------
 
     def setting(self, key: str) -> bytes | None:
@@ -329,7 +344,7 @@ class LocalStore:
         """Takes things off the outbox (ticked: SENT, refused for good: DROPPED) and moves their messages'
         states.
         """
-        with _transaction(self._db) as db:
+        with self._soon(), _transaction(self._db) as db:
             db.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in ids])
             _advance(db, None, [(one, state) for one in ids])
             if code:
@@ -390,12 +405,8 @@ class LocalStore:
         """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
         never lost.
         """
-        with _translated():
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            try:
-                self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
-            finally:
-                self._db.execute("PRAGMA synchronous = FULL")
+        with self._soon(), _translated():
+            self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
 
     def mark_read(self, peer: Uid, up_to: int) -> int:
         """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
@@ -413,9 +424,9 @@ class LocalStore:
             )
 
     def count_unread(self) -> int:
-        """How many messages that came in were not read yet."""
+        """How many messages that came in nobody was shown yet, by `receive` or by looking back."""
         with _translated():
-            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE read = 0").fetchone()
+            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE shown = 0").fetchone()
         return int(count)
 
     # --- reading back ---------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class ServerStore:
         migrate(self._engine)
 
     def claim(self) -> None:
-        """Makes this process the database's only relay; raises StoreUnavailable."""
+        """Makes this process the database's only relay; raises RefusedError while there is another."""
         self._claim = claim(self._engine)
 
     def writer(self, listener: Listener) -> ServerWriter:
@@ -90,13 +90,17 @@ class ServerStore:
 
     # --- the mailbox ---
 
-    def usage(self) -> dict[tuple[int, int, int], tuple[int, int]]:
-        """What waits for each device from each sender: rows and bytes."""
+    def usage(self) -> tuple[dict[tuple[int, int, int], tuple[int, int]], int]:
+        """What waits for each device from each sender, in rows and bytes, and the highest sequence among it.
+
+        One statement sees one state: every row up to that sequence which is not deleted is counted.
+        """
         group = (mailbox.c.uid, mailbox.c.device, mailbox.c.sender)
-        query = select(*group, func.count(), func.sum(mailbox.c.size)).group_by(*group)
+        sums = (func.count(), func.sum(mailbox.c.size), func.max(mailbox.c.sequence))
         with translated(), self._engine.connect() as connection:
-            found = connection.execute(query)
-            return {(row[0], row[1], row[2]): (int(row[3]), int(row[4])) for row in found}
+            found = connection.execute(select(*group, *sums).group_by(*group)).all()
+        usage = {(row[0], row[1], row[2]): (int(row[3]), int(row[4])) for row in found}
+        return usage, max((int(row[5]) for row in found), default=0)
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
         """The next deliveries after a sequence, within both limits but at least one; whether there may be

@@ -111,13 +111,14 @@ class _Statements:
     def __init__(self, engine: Engine) -> None:
         self.mysql = engine.dialect.name in ("mysql", "mariadb")
         mark = "%s" if self.mysql else "?"
-        self.accepted = _insert(accepted, mark)
-        self.mailbox = _insert(mailbox, mark)
+        quote = engine.dialect.identifier_preparer.quote
+        self.accepted = _insert(accepted, mark, quote)
+        self.mailbox = _insert(mailbox, mark, quote)
 
 
-def _insert(table: Table, mark: str) -> str:
-    names = [column.name for column in table.columns]
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608
+def _insert(table: Table, mark: str, quote: Callable[[str], str]) -> str:
+    names = ", ".join(quote(column.name) for column in table.columns)
+    return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({', '.join([mark] * len(table.columns))})"  # noqa: S608
 
 
 class Writer:

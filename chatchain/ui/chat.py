@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import ChatchainError
+from chatchain.errors import ChatchainError, UsageError
 from chatchain.ui import render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.editor import LineEditor
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from chatchain.ui.console import Console
     from chatchain.ui.output import Output
 
+COMMAND: Final = "/"
+"""What a command begins with; two of them are a text that begins with one."""
 QUIT: Final = "/quit"
 EARLIER: Final = 10
 """How many earlier messages are shown at the start."""
@@ -144,10 +146,15 @@ def _show(view: Shown, screen: Screen, output: Output) -> None:
 
 async def _send_typed(client: Client, peer: str, screen: Screen, output: Output) -> None:
     async for line in screen.typed():
-        if line.strip() == QUIT:
+        word = line.strip()
+        if word == QUIT:
             return
-        if line.strip():
-            await _send(client, peer, line, screen, output)
+        if word.startswith(COMMAND) and not word.startswith(2 * COMMAND):
+            # A slip of the finger in a command must not reach the other side.
+            screen.error(UsageError("Unknown command.", f"{QUIT} leaves, {2 * COMMAND} sends a slash."))
+        elif word:
+            text = line.replace(2 * COMMAND, COMMAND, 1) if word.startswith(COMMAND) else line
+            await _send(client, peer, text, screen, output)
 
 
 async def _send(client: Client, peer: str, line: str, screen: Screen, output: Output) -> None:

@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -186,7 +186,7 @@ class Console:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(4)
 
         def pump() -> None:
-            with suppress(RuntimeError):  # the loop is gone: nobody wants the rest
+            with suppress(RuntimeError, CancelledError):  # the loop ends or is gone: nobody wants the rest
                 while chunk := os.read(self._descriptor, _CHUNK):
                     asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
                 asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()

@@ -7,21 +7,24 @@ there.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import AmbiguousName, MalformedName, NoAccount, UsageError
 
 if TYPE_CHECKING:
-    from chatchain.ui.world import Settings
+    from chatchain.ui.world import Setting, Settings
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
-_MARKS: Final = ("account.json", "network.json")
-"""A folder with one of these is a home: a registered user's, or one that joined a network."""
+ACCOUNT: Final = "account.json"
+"""A folder with this file is somebody's home; one that only joined a network is nobody's yet."""
 WAITING: Final = ".joined"
 LINK: Final = "link"
 _MAX_LINK: Final = 4096
+_MAX_ACCOUNT: Final = 64 * 1024
 
 
 def users(data_dir: Path) -> list[str]:
@@ -30,7 +33,18 @@ def users(data_dir: Path) -> list[str]:
         found = [entry.name for entry in data_dir.iterdir() if _NAME.fullmatch(entry.name)]
     except OSError:
         return []
-    return sorted(name for name in found if any((data_dir / name / mark).exists() for mark in _MARKS))
+    return sorted(name for name in found if (data_dir / name / ACCOUNT).exists())
+
+
+def unfinished(home: Path) -> str | None:
+    """Whose registration was begun in this home and is not finished, if one was."""
+    try:
+        with (home / ACCOUNT).open(encoding="utf-8") as file:
+            account = json.loads(file.read(_MAX_ACCOUNT))
+    except (OSError, ValueError):  # whoever opens the home says what is wrong with it
+        return None
+    name = account.get("username") if isinstance(account, dict) else None
+    return name if isinstance(name, str) and not account.get("uid") else None
 
 
 def named(settings: Settings) -> Path | None:
@@ -43,6 +57,13 @@ def named(settings: Settings) -> Path | None:
 def find(settings: Settings) -> Path:
     """The home of a command that needs an account; raises AmbiguousName or NoAccount."""
     if (home := named(settings)) is not None:
+        known = users(settings.data_dir) if settings.home is None and not home.exists() else []
+        if known:
+            are = "there is only" if len(known) == 1 else "there are"
+            raise NoAccount(
+                f"There is no user {settings.user} here; {are} {', '.join(known)}.",
+                f"Correct --user, or create one with `chatchain register {settings.user}`.",
+            )
         return home
     match users(settings.data_dir):
         case []:
@@ -54,6 +75,15 @@ def find(settings: Settings) -> Path:
                 f"Several users have a home here: {', '.join(names)}.",
                 "Say which one you are with --user NAME.",
             )
+
+
+def settings_in_force(settings: Settings) -> Sequence[Setting]:
+    """Every setting; where none names the network, what the home that is meant knows of it."""
+    try:
+        home = find(settings)
+    except (NoAccount, AmbiguousName):
+        return settings.settings
+    return settings.in_home(home)
 
 
 def for_new(settings: Settings, name: str) -> Path:

@@ -6,12 +6,17 @@ goes back. A mistake is explained and the question asked again; nothing ends the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import typer
+
 from chatchain.errors import (
+    AlreadyVoted,
     AuthenticationError,
     BadConfig,
     ChainError,
@@ -20,20 +25,22 @@ from chatchain.errors import (
     LoginRefused,
     MalformedName,
     MissingInput,
+    NameUnavailable,
     NetworkError,
-    NoAccount,
     StoreUnavailable,
     UsageError,
     VerificationError,
+    VotingClosed,
     WrongPassword,
 )
-from chatchain.ui import homes, render
+from chatchain.ui import homes, passwords, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
 from chatchain.ui.cli.desk import Desk, run
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
+    from chatchain.client.views import Joined, ProposalView
 
 EXIT: Final = ("exit", "quit", "bye")
 NEW: Final = ("n", "new")
@@ -54,6 +61,10 @@ class Back(Exception):
     """The person wants another question."""
 
 
+class OtherName(Exception):
+    """The name cannot be had; the person chooses another."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One thing to do, by its word and in a few more."""
@@ -72,6 +83,8 @@ def menu(here: Desk) -> None:
         raise UsageError("The menu is for people; --json needs a command.", advice)
     dialog = Menu(here)
     run(dialog.go())
+    if dialog.locked_out is not None and not here.console.terminal:
+        raise typer.Exit(dialog.locked_out.exit_code)
     if not dialog.answered and not here.console.terminal:
         raise MissingInput("No command was given, and nobody answers here.", advice)
 
@@ -83,6 +96,8 @@ class Menu:
         self._here = here
         self._output = here.output
         self.answered = False
+        self.locked_out: WrongPassword | None = None
+        """The refusal, already said, after which no right password came."""
         self._choices: tuple[Choice, ...] = (
             Choice("send", "write to somebody", self._send),
             Choice("read", "read what came in", self._read),
@@ -113,8 +128,9 @@ class Menu:
                 except ChatchainError as error:
                     if homes.named(self._here.settings) is not None and isinstance(error, HOPELESS):
                         raise
-                    self._output.error(error)
+                    self._error(error)
         except Leave:
+            self.locked_out = None
             self._say("Goodbye.")
         except EOFError:
             self._say("")
@@ -130,12 +146,16 @@ class Menu:
         """The home and user that are meant; None as the user of somebody new."""
         settings = self._here.settings
         if (named := homes.named(settings)) is not None:
-            return named, (named.name if (named / "account.json").exists() else None)
+            return named, (named.name if (named / homes.ACCOUNT).exists() else None)
         users = homes.users(settings.data_dir)
         if not users:
             self._say("", "There is no user on this machine yet, so let us make one.")
             return None, None
-        self._say("", "Who are you?", *self._list([(name, "") for name in users]), "  n  somebody new")
+        rows = [
+            (name, "(registration not finished)" if homes.unfinished(settings.data_dir / name) else "")
+            for name in users
+        ]
+        self._say("", "Who are you?", *self._list(rows), "  n  somebody new, or with a recovery phrase")
         while True:
             answer = (await self._ask("Number or name: ")).lower()
             if answer in NEW:
@@ -146,18 +166,34 @@ class Menu:
                 self._say(f"{answer!r} is none of these. Type a number, a name, or n for somebody new.")
 
     async def _as_newcomer(self, home: Path | None) -> None:
-        here = self._here
         self._say(
             "", "A username has 3 to 32 characters: a-z, 0-9 and hyphens. Everybody can see it for ever."
         )
-        name, place = await self._name(home)
-        await self._join(place)
-        password = here.kept_password or await self._new_password()
-        async with here.client(place, password) as client:
+        name, place, phrase = await self._wish(home)
+        if (place / homes.ACCOUNT).exists():
+            await self._as_user(place, name)
+            return
+        password = self._here.kept_password or await self._new_password(name)
+        async with self._here.client(place, password) as client:
+            if phrase is not None and (link := homes.remembered_link(self._here.settings, place)):
+                await client.join(link)
             self._say("Registering on the chain; this takes a moment.")
-            view = await client.register(name, on_phrase=self._show_phrase())
+            view = await client.register(name, mnemonic=phrase, on_phrase=self._show_phrase())
             self._output.lines(render.registered(view))
             await self._work(client, view.username)
+
+    async def _wish(self, home: Path | None) -> tuple[str, Path, str | None]:
+        """A name that can be had, its home, and the recovery phrase if the account is there already."""
+        while True:
+            name, place = await self._name(home)
+            try:
+                if (place / homes.ACCOUNT).exists():
+                    return name, place, None
+                return name, place, await self._phrase_for(name, place)
+            except OtherName:
+                continue
+            except MalformedName as error:
+                self._error(error)
 
     async def _name(self, home: Path | None) -> tuple[str, Path]:
         """The name that is wanted and the home that it would have."""
@@ -166,62 +202,99 @@ class Menu:
             try:
                 return name, home or homes.for_new(self._here.settings, name)
             except MalformedName as error:
-                self._output.error(error)
+                self._error(error)
+
+    async def _phrase_for(self, name: str, place: Path) -> str | None:
+        """Makes sure that the name can be had, in a network that the home knows then; gives the recovery
+        phrase if the account is there already.
+        """
+        async with self._here.client(place) as client:
+            await self._join(client, place)
+            try:
+                await client.require_free(name)
+                return None
+            except NameUnavailable as error:
+                self._error(error)
+                taken = error
+        if "taken" not in taken.message:
+            raise OtherName
+        self._say(
+            "If it is you, type the 12 words of the recovery phrase; an empty line chooses another name."
+        )
+        phrase = await self._secret("Recovery phrase: ")
+        if not phrase.strip():
+            raise OtherName
+        return phrase
 
     def _show_phrase(self) -> Callable[[str], None]:
         # From a pipe: the one who wrote the script reads the words in what the menu printed.
         return phrase_shower(self._here, None) or (lambda phrase: self._output.lines(phrase_lines(phrase)))
 
-    async def _join(self, home: Path) -> None:
+    async def _join(self, client: Client, home: Path) -> None:
         """Makes the home know its network, if it does not yet."""
         settings = self._here.settings
         if (settings.rpc and settings.directory) or (home / "network.json").exists():
             return
         link = homes.remembered_link(settings, home)
-        while link is None:
-            self._say("Which network? Whoever invited you has a join link: chatchain://join?…")
-            link = await self._need("Join link: ")
-            if not link.startswith("chatchain://"):
-                self._say("That is no join link: it begins with chatchain://join?")
-                link = None
-        async with self._here.client(home) as client:
-            self._output.lines(render.joined(await client.join(link))[:-1])
-        homes.remember_link(settings, link)
-
-    async def _new_password(self) -> str:
+        if link is not None:
+            self._say("The network is the one whose join link was used on this machine before.")
+            self._joined(await client.join(link))
+            return
+        self._say("Which network? Whoever invited you has a join link: chatchain://join?…")
         while True:
-            first = await self._secret("Choose a password: ")
-            if not first:
-                self._say("An empty password protects nothing.")
-            elif await self._secret("The same again: ") == first:
+            link = await self._need("Join link: ")
+            try:
+                self._joined(await client.join(link))
+                break
+            except (UsageError, NetworkError, ChainError) as error:
+                self._error(error)
+        homes.remember_link(settings, link)
+        self._say("The link is remembered for whoever registers next on this machine.")
+
+    def _joined(self, view: Joined) -> None:
+        self._output.lines(render.joined(view, registered=True))
+
+    async def _new_password(self, name: str) -> str:
+        while True:
+            first = await self._secret(passwords.choose())
+            try:
+                passwords.check(first, [name])
+            except UsageError as flaw:
+                self._error(flaw)
+                continue
+            if await self._secret("The same again: ") == first:
                 return first
-            else:
-                self._say("The two differ.")
+            self._say("The two differ.")
 
     async def _as_user(self, home: Path, name: str) -> None:
+        begun = homes.unfinished(home)
+        if begun is not None:
+            self._say(f"The registration of {clean_line(begun)} is not finished; it goes on now.")
+        prompt = f"Password for {name}: " if begun is None else f"Password for {begun} (chosen before): "
         while True:
-            password = self._here.kept_password or await self._secret(f"Password for {name}: ")
+            password = self._here.kept_password or await self._secret(clean_line(prompt))
             async with self._here.client(home, password) as client:
                 try:
-                    self._output.lines(render.logged_in(await client.login()))
+                    if begun is not None:
+                        # The name is the one that was chosen then: the home and its keys belong to it.
+                        made = await client.register(begun, on_phrase=self._show_phrase())
+                        self._output.lines(render.registered(made))
+                    else:
+                        self._output.lines(render.logged_in(await client.login()))
                 except WrongPassword as error:
                     if self._here.kept_password:
                         raise
-                    self._output.error(error)
+                    self._error(error)
+                    self.locked_out = error
                     continue
-                except NoAccount as error:
-                    # Begun and not finished (a crash): the registration goes on where it broke off.
-                    self._output.error(error)
-                    await self._resume(client)
                 except (NetworkError, ChainError, LoginRefused) as error:
+                    self._error(error)
+                    if begun is not None:
+                        return
                     # Without a relay there is still the history to read.
-                    self._output.error(error)
+                self.locked_out = None
                 await self._work(client, name)
                 return
-
-    async def _resume(self, client: Client) -> None:
-        name = await self._need("Your username again, to finish the registration: ")
-        self._output.lines(render.registered(await client.register(name, on_phrase=self._show_phrase())))
 
     async def _work(self, client: Client, name: str) -> None:
         words = [choice.word for choice in self._choices]
@@ -231,6 +304,8 @@ class Menu:
             answer = (await self._ask("Number or word: ")).lower()
             if answer == "0":
                 raise Leave
+            if answer in ("help", "?"):
+                continue
             word = _pick(answer, words)
             if word is None:
                 if answer:
@@ -243,7 +318,7 @@ class Menu:
             except Back:
                 continue
             except ChatchainError as error:
-                self._output.error(error)
+                self._error(error)
 
     # --- questions ----------------------------------------------------------------------------------------
 
@@ -267,6 +342,12 @@ class Menu:
         self.answered = True
         return answer
 
+    def _error(self, error: ChatchainError) -> None:
+        """Says what failed; a command that is a word of the menu is named as that."""
+        words = "|".join(choice.word for choice in self._choices)
+        hint = re.sub(rf"`(?:chatchain )?({words}|proposals)(?: [^`]*)?`", _in_menu, error.hint)
+        self._output.error(error, hint=hint)
+
     def _say(self, *lines: str) -> None:
         self._output.lines(lines)
 
@@ -282,6 +363,8 @@ class Menu:
 
     async def _send(self, client: Client) -> None:
         to = await self._need("To whom? ")
+        with suppress(NetworkError, ChainError):  # offline the message is queued, if it can be
+            await client.require_reachable(to)
         text = await self._need("What do you want to say? ")
         async for view in client.send(to, text):
             self._output.lines(render.sent(view))
@@ -316,10 +399,12 @@ class Menu:
         self._output.lines(render.members(await client.members()))
 
     async def _vote(self, client: Client) -> None:
-        self._output.lines(render.proposals(await client.proposals()))
+        views = await client.proposals()
+        self._output.lines(render.proposals(views))
+        if not any(view.state == "open" for view in views):
+            return
         number = await self._need("Which proposal do you want to vote on? (its id; empty: none) ")
-        if not number.isdecimal() or len(number) > 18:
-            raise UsageError(f"{number!r} is not the number of a proposal.")
+        _require_votable(number, views)
         while (answer := (await self._need("yes or no? ")).lower()) not in ("yes", "y", "no", "n"):
             self._say("Type yes or no.")
         self._output.lines(render.proposal(await client.vote(int(number), answer.startswith("y"))))
@@ -343,8 +428,25 @@ class Menu:
         raise Switch
 
 
+def _in_menu(command: re.Match[str]) -> str:
+    return "`vote` in the menu" if command[1] == "proposals" else f"`{command[1]}` in the menu"
+
+
 class Switch(Exception):
     """The person wants to be another user."""
+
+
+def _require_votable(number: str, views: Sequence[ProposalView]) -> None:
+    """Raises what can be known before somebody makes up their mind."""
+    view = next((view for view in views if str(view.id) == number), None)
+    if view is None:
+        raise UsageError(
+            f"{number!r} is not the number of a proposal.", "Type one of the list's first column."
+        )
+    if view.voted:
+        raise AlreadyVoted(f"You have voted on proposal {number} already; a vote counts once.")
+    if view.state != "open":
+        raise VotingClosed(f"Proposal {number} is {view.state}; it takes no more votes.")
 
 
 def _pick(answer: str, words: Sequence[str]) -> str | None:

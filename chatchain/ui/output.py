@@ -68,8 +68,8 @@ class Output:
         """Lines that only a person wants: on stdout, or on stderr when a program reads that."""
         _write(sys.stderr if self.json else sys.stdout, "".join(f"{line}\n" for line in lines))
 
-    def error(self, error: ChatchainError) -> None:
-        """Says what failed and what to do about it."""
+    def error(self, error: ChatchainError, *, hint: str | None = None) -> None:
+        """Says what failed and what to do about it; `hint` says the latter in other words."""
         if self.json:
             self.object({"error": problem(error)})
             return
@@ -77,8 +77,8 @@ class Output:
         # A message of ours has one line a fact (both fingerprints of a certificate, say); what it quotes is
         # cleaned.
         first, *more = [clean_line(line) for line in error.message.split("\n")]
-        if error.hint:
-            more += [clean_line(line) for line in error.hint.split("\n")]
+        if advice := error.hint if hint is None else hint:
+            more += [clean_line(line) for line in advice.split("\n")]
         _write(sys.stderr, f"{mark}{first}{reset}\n" + "".join(f"{line}\n" for line in more))
 
 

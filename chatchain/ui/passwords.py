@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import BadConfig, MissingInput
+from chatchain.errors import BadConfig, MissingInput, UsageError
 
 if TYPE_CHECKING:
     from chatchain.ui.console import Console
     from chatchain.ui.output import Output
 
+ATTEMPTS: Final = 3
+"""How often a person may try to choose a password."""
+LEAST: Final = 8
+"""Characters of a password, as the prompt says; the core checks it, and more."""
 MAX_PASSWORD: Final = 4096
 """Bytes of a password file; more is some other file."""
 
@@ -48,21 +52,41 @@ def _shared(descriptor: int) -> bool:
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
-def asker(console: Console) -> Callable[[], str]:
+def asker(console: Console, prompt: str = "Password: ") -> Callable[[], str]:
     """Asks for the password of an account that exists."""
 
     def ask() -> str:
-        return console.secret("Password: ", "The password is missing.")
+        return console.secret(prompt, "The password is missing.")
 
     return ask
 
 
-def ask_new(console: Console, what: str = "new password") -> str:
-    """Asks for a password that is about to be set, twice."""
+def check(password: str, names: Sequence[str] = ()) -> None:
+    """Raises UsageError for a password that the core would not take."""
+    from chatchain.client.core import Client
+
+    Client.check_password(password, names)
+
+
+def ask_new(console: Console, output: Output, what: str = "new password", names: Sequence[str] = ()) -> str:
+    """Asks for a password that is about to be set, twice; what does not do is explained and asked again."""
     missing = f"The {what} is missing."
-    first = console.secret(f"Choose a {what}: ", missing)
-    if not first:
-        raise MissingInput("An empty password protects nothing.", "Type one, or give --password-file FILE.")
-    if console.secret("The same again: ", missing) != first:
-        raise MissingInput("The two passwords differ; nothing was changed.", "Try again.")
-    return first
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            first = console.secret(choose(what), missing)
+            check(first, names)
+            if console.secret("The same again: ", missing) == first:
+                return first
+            raise UsageError("The two passwords differ; nothing was changed.", "Try again.")
+        except MissingInput:
+            raise
+        except UsageError as flaw:
+            if attempt == ATTEMPTS:
+                raise
+            output.error(flaw)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def choose(what: str = "password") -> str:
+    """The question for a new password."""
+    return f"Choose a {what} (at least {LEAST} characters): "

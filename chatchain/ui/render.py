@@ -83,8 +83,8 @@ def yes_no(value: bool) -> str:
 # --- account --------------------------------------------------------------------------------------------
 
 
-def joined(view: Joined) -> list[str]:
-    """The network that this home now belongs to."""
+def joined(view: Joined, *, registered: bool = False) -> list[str]:
+    """The network that this home now belongs to, and what a home without an account does next."""
     return [
         "Joined the network.",
         *fields(
@@ -96,7 +96,7 @@ def joined(view: Joined) -> list[str]:
                 ("who may message", _policy(view.policy)),
             ]
         ),
-        "Next: `chatchain register NAME`.",
+        *([] if registered else ["Next: `chatchain register NAME`."]),
     ]
 
 
@@ -146,7 +146,7 @@ def who_am_i(view: WhoAmI) -> list[str]:
             ("id", str(view.uid)),
             ("account", view.account),
             ("device", str(view.device)),
-            ("member", yes_no(view.member)),
+            ("member", "not known while the chain is away" if view.member is None else yes_no(view.member)),
         ]
     )
 
@@ -208,9 +208,8 @@ def messages(views: Sequence[Shown]) -> list[str]:
 
 
 def sent(view: Sent) -> list[str]:
-    """How far an own message came."""
-    said = f"{view.state} to {clean_line(view.to)}  ({view.id})"
-    return [f"{said}: {clean_line(view.error.message)}" if view.error else said]
+    """How far an own message came; why not further is said once, by the error that follows."""
+    return [f"{view.state} to {clean_line(view.to)}  ({view.id})"]
 
 
 # --- people ---------------------------------------------------------------------------------------------
@@ -334,9 +333,15 @@ def rotated(view: KeyView) -> list[str]:
     ]
 
 
-def revoked(view: KeyView) -> list[str]:
+def revoked(view: KeyView, name: str) -> list[str]:
     """The device is out for ever."""
-    return [f"Device {view.device} is revoked; nobody encrypts to it any more."]
+    lines = [f"Device {view.device} is revoked; nobody encrypts to it any more."]
+    if view.here:
+        lines += [
+            "To go on with this account, make a new home a device of it, with the recovery phrase in F:",
+            f"`chatchain --home NEW-FOLDER register {clean_line(name)} --mnemonic-file F`.",
+        ]
+    return lines
 
 
 def exported(view: Exported) -> list[str]:

@@ -29,7 +29,7 @@ class Setting(Protocol):
 
     @property
     def origin(self) -> str:
-        """flag, environment, .env, config file or default."""
+        """flag, environment, .env, config file, home or default."""
 
     @property
     def where(self) -> str:
@@ -78,6 +78,9 @@ class Settings(Protocol):
     @property
     def settings(self) -> Sequence[Setting]:
         """Every setting with its origin."""
+
+    def in_home(self, home: Path) -> Sequence[Setting]:
+        """Every setting; the network from the home where nothing else names it."""
 
 
 class Connect(Protocol):

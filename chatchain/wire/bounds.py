@@ -25,10 +25,12 @@ MAX_BODY = 192 * 1024
 
 MAX_ACKNOWLEDGED = 4096
 MAX_FETCHED_USERS = 8
-"""8 users of 16 devices with 1.4 KiB a bundle still fit into one frame."""
+"""8 users of 16 devices with the largest bundles still fit into one frame."""
 
 MAX_BUNDLES = MAX_FETCHED_USERS * 16
-MAX_KEM_PUBLIC = 4 * 1024
+MAX_KEM_PUBLIC = 1600
+"""X-Wing's has 1,216 bytes, ML-KEM-1024's 1,568."""
+MAX_BUNDLE_SIGNATURE = 128
 MAX_KDF = 64
 SIGNATURE_BYTES = 65
 MAX_CALLDATA = 8 * 1024
@@ -110,7 +112,7 @@ def check_bundle(bundle: KeyBundle) -> None:
     _require(0 < len(bundle.kem_public) <= MAX_KEM_PUBLIC, "a KEM key of an impossible length")
     _count(bundle.issued)
     _count(bundle.expires)
-    _at_most(bundle.signature, 128, "a signature")
+    _at_most(bundle.signature, MAX_BUNDLE_SIGNATURE, "a signature")
 
 
 def check(message: m.Message) -> None:

@@ -85,6 +85,17 @@ def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         Rpc(url).call("eth_chainId")
 
 
+def test_a_development_chain_that_is_down_is_told_how_to_start() -> None:
+    """On this machine it was a development network most of the time; elsewhere that would lead astray."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for host, started in (("127.0.0.1", True), ("localhost", True), ("chain.invalid", False)):
+        with pytest.raises(ChainUnreachable) as away:
+            Rpc(f"http://{host}:{port}").call("eth_chainId")
+        assert "--rpc" in away.value.hint
+        assert ("devnet.py up" in away.value.hint) is started
+
+
 def test_a_compressed_bomb_is_not_unpacked() -> None:
     """We ask for no compression, and what comes compressed is refused as it stands."""
     import gzip

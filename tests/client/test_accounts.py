@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chatchain.client.account import NEXT_VAULT
@@ -84,8 +85,25 @@ async def test_names_that_cannot_be_had(world: World, name: str, error: type[Exc
     """Malformed, reserved and taken names are refused before a home is made."""
     async with world.client("new") as new:
         with pytest.raises(error):
+            await new.require_free(name)
+        with pytest.raises(error):
             await new.register(name)
-    assert not (world.home("new") / "vault").exists()
+    assert not world.home("new").exists()
+
+
+async def test_a_refused_name_is_said_before_a_password_is_asked_for(world: World) -> None:
+    """Nobody chooses a password for nothing; and what lay in the folder before stays."""
+    world.home("new").mkdir()
+    (world.home("new") / "notes").write_text("mine")
+    async with world.client("new", password=None) as new:
+        with pytest.raises(NameUnavailable):
+            await new.register("bob")
+        with pytest.raises(MissingInput, match="password"):
+            await new.register("carol")
+    assert (world.home("new") / "notes").read_text() == "mine"
+    async with world.client("ada", password=None) as ada:
+        with pytest.raises(AlreadyDone):
+            await ada.register("carol")
 
 
 @pytest.mark.parametrize("password", ["", "short", "password"])
@@ -406,3 +424,29 @@ async def test_no_secret_in_the_home_in_the_clear(empty: World) -> None:
     hidden += [PASSWORD.encode(), phrases[0].encode(), key.hex().encode()]
     stored = b"".join(path.read_bytes() for path in empty.home("ada").iterdir())
     assert [secret for secret in hidden if secret in stored] == []
+
+
+async def test_who_one_is_needs_no_chain(world: World) -> None:
+    """The home knows it all but the membership, which is then not claimed either way."""
+    async with world.client("ada", password=None) as ada:
+        there = await ada.whoami()
+        assert (await ada.logout()).member == there.member is False
+    world.chain.up = False
+    async with world.client("ada", password=None) as ada:
+        assert await ada.whoami() == msgspec.structs.replace(there, member=None)
+        left = await ada.logout()
+    assert (left.username, left.account, left.device, left.member) == ("ada", there.account, 1, None)
+
+
+async def test_what_touches_keys_names_device_version_and_state(world: World, tmp_path: Path) -> None:
+    """Every command about keys says whose they are, and a card that it is one's own."""
+    async with world.client("ada") as ada:
+        await ada.rotate_keys()
+        changed = await ada.change_password("a new long password")
+        assert (changed.device, changed.version, changed.state) == (1, 2, "active")
+        assert (await ada.own_card()).verified
+        exported = await ada.export_keystore(tmp_path / "key.json", "file password")
+        assert (exported.device, exported.version, exported.state) == (1, 2, "active")
+        world.chain.up = False
+        exported = await ada.export_keystore(tmp_path / "again.json", "file password")
+        assert (exported.device, exported.version, exported.state) == (1, None, None)

@@ -4,18 +4,35 @@ lost.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import msgspec
 import pytest
 
-from chatchain.client.views import Shown
+from chatchain.chain.rpc import RpcFault
+from chatchain.client.session import failure, parting
+from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
+from chatchain.crypto.padding import unpad
 from chatchain.crypto.sealed import Target, seal
-from chatchain.errors import FoldMismatch, KeyChanged, LoginRefused, NoTick, ProtocolViolation, RefusedError
+from chatchain.errors import (
+    ChatchainError,
+    FoldMismatch,
+    KeyChanged,
+    LoginRefused,
+    NetworkError,
+    NoTick,
+    ProtocolViolation,
+    RefusedError,
+    RelayFailure,
+    UnknownUser,
+)
+from chatchain.identity.keys import to_checksum
 from chatchain.model import Address, Delivery, LogRow, Suite, User
-from chatchain.wire.messages import Deliver
+from chatchain.ui.cli.app import Stopped
+from chatchain.wire.messages import Deliver, Goodbye, Refused
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
@@ -32,6 +49,7 @@ def forge(
     device: int = 1,
     signed_sender: User | None = None,
     signed_recipient: User | None = None,
+    signed_ms: int | None = None,
 ) -> Delivery:
     """A message sealed to somebody that claims to come from somebody, signed with whatever key."""
     target = world.chain.user(to)
@@ -46,10 +64,16 @@ def forge(
         version=version,
         recipient=(signed_recipient or target).uid,
         message_id=message_id,
-        time_ms=now,
+        time_ms=now if signed_ms is None else signed_ms,
         targets=[Target(target.uid, 1, kem)],
     )
     return Delivery(1, message_id, Suite.SEALED, claimed.uid, device, target.uid, now, copies[0].header, body)
+
+
+def mailbox(world: World, name: str) -> list[Delivery]:
+    """What the relay still holds for somebody."""
+    uid = world.chain.user(name).uid
+    return [delivery for (owner, _), delivery in world.relay.rows.values() if owner == uid]
 
 
 async def notice(world: World, name: str = "bob") -> Shown:
@@ -58,9 +82,7 @@ async def notice(world: World, name: str = "bob") -> Shown:
     assert len(shown) == 1, shown
     assert shown[0].kind == "notice"
     assert shown[0].text is None
-    assert not [
-        delivery for (uid, _), delivery in world.relay.rows.values() if uid == world.chain.user(name).uid
-    ]
+    assert not mailbox(world, name)
     assert await world.hear(name) == []
     return shown[0]
 
@@ -175,9 +197,65 @@ async def test_forgery_does_not_take_the_real_ones_place(world: World) -> None:
         1: (key, msgspec.structs.replace(forged, sequence=1)),
         2: (key, msgspec.structs.replace(real, sequence=2)),
     }
-    world.relay.mailbox = type(world.relay.mailbox)(world.relay._usage())
+    world.relay.reopen()
     shown = await world.hear("bob", wait_s=0.5)
     assert [(one.kind, one.text) for one in shown] == [("notice", None), ("text", "the real one")]
+
+
+async def test_a_signed_time_that_no_database_holds_locks_no_mailbox(world: World) -> None:
+    """A member signs the largest time there is: one notice, and what came around it is shown."""
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    await world.say("ada", "bob", "before")
+    delivery = forge(world, world.chain.user("ada"), secrets, signed_ms=2**64 - 1)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    await world.say("ada", "bob", "after")
+    shown = await world.hear("bob", wait_s=0.5, count=3)
+    assert [(one.kind, one.text, one.code) for one in shown] == [
+        ("text", "before", None),
+        ("notice", None, "undecryptable"),
+        ("text", "after", None),
+    ]
+    assert not mailbox(world, "bob")
+
+
+async def test_a_message_that_cannot_be_stored_locks_no_mailbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were that bound forgotten, the database's own refusal of one row would cost that row alone."""
+    monkeypatch.setattr("chatchain.crypto.sealed.MAX_TIME_MS", 2**64)
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    await world.say("ada", "bob", "before")
+    delivery = forge(world, world.chain.user("ada"), secrets, signed_ms=2**64 - 1)
+    world.relay.inject(world.chain.user("bob"), delivery)
+    await world.say("ada", "bob", "after")
+    shown = await world.hear("bob", wait_s=0.5, count=3)
+    assert [(one.kind, one.text, one.code) for one in shown] == [
+        ("text", "before", None),
+        ("notice", None, "not_understood"),
+        ("text", "after", None),
+    ]
+    assert "OverflowError" in (shown[1].notice or "")
+    assert not mailbox(world, "bob")
+
+
+async def test_a_message_on_which_opening_stumbles_locks_no_mailbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours that one message brings out keeps the next one from nobody."""
+
+    def stumble(padded: bytes) -> bytes:
+        if b"the key" in padded:
+            raise ZeroDivisionError("a secret")
+        return unpad(padded)
+
+    monkeypatch.setattr("chatchain.crypto.sealed.unpad", stumble)
+    await world.say("ada", "bob", "the key", "hello")
+    shown = await world.hear("bob", wait_s=0.5, count=2)
+    assert [(one.text, one.code) for one in shown] == [(None, "not_understood"), ("hello", None)]
+    assert "secret" not in (shown[0].notice or "")
+    assert not mailbox(world, "bob")
 
 
 async def test_same_garbage_again_is_one_notice(world: World) -> None:
@@ -224,7 +302,7 @@ async def test_message_by_a_revoked_device(world: World) -> None:
     assert phrase_key
     world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), secrets))
     told = await notice(world)
-    assert "revoked" in (told.notice or "")
+    assert "revoked. If you expected a message, ask ada to send it again." in (told.notice or "")
     with pytest.raises(LoginRefused, match="revoked"):
         await world.say("ada", "bob", "hello")
 
@@ -253,6 +331,65 @@ async def test_swapped_key_bundle_is_not_used(world: World) -> None:
         with pytest.raises(RefusedError, match="no keys to encrypt to"):
             await world.drain(ada.send("bob", "hello", wait_s=0.3), [])
     assert world.relay.stored == {}
+
+
+async def test_an_invented_bundle_does_not_displace_a_good_one(world: World) -> None:
+    """Bob has a second device without keys, so ada asks the relay again each time: what it invents for his
+    first device is not kept.
+    """
+    bob = world.chain.user("bob")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), bob.account)
+    await world.say("ada", "bob", "first")
+    theirs = world.relay.bundles[bob.uid, 1]
+    async with world.client("ada") as ada:
+        store = (await ada._station.desk()).unlocked.store
+        assert store.bundles(bob.uid) == [theirs]
+        world.relay.bundles[bob.uid, 1] = msgspec.structs.replace(
+            theirs, kem_public=KemSecret(os.urandom(32)).public
+        )
+        await world.drain(ada.send("bob", "second"), [])
+        assert store.bundles(bob.uid) == [theirs]
+    assert [one.text for one in await world.hear("bob")] == ["first", "second"]
+
+
+async def test_an_address_that_is_only_a_signer_names_nobody(world: World) -> None:
+    """Bob lists somebody's address as his device's signer: what is sent there does not go to bob."""
+    bob = world.chain.user("bob")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), bob.account)
+    async with world.client("ada") as ada:
+        with pytest.raises(UnknownUser, match="signer of a device"):
+            await world.drain(ada.send(to_checksum(NEW_SIGNER), "for its owner"), [])
+        assert await ada.contacts() == []
+        await world.drain(ada.send(to_checksum(bob.account), "for bob"), [])
+    assert [one.text for one in await world.hear("bob")] == ["for bob"]
+
+
+async def test_hidden_change_that_the_relay_points_at_is_noticed(world: World) -> None:
+    """An endpoint hides bob's newest device and the relay calls our list stale: we believe neither, look at
+    the contract, and keep the message.
+    """
+    await world.say("ada", "bob", "before")
+    world.chain.execute(world.edges.calls.add_device(NEW_SIGNER, b"record"), world.chain.user("bob").account)
+    newest = world.chain.rows[-1]
+    world.chain.lies = lambda row: None if row is newest else row
+    before = len(world.relay.stored)
+    sent: list[Sent] = []
+    async with world.client("ada") as ada:
+        with pytest.raises(FoldMismatch):
+            await world.drain(ada.send("bob", "hello", wait_s=60), sent)
+        assert [one.state for one in sent] == ["queued"]
+    assert len(world.relay.stored) == before
+
+
+async def test_what_carries_no_signature_is_told_as_the_relays_word(world: World) -> None:
+    """A delivery without a header proves nothing of its alleged sender, and the notice says so."""
+    ada = world.chain.user("ada")
+    hollow = msgspec.structs.replace(forge(world, ada, DeviceSecrets.generate()), header=b"", body=b"")
+    world.relay.inject(world.chain.user("bob"), hollow)
+    told = await notice(world)
+    assert told.code == "not_for_this_device"
+    assert (told.notice or "").startswith("The relay says that ada ")
+    assert "no signature" in (told.notice or "")
 
 
 async def test_hidden_revocation_is_noticed(world: World) -> None:
@@ -326,6 +463,83 @@ async def test_message_of_an_outsider_in_a_closed_network(closed: World) -> None
     closed.relay.inject(closed.chain.user("bob"), forge(closed, closed.chain.user("carol"), secrets))
     told = await notice(closed)
     assert "not a member" in (told.notice or "")
+
+
+def every_code(root: type[ChatchainError] = ChatchainError) -> set[str]:
+    """The codes of all failures that this program knows, wherever they are defined."""
+    return {root.code}.union(*map(every_code, root.__subclasses__()))
+
+
+HOSTILE = ("rpc_fault", "stopped", "bug", "wrong_password", "wrong_chain", "fold_mismatch", "", "\x1b[2J")
+
+
+def test_a_relays_code_picks_no_class_of_ours() -> None:
+    """Whatever word it uses, what comes of it is one of the failures that a relay may announce."""
+    assert {RpcFault.code, Stopped.code} < every_code()
+    reasons = {type(failure(code, "x")).code for code in every_code() | set(HOSTILE)}
+    partings = {type(parting(code, "x")).code for code in every_code() | set(HOSTILE)}
+    assert not (reasons | partings) & set(HOSTILE)
+    assert all(type(failure(code, "x")) is RelayFailure for code in HOSTILE)
+    assert all(type(parting(code, "x")) is RelayFailure for code in HOSTILE)
+    assert partings == {
+        "login_refused",
+        "limit_reached",
+        "store_unavailable",
+        "protocol_violation",
+        "relay_failure",
+    }
+
+
+@pytest.mark.parametrize("code", HOSTILE)
+async def test_a_goodbye_with_a_hostile_code_ends_the_session(world: World, code: str) -> None:
+    """Nobody hangs: the session ends, and its reason is a failure of the relay."""
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        (peer,) = world.relay._peers.values()
+        world.relay._say(peer, Goodbye(code, "gone", 0))
+        async with asyncio.timeout(5):
+            await session.ended.wait()
+        assert type(session.why) is RelayFailure
+
+
+async def test_a_session_whose_reader_stumbles_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours in reading is told to whoever waits for an answer, and to whoever asks later."""
+
+    def stumble(*_: object) -> ChatchainError:
+        raise TypeError("missing arguments")
+
+    monkeypatch.setattr("chatchain.client.session.parting", stumble)
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        (peer,) = world.relay._peers.values()
+        waiting = asyncio.create_task(session.deliveries(1))
+        world.relay._say(peer, Goodbye("shutdown", "gone", 0))
+        async with asyncio.timeout(5):
+            with pytest.raises(ProtocolViolation, match="TypeError"):
+                await waiting
+            with pytest.raises(ProtocolViolation, match="TypeError"):
+                await session.fetch((1,))
+
+
+async def test_a_pump_that_stumbles_tells_the_sender(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours in sending is told at once, and what was written stays queued."""
+
+    def stumble(*_: object) -> ChatchainError:
+        raise TypeError("missing arguments")
+
+    monkeypatch.setattr("chatchain.client.outbox.failure", stumble)
+    world.relay.refuse = lambda submit: Refused(submit.envelope.id, "refused", "no", 0)
+    async with world.client("ada") as ada, asyncio.timeout(5):
+        for text in ("one", "two"):
+            sent: list[Sent] = []
+            with pytest.raises(NetworkError, match="TypeError"):
+                await world.drain(ada.send("bob", text, wait_s=60), sent)
+            assert [one.state for one in sent] == ["queued"]
+        assert (await ada.status()).queued == 2
 
 
 async def test_relay_that_floods(world: World) -> None:

@@ -94,7 +94,7 @@ async def test_killed_after_the_tick_before_it_was_noted(
     """The tick was there, the state was not written: submitted again, ticked again, shown once."""
 
     def die(*_: object) -> None:
-        raise MemoryError("killed here")
+        raise asyncio.CancelledError("killed here")  # an error would be told, and the dead tell nothing
 
     monkeypatch.setattr(LocalStore, "settle", die)
     ada = world.client("ada")

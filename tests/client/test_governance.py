@@ -77,6 +77,19 @@ async def test_expelling(closed: World) -> None:
         await closed.say("carol", "ada", "hello")
 
 
+async def test_who_waits_for_a_vote_is_told_so(closed: World) -> None:
+    """Nobody is sent to ask again for what was asked for already."""
+    async with closed.client("carol") as carol:
+        made = await carol.register("carol")
+        wait = f"Proposal {made.proposal} is open; wait for the vote."
+        with pytest.raises(NotAMember) as told:
+            await carol.propose("expel", "bob")
+        assert told.value.hint == wait
+        with pytest.raises(NotAMember) as told:
+            await carol.require_reachable("ada")
+        assert told.value.hint == wait
+
+
 async def test_refused_before_anything_is_sent(closed: World) -> None:
     """What the fold can tell costs no transaction."""
     await closed.register("carol")

@@ -63,6 +63,19 @@ async def test_reading_history_tells_the_sender(world: World) -> None:
         assert [kept.state for kept in await ada.history("bob")] == ["read"]
 
 
+async def test_what_was_shown_is_not_unread(world: World) -> None:
+    """`receive` shows a message, so nothing is left to read; only `history` tells the sender of reading."""
+    await world.say("ada", "bob", "one", "two")
+    await world.hear("bob", count=1)
+    async with world.client("bob") as bob:
+        await bob.login()
+        [shown] = [one async for one in bob.receive()]
+        assert (shown.text, (await bob.status()).unread) == ("two", 0)
+    await world.hear("ada")
+    async with world.client("ada") as ada:
+        assert {kept.state for kept in await ada.history("bob")} == {"delivered"}
+
+
 async def test_many_lines_keep_their_order(world: World) -> None:
     """A thousand lines through one send arrive all, in order, each once."""
     lines = [f"line {number}" for number in range(1000)]
@@ -307,14 +320,54 @@ async def test_wrong_password_changes_nothing(world: World) -> None:
     assert world.relay.logins == logins
 
 
-async def test_chain_away_sends_nothing(world: World) -> None:
-    """Keys cannot be checked without the chain, so nothing is sealed and nothing kept."""
+async def test_chain_away_keeps_nothing_for_a_stranger(world: World) -> None:
+    """Who a name belongs to is the chain's word; a home that has none says that nothing was kept."""
     world.chain.up = False
-    with pytest.raises(ChainUnreachable):
+    with pytest.raises(ChainUnreachable) as refused:
         await world.say("ada", "bob", "hello")
+    assert "Nothing was kept" in refused.value.hint
     world.chain.up = True
     async with world.client("ada") as ada:
         assert (await ada.status()).queued == 0
+
+
+async def test_chain_away_keeps_what_is_written_to_somebody_known(world: World) -> None:
+    """It is queued and not sealed, is said to be kept, and leaves when the chain is back."""
+    await world.say("ada", "bob", "first")
+    world.chain.up = False
+    kept: list[Sent] = []
+    async with world.client("ada") as ada:
+        with pytest.raises(ChainUnreachable) as told:
+            await world.drain(ada.send("@Bob", ["second", "third"]), kept)
+        assert "kept" in told.value.hint
+        with pytest.raises(TooLarge):
+            await world.drain(ada.send("bob", ["fourth", "x" * (MAX_TEXT_BYTES + 1), "never"]), kept)
+        waiting = world.stores[-1].pending()
+        assert [item.envelope for item in waiting] == [None] * 3
+    assert [(one.to, one.state, one.error and one.error.code) for one in kept] == [
+        ("bob", "queued", "chain_unreachable")
+    ] * 3
+    world.chain.up = True
+    async with world.client("ada") as ada:
+        await ada.login()
+        assert (await ada.status()).queued == 0
+    assert [one.text for one in await world.hear("bob")] == ["first", "second", "third", "fourth"]
+
+
+async def test_what_was_kept_for_changed_keys_does_not_leave(world: World) -> None:
+    """Without the chain nobody can tell that compared keys have changed; the session that would send can."""
+    async with world.client("ada") as ada:
+        await ada.verify("bob")
+        world.chain.up = False
+        with pytest.raises(ChainUnreachable):
+            await world.drain(ada.send("bob", "for the old keys"), [])
+    world.chain.up = True
+    async with world.client("bob") as bob:
+        await bob.rotate_keys()
+    async with world.client("ada") as ada:
+        await ada.login()
+        assert (await ada.status()).queued == 1
+    assert await world.hear("bob") == []
 
 
 async def test_wrong_certificate_is_a_hard_stop(world: World) -> None:

@@ -60,16 +60,20 @@ async def test_both_sides_see_the_same_number(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [lambda card: card[:-3] + "AAA", lambda card: card.replace("name=bob", "name=ada"), lambda _: "hello"],
+    ("spoil", "error"),
+    [
+        (lambda card: card[:-3] + "AAA", BadRecord),
+        (lambda card: card.replace("name=bob", "name=ada"), BadRecord),
+        (lambda _: "hello", UsageError),
+    ],
 )
-async def test_altered_card_is_refused(world: World, spoil: object) -> None:
-    """A card that is not what the chain says, or not signed, adds nobody."""
+async def test_altered_card_is_refused(world: World, spoil: object, error: type[Exception]) -> None:
+    """A card that is not what the chain says, or not signed, adds nobody; nor does what is no card."""
     assert callable(spoil)
     async with world.client("bob") as bob:
         card = (await bob.own_card()).card
     async with world.client("ada") as ada:
-        with pytest.raises(BadRecord):
+        with pytest.raises(error):
             await ada.add_contact(spoil(card))
         assert await ada.contacts() == []
 

@@ -16,7 +16,16 @@ from chatchain.crypto import content, sealed
 from chatchain.crypto.content import ReceiptKind, Text
 from chatchain.crypto.device import KemSecret, kem_public_key
 from chatchain.crypto.padding import pad
-from chatchain.crypto.sealed import HEADER_BYTES, MAX_BODY_BYTES, MAX_COPIES, Opened, Target, open_, seal
+from chatchain.crypto.sealed import (
+    HEADER_BYTES,
+    MAX_BODY_BYTES,
+    MAX_COPIES,
+    MAX_TIME_MS,
+    Opened,
+    Target,
+    open_,
+    seal,
+)
 from chatchain.errors import BadRecord, ForgedMessage, TooLarge, Undecryptable
 from chatchain.identity import ed25519
 from chatchain.identity.record import signing_key_for
@@ -245,6 +254,20 @@ def test_a_truncated_oversized_or_unknown_message_is_undecryptable(fields: dict[
     """Said as such, and nothing else escapes."""
     with pytest.raises(Undecryptable):
         opened(altered(HONEST, **fields))
+
+
+@pytest.mark.parametrize("time_ms", [MAX_TIME_MS + 1, 2**63, 2**64 - 1])
+def test_a_signed_time_beyond_every_calendar_is_undecryptable(time_ms: int) -> None:
+    """A member may sign any 64 bits as the time; those that no database holds go no further."""
+    delivery, *_ = deliveries(time_ms=time_ms)
+    with pytest.raises(Undecryptable, match="9999"):
+        opened(delivery)
+
+
+def test_the_last_millisecond_of_9999_is_a_time() -> None:
+    """The bound itself is carried."""
+    delivery, *_ = deliveries(time_ms=MAX_TIME_MS)
+    assert opened(delivery).time_ms == MAX_TIME_MS
 
 
 @pytest.mark.parametrize("sender", [EVE.uid, BOB.uid, 1, 0])

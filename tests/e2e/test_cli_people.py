@@ -38,13 +38,16 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
         terminal.expect("Join link: ")
         terminal.type(town.report["join"])
         terminal.expect("Joined the network.")
-        terminal.expect("Choose a password: ")
+        terminal.expect("Choose a password (at least 8 characters): ")
         assert not terminal.echoes()
         terminal.type("a horse")
+        terminal.expect("fewer than 8 characters")
+        terminal.expect("Choose a password (at least 8 characters): ")
+        terminal.type(PASSWORD)
         terminal.expect("The same again: ")
         terminal.type("another horse")
         terminal.expect("The two differ.")
-        terminal.expect("Choose a password: ")
+        terminal.expect("Choose a password (at least 8 characters): ")
         terminal.type(PASSWORD)
         terminal.expect("The same again: ")
         terminal.type(PASSWORD)
@@ -57,9 +60,11 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
 
         choose(terminal, "send")
         terminal.expect("To whom? ")
+        terminal.type("nobody-at-all")
+        terminal.expect("nobody-at-all")
+        choose(terminal, "send")
+        terminal.expect("To whom? ")
         terminal.type("ada")
-        terminal.expect("What do you want to say? ")
-        terminal.type("too early")
         terminal.expect("Only admitted members")
 
         [proposal] = [one for one in ada.run("proposals").objects if one["subject"] == "nora"]
@@ -93,12 +98,7 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
         terminal.expect("'nonsense' is none of these")
         choose(terminal, "vote")
         terminal.expect("admit nora")
-        terminal.type(str(proposal["id"]))
-        terminal.expect("yes or no? ")
-        terminal.type("perhaps")
-        terminal.expect("Type yes or no.")
-        terminal.type("yes")
-        terminal.expect("what would you like to do?")
+        terminal.expect("what would you like to do?")  # none takes votes, so none is asked for
         terminal.type("exit")
         terminal.expect("Goodbye.")
         assert terminal.ended() == 0
@@ -122,13 +122,18 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
 def test_a_second_user_of_the_machine_needs_no_link(town: Town) -> None:
     """The menu remembers the network; a taken name is explained; a pipe can do it all."""
     machine = shell(town.folder / "machines" / "newcomer")
-    script = ["new", "ada", PASSWORD, PASSWORD, "new", "olga", PASSWORD, PASSWORD, "status", "exit"]
+    script = ["new", "ada", "", "admin", "olga", PASSWORD, PASSWORD, "status", "exit"]
     ended = machine.run(stdin="\n".join(script) + "\n")
     assert ended.code == 0, ended
     assert "The name ada is taken." in ended.err
+    assert "The name admin is reserved." in ended.err
+    assert not (machine.folder.parent / "data" / "chatchain" / "ada").exists()
     assert "Welcome, olga." in ended.out
     assert "open proposals" in ended.out
     assert PASSWORD not in ended.out + ended.err
+    locked_out = machine.run(stdin="olga\nwrong\n")
+    assert locked_out.code == 3, locked_out
+    assert locked_out.err.startswith("The password is wrong.")
 
 
 def test_registering_at_a_terminal_shows_the_phrase_once(town: Town) -> None:
@@ -140,10 +145,18 @@ def test_registering_at_a_terminal_shows_the_phrase_once(town: Town) -> None:
         .object
     )
     with pia.terminal("register", "pia") as terminal:
-        terminal.expect("password for this account: ")
-        terminal.type(PASSWORD)
-        terminal.expect("The same again: ")
-        terminal.type(PASSWORD)
+        for first, second, said in (
+            ("short", None, "fewer than 8 characters"),
+            (PASSWORD, PASSWORD + "?", "differ"),
+            (PASSWORD, PASSWORD, ""),
+        ):
+            terminal.expect("password for this account (at least 8 characters): ")
+            terminal.type(first)
+            if second is not None:
+                terminal.expect("The same again: ")
+                terminal.type(second)
+            if second != PASSWORD:
+                terminal.expect(said)
         terminal.expect("Your recovery phrase.")
         terminal.expect("Press Enter when you have written it down.")
         terminal.type("")
@@ -191,11 +204,12 @@ def test_ctrl_c_in_a_chat_gives_the_terminal_back(town: Town) -> None:
 def test_a_chat_works_through_pipes(town: Town, ada: Shell) -> None:
     """Lines of a script are sent; the end of input ends the chat."""
     bob = replace(town.user("bob"), environment={**town.user("bob").environment, "CHATCHAIN_JSON": "0"})
-    ended = bob.run("chat", "ada", stdin="one\n\ntwo\n")
+    ended = bob.run("chat", "ada", stdin="one\n\n/exit\n//two\n")
     assert ended.code == 0, ended
+    assert ended.err == "Unknown command.\n/quit leaves, // sends a slash.\n"
     assert ended.out.count("you [sent]") == 2
     texts = [one["text"] for one in ada.run("receive", "--wait", "10").objects]
-    assert texts[-2:] == ["one", "two"]
+    assert texts[-2:] == ["one", "/two"]
 
 
 def test_a_registration_that_broke_off_goes_on_in_the_menu(town: Town) -> None:
@@ -212,16 +226,28 @@ def test_a_registration_that_broke_off_goes_on_in_the_menu(town: Town) -> None:
         assert (early.code, early.error["code"]) == (6, "no_account")
         assert "register rosa" in early.error["hint"]
     with machine.terminal() as terminal:
-        terminal.expect("1  rosa")
+        terminal.expect("1  rosa  (registration not finished)")
         terminal.type("1")
-        terminal.expect("Password for rosa: ")
-        terminal.type(PASSWORD)
         terminal.expect("not finished")
-        terminal.expect("Your username again")
-        terminal.type("rosa")
+        terminal.expect("Password for rosa (chosen before): ")
+        terminal.type(PASSWORD)
         terminal.expect("Your recovery phrase.")
         terminal.expect("Press Enter")
         terminal.type("")
         terminal.expect("Welcome, rosa.")
         choose(terminal, "exit")
         assert terminal.ended() == 0
+
+
+def test_the_menu_brings_an_account_back_from_its_phrase(town: Town) -> None:
+    """On another machine a taken name leads to the question for the recovery phrase."""
+    tilda = town.stranger("tilda")
+    words = town.folder / "tilda.words"
+    assert tilda.run("join", town.report["join"]).code == 0
+    assert tilda.run("register", "tilda", "--mnemonic-file", words).code == 0
+    machine = shell(town.folder / "machines" / "tilda-again")
+    script = ["tilda", town.report["join"], words.read_text().strip(), PASSWORD, PASSWORD, "status", "exit"]
+    ended = machine.run(stdin="\n".join(script) + "\n")
+    assert ended.code == 0, ended
+    assert "tilda is back, as device 2" in ended.out
+    assert words.read_text().strip() not in ended.out + ended.err

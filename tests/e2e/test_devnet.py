@@ -79,6 +79,7 @@ def test_the_founders_can_message_at_once(network: Path) -> None:
     report = devnet("status", network)
     assert report.keys() >= KEYS
     assert report["sealed"] is True
+    assert report["running"] == {"chain": True, "relay": True}
     assert report["members"] == ["ada", "bob"]
     assert {member["username"] for member in chatchain(network, "ada", "members")} == {"ada", "bob"}
     [sent] = chatchain(network, "ada", "send", "bob", "first words")
@@ -115,6 +116,17 @@ def test_secrets_are_in_files_of_the_owner_alone(network: Path) -> None:
             assert secret.encode() not in place
             if len(secret) == 64:  # a key, which may also lie there in bytes
                 assert bytes.fromhex(secret) not in place
+
+
+def test_f10_nobody_else_reads_or_locks_anything_of_a_network(network: Path) -> None:
+    """Whoever may read a file may lock it, and keep devnet or the relay from their work; even where the
+    folder itself was there before, and is open.
+    """
+    (network / "lock").chmod(0o644)  # as an earlier version left it
+    devnet("down", network)
+    up(network)
+    reached = {path.name for path in network.iterdir() if path.stat().st_mode & 0o077}
+    assert reached <= {"deployment.json"}, "public, and nobody locks it"
 
 
 def test_the_relays_settings_are_complete(network: Path) -> None:
@@ -226,7 +238,9 @@ def test_founders_may_come_later_also_on_ganache(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "not sealed" in done.stderr
+    assert f"python deploy/devnet.py down --dir {folder}" in done.stderr
     report = json.loads(done.stdout)
+    assert f"chatchain --user NAME join {report['join']!r}" in done.stderr
     assert (report["sealed"], report["chain"], report["policy"]) == (False, "ganache", "open")
     newcomer(folder, "eve-1", report["join"])
     assert run([*DEVNET, "seat", "nobody-here", "--dir", str(folder)]).returncode == 6
@@ -243,25 +257,34 @@ def test_founders_may_come_later_also_on_ganache(folder: Path) -> None:
 
 def test_a_failed_up_cleans_up_and_the_next_goes_on_from_there(folder: Path) -> None:
     """With the relay's port taken, the chain stops again; afterwards the same contracts are used."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = run([*DEVNET, "up", "--dir", str(folder), "--port", "0", "--relay-port", port])
+    made = up(folder)
+    devnet("down", folder)
+    with socket.create_server(("127.0.0.1", int(made["relay"].rpartition(":")[2]))):
+        done = run([*DEVNET, "up", "--dir", str(folder)])
         assert done.returncode == 2
-        assert f"127.0.0.1:{port}" in done.stderr
-        assert "--relay-port 0" in done.stderr
-    assert devnet("status", folder)["pids"] == {}
-    directory = json.loads((folder / "deployment.json").read_text())["directory"]
-    assert up(folder)["contract_address"] == directory
+        assert made["relay"] in done.stderr
+    stopped = devnet("status", folder)
+    assert (stopped["pids"], stopped["running"]) == ({}, {"chain": False, "relay": False})
+    assert up(folder)["contract_address"] == made["contract_address"]
 
 
-def test_a_port_in_use_is_named(folder: Path) -> None:
-    """Before anything was started."""
+@pytest.mark.parametrize("flag", ["--port", "--relay-port"])
+def test_a_port_in_use_is_named_and_nothing_is_left(folder: Path, flag: str) -> None:
+    """Before anything was started; a folder that was there stays, and no plan in it."""
+    ports = {"--port": "0", "--relay-port": "0"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = run([*DEVNET, "up", "--dir", str(folder), "--port", port, "--relay-port", "0"])
-    assert done.returncode == 2
-    assert f"127.0.0.1:{port}" in done.stderr
-    assert "--port 0" in done.stderr
+        ports[flag] = str(taken.getsockname()[1])
+        command = [*DEVNET, "up", "--dir", str(folder), *(word for pair in ports.items() for word in pair)]
+        for there in (False, True):
+            done = run(command)
+            assert done.returncode == 2
+            assert f"127.0.0.1:{ports[flag]}" in done.stderr
+            assert f"{flag} 0" in done.stderr
+            assert folder.exists() is there
+            folder.mkdir(exist_ok=True)
+    assert not (folder / "devnet.json").exists()
+    assert run([*DEVNET, "up", "--dir", str(folder / "new"), "--members", "a"]).returncode == 2
+    assert not (folder / "new").exists()
 
 
 def test_a_relay_that_cannot_start_is_reported_with_its_log(folder: Path) -> None:

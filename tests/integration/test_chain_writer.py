@@ -4,6 +4,7 @@ back.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -37,7 +38,7 @@ from chatchain.errors import (
 )
 from chatchain.identity import typed_data
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest
-from chatchain.model import Call, Kind, ProposalId
+from chatchain.model import Address, Call, Kind, ProposalId
 from tests.chain.proxy import proxy
 from tests.chain.world import ETHER, FAR, World
 from tests.fixtures.chains import DevChain
@@ -156,9 +157,11 @@ def test_an_account_with_just_enough_may_send(anvil: DevChain) -> None:
     key = new_secret()
     world.fund(address_of(key))
     cost = world.writer.estimate(registration("ada"), address_of(key))
-    world.fund(address_of(key), cost.wei * 3 // 2)
+    present = cost.gas * (cost.fee + cost.tip) // 2  # the fee is twice the base fee, and the tip
+    assert present * 3 // 2 < cost.wei
+    world.fund(address_of(key), present * 3 // 2)
     world.writer.send(registration("ada"), key)
-    assert 0 < world.writer.balance(address_of(key)) < cost.wei
+    assert 0 < world.writer.balance(address_of(key)) < present
 
 
 def test_the_key_appears_in_no_failure_and_no_representation(anvil: DevChain) -> None:
@@ -506,3 +509,88 @@ def test_too_many_unmined_transactions_are_refused(
         world.writer.submit(registration_for(world, "eve"), key)
     assert caught.value.retry_after_ms > 0
     assert world.writer.balance(address_of(key)) == ETHER
+
+
+# --- wallets that are contracts: their code judges signatures, and runs at the sponsor's expense ---
+
+AGREES = bytes.fromhex("631626ba7e60e01b5f5260205ff3")
+"""Code that accepts every signature (ERC-1271)."""
+
+BURNS = bytes.fromhex("5b620493e05a11600057") + AGREES
+"""The same, after it has burnt whatever gas it was given but the 300,000 last."""
+
+
+def wallet(world: World, code: bytes) -> tuple[str, Call]:
+    """A contract, and a call that registers it."""
+    account = secrets.token_bytes(20)
+    world.rpc.call("anvil_setCode", hexed(account), hexed(code))
+    name, signer = f"w{account.hex()[:16]}", address_of(new_secret())
+    call = CALLS.register_for(
+        Address(account), name, secrets.token_bytes(32), b"kdf", NOBODY, signer, bytes(227), FAR, b""
+    )
+    return hexed(account), call
+
+
+def test_f3_a_wallet_that_changes_its_mind_costs_no_more_than_was_booked(anvil: DevChain) -> None:
+    """It takes little gas when it is asked, and all that it gets when the transaction is mined."""
+    world = World(anvil)
+    key = funded(world)
+    account, call = wallet(world, AGREES)
+    cost = world.writer.estimate(call, address_of(key), 1_000_000)
+    assert cost.limit <= 1_000_000
+    world.rpc.call("anvil_setCode", account, hexed(BURNS))
+    before = world.writer.balance(address_of(key))
+    tx_hash = world.writer.submit(call, key, cost)
+    with contextlib.suppress(ChatchainError):
+        world.writer.wait(tx_hash)
+    receipt: Any = world.rpc.call("eth_getTransactionReceipt", hexed(tx_hash))
+    assert cost.gas < quantity(receipt["gasUsed"]) <= cost.limit
+    assert before - world.writer.balance(address_of(key)) <= cost.wei
+
+
+def test_f3_fees_are_raised_within_what_is_allowed_only(new_anvil: Callable[..., DevChain]) -> None:
+    """A stuck transaction stays as it is until somebody agrees to pay more, and is asked about once."""
+    world = World(new_anvil())
+    key = funded(world)
+    writer = ChainWriter(world.endpoints, world.network, stuck=0.0)
+    world.rpc.call("evm_setAutomine", False)
+    call = registration("ada")
+    cost = writer.estimate(call, address_of(key))
+    tx_hash = writer.submit(call, key, cost)
+    asked: list[int] = []
+
+    def refuse(wei: int) -> bool:
+        asked.append(wei)
+        return False
+
+    writer.tend(refuse)
+    waiting: Any = world.rpc.call("eth_getTransactionByHash", hexed(tx_hash))
+    assert quantity(waiting["maxFeePerGas"]) == cost.fee
+    writer.tend(lambda wei: not refuse(wei))
+    assert asked[0] == asked[1] > 0
+    world.mine()
+    block: Any = world.rpc.call("eth_getBlockByNumber", "latest", True)
+    (mined,) = block["transactions"]
+    paid = quantity(mined["maxFeePerGas"]) * quantity(mined["gas"])
+    assert paid == cost.wei + asked[1]
+
+
+def test_f4_a_node_is_not_made_to_run_more_gas_than_is_paid_for(anvil: DevChain) -> None:
+    """The limit goes with the question, and a call beyond it is refused in a sentence."""
+    world = World(anvil)
+    key = funded(world)
+    asked: list[Any] = []
+
+    def note(method: str, params: list[Any], _: dict[str, Any]) -> None:
+        if method == "eth_estimateGas":
+            asked.append(params[0].get("gas"))
+
+    account, _ = wallet(world, BURNS)
+    with proxy(anvil.port, note) as endpoint:
+        writer = ChainWriter(Endpoints([endpoint.url]), world.network)
+        assert writer.has_code(Address(bytes.fromhex(account[2:])))
+        assert not writer.has_code(Address(address_of(key)))
+        writer.estimate(registration_for(world, "ada"), address_of(key), 1_000_000)
+        with pytest.raises(RefusedError, match="more than 100000 gas"):
+            writer.estimate(registration_for(world, "bob"), address_of(key), 100_000)
+    assert asked == [hex(1_000_000), hex(100_000)]

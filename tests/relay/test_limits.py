@@ -17,6 +17,17 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert bucket.take(2) > 0
 
 
+def test_what_is_given_back_may_be_taken_again() -> None:
+    """Up to a full bucket, and for the key that took it."""
+    buckets = Buckets(Rate(burst=2, per_second=0.001))
+    assert [buckets.take("a", 0) for _ in range(2)] == [0, 0]
+    buckets.give_back("b")
+    assert buckets.take("a", 0) > 0
+    for _ in range(5):
+        buckets.give_back("a")
+    assert [buckets.take("a", 0) > 0 for _ in range(3)] == [False, False, True]
+
+
 def test_more_than_the_burst_waits_for_a_full_bucket_only() -> None:
     """An amount above the burst is not refused for ever."""
     bucket = Bucket(Rate(burst=3, per_second=1), now=0)

@@ -74,7 +74,9 @@ def envelope(number: int = 1, *to: tuple[int, int], body: bytes = b"body") -> En
 def verdict(
     change: dict[str, object], sender: User, recipient: User | None, *, admitted: bool = True
 ) -> object:
-    return judge(msgspec.structs.replace(envelope(), **change), sender, recipient, admitted=admitted)
+    return judge(
+        msgspec.structs.replace(envelope(), **change), sender, recipient, device=1, admitted=admitted
+    )
 
 
 def test_an_envelope_that_covers_the_recipient_is_taken() -> None:
@@ -132,6 +134,14 @@ def test_what_may_not_be_sent_is_refused_for_good(
     found = verdict(change, user(ADA, ACTIVE), recipient, admitted=admitted)
     assert isinstance(found, Refused)
     assert (found.code, found.retry_after_ms) == (code, 0)
+
+
+def test_a_revoked_device_sends_nothing() -> None:
+    """Not even what it submitted before anybody told its connection."""
+    ada = user(ADA, REVOKED, ACTIVE)
+    found = verdict({"sender_version": 2}, ada, user(BOB, ACTIVE))
+    assert isinstance(found, Refused)
+    assert (found.code, found.retry_after_ms) == ("revoked", 0)
 
 
 @pytest.mark.parametrize("change", [{"recipient_version": 2}, {"sender_version": 9}])
@@ -251,6 +261,39 @@ def test_a_commit_during_a_read_is_not_overlooked() -> None:
     assert isinstance(again, box.Load)
 
 
+def test_a_read_that_is_ahead_of_the_verdict_gives_a_row_once() -> None:
+    """The row was committed, read and given before the store's word of it came."""
+    mailbox = Mailbox()
+    mailbox.opened(2, BOB, 1)
+    mailbox.receive(2)
+    submission = submit(mailbox)
+    made = submission.envelope
+    row = Delivery(10, made.id, 1, ADA, 1, BOB, 5, b"h", made.body)
+    assert sent(mailbox.loaded(2, [row], False)) == [10]
+    told = stored(mailbox, submission, 10)
+    assert sent(told) == []
+    assert any(isinstance(action, box.Send) and isinstance(action.message, Tick) for action in told)
+    assert mailbox.waiting(BOB, 1) == 1
+
+
+def test_an_acknowledgement_ahead_of_the_verdict_is_counted_once() -> None:
+    """And so is a row that a recount saw before its verdict came."""
+    mailbox = Mailbox()
+    mailbox.opened(2, BOB, 1)
+    mailbox.receive(2)
+    first, second = submit(mailbox, 1), submit(mailbox, 2)
+    row = Delivery(10, first.envelope.id, 1, ADA, 1, BOB, 5, b"h", b"body")
+    mailbox.loaded(2, [row], True)
+    assert mailbox.acknowledged(2, [10])[0] == box.Remove((10,))
+    stored(mailbox, first, 10)
+    assert mailbox.waiting(BOB, 1) == 0
+    mailbox.store_failed()
+    mailbox.store_settled({(BOB, 1, ADA): (1, 5)}, 11)
+    stored(mailbox, second, 11)
+    assert mailbox.waiting(BOB, 1) == 1
+    assert mailbox._early == set()
+
+
 def test_after_a_failure_of_the_store_everybody_reads() -> None:
     """The row of a commit whose answer was lost is found before anything newer is delivered."""
     mailbox = Mailbox()
@@ -259,7 +302,7 @@ def test_after_a_failure_of_the_store_everybody_reads() -> None:
     mailbox.store_failed()
     mailbox.kept([(lost, "failed", ())])
     assert mailbox.poll() == []
-    assert mailbox.store_settled({(BOB, 1, ADA): (1, 5)}) == [
+    assert mailbox.store_settled({(BOB, 1, ADA): (1, 5)}, 10) == [
         box.Load(2, BOB, 1, 0, box.WINDOW_ROWS, box.WINDOW_BYTES)
     ]
     assert sent(stored(mailbox, submit(mailbox, 2), 11)) == []
@@ -380,6 +423,9 @@ class World(RuleBasedStateMachine):
         self.number = 0
         self.accepted: dict[bytes, Envelope] = {}
         self.queue: list[Submission] = []
+        self.untold: list[
+            tuple[Submission, box.Verdict, Sequence[int]]
+        ] = []  # committed, and not yet known here
         self.loads: list[tuple[box.Load, list[Delivery]]] = []  # with what an early look would find
         self.away = False
         self.orphans: list[Submission] = []  # in a transaction whose connection was lost
@@ -487,14 +533,29 @@ class World(RuleBasedStateMachine):
     def commit_all(self) -> None:
         self.commit()
 
+    @precondition(lambda self: self.queue and not self.away)
+    @rule()
+    def commit_quietly(self) -> None:
+        """A read may see rows before their verdict comes."""
+        batch, self.queue = self.queue, []
+        self.untold += [self._commit(submission) for submission in batch]
+
+    @precondition(lambda self: self.untold)
+    @rule()
+    def tell(self) -> None:
+        told, self.untold = self.untold, []
+        self.act(self.mailbox.kept(told))
+
     def commit(self) -> None:
         batch, self.queue = self.queue, []
-        self.act(self.mailbox.kept([self._commit(submission) for submission in batch]))
+        self.untold += [self._commit(submission) for submission in batch]
+        self.tell()
 
     @precondition(lambda self: self.queue and not self.away)
     @rule(happened=st.booleans())
     def fail(self, happened: bool) -> None:
         """The connection breaks during a commit, which may happen all the same, later."""
+        self.tell()
         batch, self.queue = self.queue, []
         self.orphans = batch if happened else []
         self.away = True
@@ -511,7 +572,7 @@ class World(RuleBasedStateMachine):
         for key, delivery in self.rows.values():
             rows, size = counts.get((*key, ADA), (0, 0))
             counts[*key, ADA] = (rows + 1, size + len(delivery.body) + len(delivery.header))
-        self.act(self.mailbox.store_settled(counts))
+        self.act(self.mailbox.store_settled(counts, max(self.rows, default=0)))
 
     @precondition(lambda self: self.loads)
     @rule(data=st.data(), fails=st.sampled_from([False, False, True]), early=st.booleans())

@@ -14,10 +14,12 @@ import msgspec
 import pytest
 
 from chatchain import transport
+from chatchain.chain.rpc import hexed
 from chatchain.errors import NetworkError
 from chatchain.identity.keys import address_of, new_secret
 from chatchain.identity.record import RECORD_BYTES
 from chatchain.model import Call, Copy
+from chatchain.relay.service import GUESTS_AT_ONCE
 from chatchain.transport import dial
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import (
@@ -512,6 +514,53 @@ async def test_the_sponsor_pays_for_nobody_else_s_signature(stage: Stage, someon
     assert isinstance(unknown, Failed)
     assert unknown.code in ("unknown_proposal", "not_a_member")
     await device.close()
+
+
+async def test_f4_a_contract_is_not_registered_before_login(stage: Stage) -> None:
+    """Its code would run on the node for whoever connects."""
+    newcomer = Account(f"new{secrets.token_hex(4)}")
+    code = "0x631626ba7e60e01b5f5260205ff3"  # accepts every signature
+    stage.world.rpc.call("anvil_setCode", hexed(newcomer.address), code)
+    device = Device(stage, newcomer)
+    device.link = await dial(stage.relays)
+    failed = await device.sponsor(newcomer.registration(stage.world))
+    assert isinstance(failed, Failed)
+    assert (failed.code, "contract" in failed.message) == ("refused", True)
+    await device.close()
+
+
+async def test_calldata_with_more_behind_it_is_not_paid_for(stage: Stage) -> None:
+    """Bytes that say nothing would cost the sponsor gas."""
+    newcomer = Account(f"new{secrets.token_hex(4)}")
+    call = newcomer.registration(stage.world)
+    device = Device(stage, newcomer)
+    device.link = await dial(stage.relays)
+    failed = await device.sponsor(Call(call.contract, call.data + b"\xff" * 2_000))
+    assert isinstance(failed, Failed)
+    assert failed.code == "refused"
+    assert isinstance(await device.sponsor(call), Sponsored)
+    await device.close()
+
+
+async def test_f4_strangers_of_one_address_are_paid_for_a_few_at_a_time(stage: Stage) -> None:
+    """They do not keep the sponsor from everybody else."""
+    people = [Account(f"new{secrets.token_hex(4)}") for _ in range(3 * GUESTS_AT_ONCE)]
+    devices = [Device(stage, account) for account in people]
+    for device in devices:
+        device.link = await dial(stage.relays)
+    answers = await asyncio.gather(
+        *(device.sponsor(device.account.registration(stage.world)) for device in devices)
+    )
+    refused = [answer for answer in answers if isinstance(answer, Failed)]
+    assert len(answers) - len(refused) >= GUESTS_AT_ONCE
+    assert refused
+    assert all(answer.code == "limit_reached" and answer.retry_after_ms > 0 for answer in refused)
+    again = await devices[answers.index(refused[0])].sponsor(
+        people[answers.index(refused[0])].registration(stage.world)
+    )
+    assert isinstance(again, Sponsored)
+    for device in devices:
+        await device.close()
 
 
 # --- watching the relay -------------------------------------------------------------------------------------

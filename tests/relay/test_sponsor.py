@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from chatchain.chain.calls import Calls, arguments
-from chatchain.errors import (
-    ChatchainError,
-    LimitReached,
-    NameUnavailable,
-    NoEther,
-    RefusedError,
-    VerificationError,
-)
+from chatchain.chain.calls import Calls
+from chatchain.errors import LimitReached, RefusedError
 from chatchain.model import Address, Call, DeviceState, ProposalId, Uid, User
+from chatchain.programs.server import Purse
+from chatchain.relay import ports
 from chatchain.relay.limits import Rate
-from chatchain.relay.sponsor import (
-    CLAIMED_SECONDS,
-    DAY,
-    HOUR,
-    MAX_GAS,
-    REMEMBERED_SECONDS,
-    VOTES_TOGETHER,
-    Paid,
-    Sponsor,
-    SponsorLimits,
-)
+from chatchain.relay.sponsor import DAY, MAX_GAS, Sponsor, SponsorLimits
 from tests.relay.test_mailbox import ADA, BOB, user
 
 CALLS = Calls()
@@ -41,52 +26,47 @@ STRANGER = Address(b"\x09" * 20)
 class Cost(NamedTuple):
     gas: int
     wei: int
+    limit: int = 400_000
+    fee: int = 1
+    tip: int = 1
+
+
+COST = Cost(250_000, 1000)
 
 
 class Payer:
-    """Names a price, and remembers what it was made to pay for; some calls it refuses to try or to send."""
+    """Names a price, and remembers what it was made to pay for."""
 
     def __init__(self) -> None:
-        self.cost = Cost(250_000, 1000)
+        self.cost = COST
         self.paid: list[Call] = []
-        self.tried: list[Call] = []
-        self.refused: dict[Call, ChatchainError] = {}
-        self.unsendable: dict[Call, ChatchainError] = {}
+        self.contracts: set[Address] = set()
+        self.raises: list[int] = []
+        self.raised: list[bool] = []
 
-    def estimate_all(self, calls: Sequence[Call]) -> list[Cost | ChatchainError]:
-        self.tried += calls
-        return [self.refused.get(call, self.cost) for call in calls]
+    def canonical(self, call: Call) -> bool:
+        return Purse.canonical(self, call)  # type: ignore[arg-type]  # it looks at the call only
 
-    def submit_all(self, calls: Sequence[tuple[Call, int]]) -> list[bytes | ChatchainError]:
-        outcomes: list[bytes | ChatchainError] = []
-        for call, _ in calls:
-            refusal = self.unsendable.get(call)
-            if refusal is None:
-                self.paid.append(call)
-            outcomes.append(refusal or len(self.paid).to_bytes(32, "big"))
-        return outcomes
+    def has_code(self, account: Address) -> bool:
+        return account in self.contracts
 
-    def together(self, votes: Sequence[Call]) -> Call:
-        return CALLS.vote_batch([arguments(vote) for vote in votes])
+    def estimate(self, call: Call, most: int) -> Cost:
+        return self.cost
+
+    def submit(self, call: Call, cost: ports.Cost) -> bytes:
+        assert cost == self.cost
+        self.paid.append(call)
+        return bytes(32)
 
     def prepare(self) -> None:
         pass
 
-    def tend(self) -> None:
-        pass
+    def tend(self, allow: Callable[[int], bool]) -> None:
+        self.raised = [allow(wei) for wei in self.raises]
 
 
-def registration(name: str = "ada", account: Address = STRANGER, deadline: int = FAR) -> Call:
-    return CALLS.register_for(account, name, bytes(32), b"kdf", NOBODY, SIGNER, RECORD, deadline, SIGNATURE)
-
-
-def newcomers(count: int) -> list[Call]:
-    """Registrations that have nothing in common."""
-    return [registration(f"user-{number}", Address(bytes([9, number]) * 10)) for number in range(count)]
-
-
-def vote(number: int, by: Address = SIGNER) -> Call:
-    return CALLS.vote_by_sig(ProposalId(number), True, by, SIGNATURE)
+def registration() -> Call:
+    return CALLS.register_for(STRANGER, "ada", bytes(32), b"kdf", NOBODY, SIGNER, RECORD, FAR, SIGNATURE)
 
 
 def someone(uid: int = ADA) -> User:
@@ -101,15 +81,6 @@ def calls_of(uid: int, by: Address) -> dict[str, Call]:
         "updateDeviceFor": CALLS.update_device_for(me, 1, 2, STRANGER, RECORD, FAR, STRANGER, SIGNATURE),
         "revokeDeviceFor": CALLS.revoke_device_for(me, 1, FAR, SIGNATURE),
         "setVerifierFor": CALLS.set_verifier_for(me, bytes(32), b"kdf", FAR, SIGNATURE),
-        "addKeyFor": CALLS.add_key_for(me, 0, bytes(294), FAR, SIGNATURE),
-        "updateKeyFor": CALLS.update_key_for(me, 1, 2, bytes(294), FAR, SIGNATURE),
-        "revokeKeyFor": CALLS.revoke_key_for(me, 1, FAR, SIGNATURE),
-        "setRecoveryFor": CALLS.set_recovery_for(me, STRANGER, FAR, SIGNATURE),
-        "vetoRecoveryFor": CALLS.veto_recovery_for(me, FAR, SIGNATURE),
-        "transferFor": CALLS.transfer_for(me, STRANGER, FAR, SIGNATURE, SIGNATURE),
-        "invalidateNonceFor": CALLS.invalidate_nonce_for(me, FAR, SIGNATURE),
-        "createGroupFor": CALLS.create_group_for("group", [Uid(BOB)], 5000, 60, by, FAR, SIGNATURE),
-        "leaveFor": CALLS.leave_for(0, by, FAR, SIGNATURE),
         "requestFor": CALLS.request_for(0, by, FAR, SIGNATURE),
         "proposeFor": CALLS.propose_for(0, 0, Uid(BOB), b"", by, FAR, SIGNATURE),
         "voteBySig": CALLS.vote_by_sig(ProposalId(1), True, by, SIGNATURE),
@@ -194,113 +165,64 @@ def test_a_call_that_takes_too_much_gas_is_refused_before_it_is_sent() -> None:
     """Whatever an account's own code would burn."""
     made, payer = sponsor()
     payer.cost = Cost(MAX_GAS + 1, 1)
-    (refusal,) = made.pay_all([registration()], 0)
-    assert isinstance(refusal, RefusedError)
-    assert "gas" in refusal.message
+    with pytest.raises(RefusedError, match="gas"):
+        made.estimate(registration())
     assert payer.paid == []
 
 
 def test_a_day_has_a_limit_in_wei() -> None:
     """What was spent comes free after 24 hours, and the refusal says when to come again."""
     made, payer = sponsor(wei_per_day=2500)
-    first, second, third = newcomers(3)
-    refusal = made.pay_all([first, second, third], 0)[2]
-    assert isinstance(refusal, LimitReached)
-    assert 0 < refusal.retry_after_ms <= DAY * 1000
+    for _ in range(2):
+        cost = made.estimate(registration())
+        made.reserve(registration(), cost, 0)
+        made.pay(registration(), cost)
+    with pytest.raises(LimitReached) as raised:
+        made.reserve(registration(), COST, 1)
+    assert 0 < raised.value.retry_after_ms <= DAY * 1000
     assert made.spent == 2000
-    assert payer.paid == [first, second]
-    assert isinstance(made.pay_all([third], DAY + 400)[0], Paid)
+    assert len(payer.paid) == 2
+    made.reserve(registration(), COST, DAY + 400)
 
 
-def test_an_hour_has_a_limit_within_the_day_s() -> None:
-    """A rush ends at the hour's sum and takes nothing of the day's; an hour later there is more."""
-    made, payer = sponsor(wei_per_day=10_000, wei_per_hour=2500)
-    calls = newcomers(4)
-    refusal = made.pay_all(calls[:3], 0)[2]
-    assert isinstance(refusal, LimitReached)
-    assert 0 < refusal.retry_after_ms <= HOUR * 1000 + 1
-    assert made.spent == 2000
-    assert [type(paid) for paid in made.pay_all(calls[2:], HOUR + 20)] == [Paid, Paid]
-    assert made.spent == 4000
-    assert payer.paid == calls
+def test_f3_higher_fees_are_booked_too() -> None:
+    """A replacement for a better price stays within the day's limit."""
+    made, payer = sponsor(wei_per_day=2500)
+    made.reserve(registration(), COST, 0)
+    payer.raises = [1000, 600, 500, 1]
+    made.tend(1)
+    assert payer.raised == [True, False, True, False]
+    assert made.spent == 2500
 
 
-def test_one_poisoned_call_spoils_none_of_the_others() -> None:
-    """Refused by the contract, too dear, or refused by the node: each answer is its own."""
+def test_f3_the_limit_of_a_transaction_is_judged_like_its_estimate() -> None:
+    """What a contract could burn counts, not what it took when it was asked."""
     made, payer = sponsor()
-    calls = newcomers(5)
-    payer.refused[calls[1]] = VerificationError("It is by another key.")
-    payer.unsendable[calls[3]] = NoEther("The purse is empty.")
-    outcomes = made.pay_all(calls, 0)
-    assert [type(outcome) for outcome in outcomes] == [Paid, VerificationError, Paid, NoEther, Paid]
-    assert payer.paid == [calls[0], calls[2], calls[4]]
+    payer.cost = Cost(250_000, 1, limit=MAX_GAS + 1)
+    with pytest.raises(RefusedError, match="gas"):
+        made.estimate(registration())
 
 
-def test_a_call_that_was_sent_is_answered_with_its_transaction() -> None:
-    """Who lost the answer and asks again is not told that the name is taken; nothing is paid twice."""
+def test_f4_a_contract_is_not_registered_for_strangers() -> None:
+    """Its code would run for whoever asks, as long as it likes."""
     made, payer = sponsor()
-    call = registration()
-    (first,) = made.pay_all([call], 0)
-    payer.refused[call] = NameUnavailable("The name ada is taken.")
-    assert made.pay_all([call], 1) == [first]
-    assert made.pay_all([call, call], 2) == [first, first]
-    assert payer.paid == [call]
-    assert isinstance(made.pay_all([call], REMEMBERED_SECONDS + 1)[0], NameUnavailable)
+    made.inspect(registration())
+    payer.contracts = {STRANGER}
+    made.inspect(OWN["voteBySig"])
+    with pytest.raises(RefusedError, match="contract"):
+        made.inspect(registration())
 
 
-def test_the_same_call_twice_in_one_turn_is_sent_once() -> None:
-    """Both are told the same transaction."""
-    made, payer = sponsor()
-    first, second = made.pay_all([registration(), registration()], 0)
-    assert first == second
-    assert len(payer.paid) == 1
-
-
-def test_of_two_registrations_of_one_name_or_account_one_is_paid_for() -> None:
-    """Both would pass on the chain as it is; the second waits until it is seen what became of the first."""
-    made, payer = sponsor()
-    other = Address(b"\x08" * 20)
-    same_name, same_account = registration("ada", other), registration("eve")
-    outcomes = made.pay_all([registration(), same_name, same_account], 0)
-    assert [type(outcome) for outcome in outcomes] == [Paid, NameUnavailable, NameUnavailable]
-    assert [type(outcome) for outcome in made.pay_all([same_name, same_account], 1)] == [NameUnavailable] * 2
-    assert made.spent == 1000
-    assert payer.paid == [registration()]
-    assert isinstance(made.pay_all([same_name], CLAIMED_SECONDS + 1)[0], Paid)
-
-
-def test_votes_that_wait_together_go_in_one_transaction() -> None:
-    """With the other calls of the turn beside them; every voter is told the same transaction."""
-    made, payer = sponsor()
-    votes = [vote(number) for number in range(1, 4)]
-    outcomes = made.pay_all([votes[0], registration(), votes[1], votes[2]], 0)
-    hashes = [outcome.tx_hash for outcome in outcomes if isinstance(outcome, Paid)]
-    assert len(hashes) == 4
-    assert hashes[0] == hashes[2] == hashes[3] != hashes[1]
-    assert payer.paid == [registration(), payer.together(votes)]
-
-
-def test_a_vote_alone_goes_as_it_came() -> None:
-    """A batch of one would only hide why it failed."""
-    made, payer = sponsor()
-    made.pay_all([vote(1)], 0)
-    assert payer.paid == [vote(1)]
-
-
-def test_votes_go_one_by_one_when_they_cannot_go_together() -> None:
-    """A batch that is refused as a whole costs nobody the vote."""
-    made, payer = sponsor()
-    votes = [vote(number) for number in range(1, 4)]
-    payer.refused[payer.together(votes)] = RefusedError("Too little gas.")
-    assert [type(outcome) for outcome in made.pay_all(votes, 0)] == [Paid] * 3
-    assert payer.paid == votes
-
-
-def test_a_batch_of_votes_has_a_size() -> None:
-    """More votes than one transaction carries go in several."""
-    made, payer = sponsor()
-    made.pay_all([vote(number) for number in range(VOTES_TOGETHER + 2)], 0)
-    assert [len(arguments(call)[0]) for call in payer.paid] == [VOTES_TOGETHER, 2]
+@pytest.mark.parametrize("name", ["registerFor", *OWN])
+def test_calldata_that_is_more_than_its_call_is_not_paid_for(name: str) -> None:
+    """Bytes behind the arguments or between them cost gas and say nothing."""
+    made, _ = sponsor()
+    call = OWN.get(name) or registration()
+    made.admit(call, someone(), "address", 0)
+    padding = call.data[:-1] + b"\x01"  # every one of them ends with a signature's padding
+    for data in (call.data + bytes(32), call.data + b"\xff", call.data[:-32], padding):
+        with pytest.raises(RefusedError):
+            made.admit(Call(call.contract, data), someone(), "address", 0)
 
 
 def test_one_address_does_not_use_up_the_others_registrations() -> None:
@@ -311,8 +233,11 @@ def test_one_address_does_not_use_up_the_others_registrations() -> None:
     with pytest.raises(LimitReached):
         made.admit(registration(), None, "first", 0)
     made.admit(registration(), None, "second", 0)
-    outcomes = made.pay_all([*newcomers(4), OWN["voteBySig"]], 0)
-    assert [type(outcome) for outcome in outcomes] == [Paid, Paid, Paid, LimitReached, Paid]
+    for _ in range(3):
+        made.reserve(registration(), COST, 0)
+    with pytest.raises(LimitReached):
+        made.reserve(registration(), COST, 0)
+    made.reserve(OWN["voteBySig"], COST, 0)
 
 
 def test_one_user_does_not_use_up_the_others_calls() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select, text
 
 from chatchain.chain.sync import MemoryLogStore
-from chatchain.errors import BadConfig, StoreUnavailable
+from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
 from chatchain.model import (
     Address,
     BlockRef,
@@ -147,11 +149,27 @@ def test_a_database_serves_one_relay_at_a_time(store: ServerStore, url: str) -> 
     """The second is told so; when the first goes the database is free."""
     store.claim()
     second = ServerStore(url)
-    with pytest.raises(StoreUnavailable, match="Another relay"):
+    with pytest.raises(RefusedError, match="Another relay"):
         second.claim()
     store.close()
     second.claim()
     second.close()
+
+
+def test_f10_nobody_else_can_lock_a_database_file(tmp_path: Path) -> None:
+    """Whoever may read a file may lock it: neither the database nor its lock is for others, old or new."""
+    (tmp_path / "relay.db.lock").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        store = ServerStore(f"sqlite:///{tmp_path / 'relay.db'}")
+        store.migrate()
+        store.claim()
+    finally:
+        os.umask(before)
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    store.close()
+    assert {"relay.db", "relay.db.lock"} <= set(files)
+    assert set(files.values()) == {0o600}
 
 
 def test_a_database_belongs_to_one_deployment(store: ServerStore) -> None:
@@ -214,7 +232,7 @@ def test_what_is_kept_waits_for_each_device(store: ServerStore, writer: ServerWr
     assert (delivery.sequence, delivery.id, delivery.suite, delivery.received_ms) == (2, made.id, 1, 5)
     assert (delivery.sender, delivery.sender_device, delivery.recipient) == (ADA, 1, BOB)
     assert (delivery.header, delivery.body) == (b"header", b"\x00\xff'\"\\%s")
-    assert store.usage() == {(BOB, 1, ADA): (1, 13), (BOB, 2, ADA): (1, 13), (ADA, 7, ADA): (1, 13)}
+    assert store.usage() == ({(BOB, 1, ADA): (1, 13), (BOB, 2, ADA): (1, 13), (ADA, 7, ADA): (1, 13)}, 3)
     assert store.waiting(BOB, 3, 0, 10, 1000) == ([], False)
 
 
@@ -310,7 +328,7 @@ def test_forgetting_a_device_leaves_the_others(store: ServerStore, writer: Serve
     for device in (1, 2):
         writer.publish(KeyBundle(BOB, device, 1, b"k", 1, 2, b"s")).result(10)
     writer.forget_device(BOB, 1).result(10)
-    assert store.usage().keys() == {(BOB, 2, ADA)}
+    assert store.usage() == ({(BOB, 2, ADA): (1, 10)}, 2)
     assert [bundle.device for bundle in store.bundles([BOB])] == [2]
 
 

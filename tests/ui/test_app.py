@@ -130,6 +130,21 @@ def test_a_usage_error_is_one_object_and_exit_code_2(arguments: list[str], here:
     assert for_people.err.strip()
 
 
+def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:
+    """Numbers are called numbers, and a text without quotes is named as what it is."""
+    assert "'one' is not a whole number" in here.run("vote", "one", "yes").err
+    assert "'x' is not a number" in here.run("receive", "--wait", "x").err
+    assert "in quotes" in here.run("send", "bob", "hi", "there").err
+
+
+@pytest.mark.parametrize("arguments", [["help"], ["-h"], ["help", "send"], ["send", "-h"]])
+def test_help_is_given_however_it_is_asked_for(arguments: list[str], here: Shell) -> None:
+    """The word, the letter and the option are the same."""
+    ended = here.run(*arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Usage: chatchain")
+
+
 def every_error() -> list[type[ChatchainError]]:
     """All of the tree."""
     return [
@@ -325,24 +340,29 @@ def test_a_password_file_is_read_with_care(here: Shell, tmp_path: Path) -> None:
 # --- the person -----------------------------------------------------------------------------------------
 
 
-def test_a_new_password_is_asked_twice_and_not_shown(here: Shell) -> None:
-    """Two that differ change nothing; the terminal echoes again afterwards."""
+def test_a_registration_that_cannot_be_asks_for_no_password(here: Shell) -> None:
+    """Without a network there is nothing to choose a password for, and no home is left behind."""
     with here.terminal("register", "ada") as terminal:
-        terminal.expect("password for this account: ")
-        assert not terminal.echoes()
-        terminal.type("one secret")
-        terminal.expect("The same again: ")
-        terminal.type("another secret")
-        terminal.expect("differ")
+        terminal.expect("which network is meant")
         assert terminal.ended() == 2
-        assert terminal.echoes()
-        assert "secret" not in terminal.transcript
+        assert "password" not in terminal.transcript
+    assert not (Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / "ada").exists()
+
+
+def test_a_user_who_is_not_here_is_told_who_is(here: Shell) -> None:
+    """A slip in --user is no reason to register somebody."""
+    make_home(here, "carol")
+    make_home(here, "dave")
+    ended = here.run("whoami", "--user", "carrol", "--json")
+    assert (ended.code, ended.error["code"]) == (6, "no_account")
+    assert ended.error["message"] == "There is no user carrol here; there are carol, dave."
 
 
 def test_ctrl_c_at_a_question_stops_at_once(here: Shell) -> None:
     """Exit 130, one sentence, and the terminal as it was."""
-    with here.terminal("register", "ada") as terminal:
-        terminal.expect("password for this account: ")
+    with here.terminal("keys", "export", "file", "--user", "ada") as terminal:
+        terminal.expect("Password: ")
+        assert not terminal.echoes()
         terminal.press(b"\x03")
         assert terminal.ended() == 130
         assert "Stopped; nothing is lost." in terminal.transcript

@@ -1,5 +1,6 @@
 """The menu, driven by a person at a pseudo-terminal and by a script through a pipe. No network here."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,20 @@ def test_a_newcomer_is_led_from_name_to_network(here: Shell) -> None:
         terminal.expect("Which network?")
         terminal.expect("Join link: ")
         terminal.type("https://example.org")
-        terminal.expect("no join link")
+        terminal.expect("not a join link")
+        terminal.expect("Join link: ")
+        terminal.type("chatchain://join?rpc=http://127.0.0.1:1")
+        terminal.expect("incomplete")
         terminal.expect("Join link: ")
         terminal.type("chatchain://join?rpc=http://127.0.0.1:1&chain=1&directory=0x" + "12" * 20)
         terminal.expect("127.0.0.1:1")  # the sentence about the endpoint that does not answer
+        terminal.expect("Join link: ")
+        terminal.type("")
         terminal.expect("Which name would you like? ")
         terminal.type("exit")
         terminal.expect("Goodbye.")
         assert terminal.ended() == 0
+    assert not (Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / "ada").exists()
 
 
 def test_users_are_chosen_by_number_or_name(here: Shell) -> None:
@@ -72,6 +79,31 @@ def test_users_are_chosen_by_number_or_name(here: Shell) -> None:
         terminal.type("EXIT")
         assert terminal.ended() == 0
         assert "geheim" not in terminal.transcript
+
+
+def test_a_registration_that_broke_off_goes_on_under_its_own_name(here: Shell) -> None:
+    """The list marks it, and neither the name nor a new password is asked for."""
+    make_homes(here, "ada", "frank")
+    home = Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / "frank"
+    account = {"username": "frank", "account": "0x" + "12" * 20, "chain_id": 1, "directory": "0x" + "34" * 20}
+    (home / "account.json").write_text(json.dumps(account | {"uid": 0, "device": 0}))
+    with here.terminal() as terminal:
+        terminal.expect("2  frank  (registration not finished)")
+        terminal.type("frank")
+        terminal.expect("not finished")
+        terminal.expect("Password for frank (chosen before): ")
+        terminal.press(b"\x03")
+        assert terminal.ended() == 130
+        assert "again" not in terminal.transcript
+
+
+def test_a_home_that_only_joined_is_no_user(here: Shell) -> None:
+    """A network alone is nobody."""
+    make_homes(here, "ada")
+    joined = Path(here.environment["XDG_DATA_HOME"]) / "chatchain" / "bob"
+    joined.mkdir()
+    (joined / "network.json").write_text("{}")
+    assert "bob" not in here.run(stdin="exit\n").out
 
 
 def test_a_terminal_that_is_closed_or_ctrl_d_leaves(here: Shell) -> None:

@@ -255,6 +255,13 @@ def test_the_largest_lawful_submission_can_be_delivered() -> None:
     assert list(client.receive_data(data)) == [m.Deliver(largest)]
 
 
+def test_the_longest_answer_about_keys_fits_into_a_frame() -> None:
+    """Eight users with sixteen devices each, every field at its limit."""
+    bundle = KeyBundle(10**15 - 1, 2**32 - 1, 2**32 - 1, bytes(1600), 2**63 - 1, 2**63 - 1, bytes(128))
+    keys = m.Keys(2**63 - 1, (bundle,) * 128)
+    assert list(at(Role.CLIENT, State.READY).receive_data(at(Role.RELAY, State.READY).send(keys))) == [keys]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     data=st.one_of(

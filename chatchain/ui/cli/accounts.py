@@ -11,6 +11,7 @@ import typer
 
 from chatchain.errors import BadConfig, MissingInput, UsageError
 from chatchain.ui import homes, passwords, render
+from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import Desk, desk
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def join(
         return await client.join(link)
 
     view = here.run(work, home)
-    if homes.named(here.settings) is None:
+    if here.settings.home is None:  # a folder of its own says nothing about the machine's next user
         homes.remember_link(here.settings, link)
-    here.output.result(view, render.joined)
+    registered = (home / homes.ACCOUNT).exists()
+    here.output.result(view, lambda view: render.joined(view, registered=registered))
 
 
 def register(
@@ -84,19 +86,25 @@ def register(
             "A keystore has no recovery phrase.", "Give --mnemonic-file or --keystore, not both."
         )
     mnemonic = _read_text(mnemonic_file) if mnemonic_file is not None and mnemonic_file.exists() else None
-    secret = here.kept_password or passwords.ask_new(here.console, "password for this account")
     show = phrase_shower(here, mnemonic_file)
     stored = None
     if keystore is not None:
         stored = (_read_text(keystore), _keystore_password(here, keystore_password_file))
     link = homes.remembered_link(here.settings, home)
+    begun = homes.unfinished(home)
+
+    def ask() -> str:
+        if begun is not None:
+            return passwords.asker(here.console, f"Password for {clean_line(begun)} (chosen before): ")()
+        username = name.removeprefix("@")
+        return passwords.ask_new(here.console, here.output, "password for this account", [username])
 
     async def work(client: Client) -> Registered:
         if link is not None:
             await client.join(link)
         return await client.register(name, mnemonic=mnemonic, keystore=stored, on_phrase=show)
 
-    here.output.result(here.run(work, home, secret), render.registered)
+    here.output.result(here.run(work, home, here.kept_password, ask), render.registered)
     if show is None and mnemonic is None and stored is None:
         here.output.note(KEPT_PHRASE)
 
@@ -228,7 +236,7 @@ def password(
         new = passwords.read_password(new_password_file, here.output, "--new-password-file")
     elif here.console.terminal:
         old = here.password()
-        new = passwords.ask_new(here.console)
+        new = passwords.ask_new(here.console, here.output)
     else:
         raise MissingInput("The new password is missing.", "Give it with --new-password-file FILE.")
 

@@ -50,6 +50,16 @@ ORDER: Final = (
 """The commands as `--help` lists them: in the order in which a newcomer meets them."""
 
 
+NUMBERS: Final = {
+    "int range": "a whole number",
+    "integer range": "a whole number",
+    "integer": "a whole number",
+    "float range": "a number",
+    "float": "a number",
+}
+"""What the parser calls a number, and what a person does; the longer words stand before their beginnings."""
+
+
 class _ReaderGone(Exception):
     """Nobody reads stdout any more."""
 
@@ -75,6 +85,7 @@ def application() -> typer.Typer:
         invoke_without_command=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
         callback=_start,
     )
     for noun in (accounts, messages, people, governance, settings):
@@ -146,17 +157,29 @@ def main(arguments: Sequence[str], world: World) -> int:
 
 def _run(arguments: Sequence[str], here: Desk) -> int:
     command = typer.main.get_command(application())
-    code = command.main(args=options.hoist(arguments), prog_name=PROGRAM, standalone_mode=False, obj=here)
+    code = command.main(
+        args=_asking_for_help(options.hoist(arguments)), prog_name=PROGRAM, standalone_mode=False, obj=here
+    )
     if code == STOPPED:  # typer's word for KeyboardInterrupt
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
+
+
+def _asking_for_help(arguments: list[str]) -> list[str]:
+    """`help send` means `send --help`."""
+    return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
 def _usage(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     message = " ".join(error.format_message().split())
-    return UsageError(message if message.endswith((".", "?")) else message + ".", f"See `{path} --help`.")
+    for kind, meant in NUMBERS.items():
+        message = message.replace(f"is not a valid {kind}", f"is not {meant}")
+    hint = f"See `{path} --help`."
+    if path == f"{PROGRAM} send" and "unexpected extra argument" in message:
+        hint = f"Put the text in quotes: {PROGRAM} send NAME 'what you want to say'."
+    return UsageError(message if message.endswith((".", "?")) else message + ".", hint)
 
 
 def _tell(output: Output, error: ChatchainError, debug: bool) -> int:

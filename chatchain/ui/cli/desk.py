@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
+from chatchain.errors import WrongPassword
 from chatchain.ui import homes, passwords
 from chatchain.ui.console import Console
 from chatchain.ui.output import Output
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from chatchain.client.core import Client
 
 T = TypeVar("T")
+
+UTF8: Final = "Bring it into UTF-8 first; `iconv` converts texts."
 
 
 @dataclass
@@ -50,25 +53,44 @@ class Desk:
         """The account's password, from its file or from the person."""
         return self.kept_password or passwords.asker(self.console)()
 
-    def client(self, home: Path | None = None, password: str | None = None) -> Client:
+    def client(
+        self,
+        home: Path | None = None,
+        password: str | None = None,
+        ask_password: Callable[[], str] | None = None,
+    ) -> Client:
         """The client of a home; by default the one that the settings mean, with the password at hand."""
         return self.world.connect(
             homes.find(self.settings) if home is None else home,
             self.settings,
             password=password or self.kept_password,
-            ask_password=passwords.asker(self.console),
+            ask_password=ask_password or passwords.asker(self.console),
         )
 
     def run(
-        self, work: Callable[[Client], Awaitable[T]], home: Path | None = None, password: str | None = None
+        self,
+        work: Callable[[Client], Awaitable[T]],
+        home: Path | None = None,
+        password: str | None = None,
+        ask_password: Callable[[], str] | None = None,
     ) -> T:
         """Runs a command's work with a client that is closed at the end."""
 
         async def whole() -> T:
-            async with self.client(home, password) as client:
+            async with self.client(home, password, ask_password) as client:
                 return await work(client)
 
-        return run(whole())
+        try:
+            return run(whole())
+        except WrongPassword as wrong:
+            if self.kept_password is None or password not in (None, self.kept_password):
+                raise
+            raise WrongPassword(wrong.message, f"{self._password_source()} {wrong.hint}") from wrong
+
+    def _password_source(self) -> str:
+        """Where the password came from: a variable that is still set is easily forgotten."""
+        where = next((one.where for one in self.settings.settings if one.name == "password_file"), "")
+        return f"It is the one in {self.settings.password_file}, from {where}."
 
 
 def desk(context: typer.Context) -> Desk:
@@ -105,5 +127,5 @@ def argument_text(text: str, what: str) -> str:
     try:
         os.fsencode(text).decode()
     except UnicodeDecodeError:
-        raise BadText(f"{what} is not text in UTF-8.") from None
+        raise BadText(f"{what} is not text in UTF-8.", UTF8) from None
     return text

@@ -9,7 +9,7 @@ import typer
 
 from chatchain.errors import BadText, ChatchainError, MissingInput, TooLarge
 from chatchain.ui import render
-from chatchain.ui.cli.desk import Desk, argument_text, desk
+from chatchain.ui.cli.desk import UTF8, Desk, argument_text, desk
 from chatchain.ui.output import message_object
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _stdin_text(console: Console) -> str:
     try:
         return data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise BadText("What stdin holds is not text in UTF-8.") from None
+        raise BadText("What stdin holds is not text in UTF-8.", UTF8) from None
 
 
 async def stdin_lines(console: Console) -> AsyncIterator[str]:

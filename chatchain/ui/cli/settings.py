@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chatchain.errors import AlreadyDone, MissingInput
-from chatchain.ui import passwords, render
+from chatchain.errors import AlreadyDone, MissingInput, RefusedError
+from chatchain.ui import homes, passwords, render
 from chatchain.ui.cli.accounts import phrase_shower
-from chatchain.ui.cli.desk import desk
+from chatchain.ui.cli.desk import Desk, desk
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
@@ -48,14 +49,50 @@ def revoke(
     device: Annotated[
         int, typer.Argument(metavar="DEVICE", min=1, help="Its number, from `chatchain keys list`.")
     ],
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Ask nothing; needed without a terminal for this device or the last."),
+    ] = False,
 ) -> None:
     """End a device of this account for ever."""
-
-    async def work(client: Client) -> KeyView:
-        return await client.revoke_device(device)
-
     here = desk(context)
-    here.output.result(here.run(work), render.revoked)
+
+    async def work(client: Client) -> tuple[KeyView, str] | None:
+        if not yes and not await _means_it(here, device, await client.keys()):
+            return None
+        name = (await client.whoami()).username
+        return await client.revoke_device(device), name
+
+    done = here.run(work)
+    if done is None:
+        raise RefusedError(f"Device {device} was not revoked.", "Type yes to revoke it.")
+    view, name = done
+    here.output.result(view, lambda view: render.revoked(view, name))
+
+
+async def _means_it(here: Desk, device: int, devices: Sequence[KeyView]) -> bool:
+    """Asks before a device is ended; where nobody answers, the own one and the last one stay."""
+    active = [view for view in devices if view.state == "active"]
+    target = next((view for view in active if view.device == device), None)
+    if target is None:  # the core says what is wrong with the number
+        return True
+    remarks = ["the one you are using"] if target.here else []
+    remarks += ["the only one of this account"] if len(active) == 1 else []
+    what = f"Device {device}" + (f" is {' and '.join(remarks)}" if remarks else "")
+    if here.console.terminal:
+        here.output.person([f"{what}{'. It' if remarks else ''} cannot be brought back after a revocation."])
+        if remarks:
+            here.output.person(["Only the recovery phrase then opens the account, in a new home."])
+        try:
+            return (await here.console.line_soon(f"Revoke device {device}? (yes/no) ")).strip() == "yes"
+        except EOFError:
+            return False
+    if remarks:
+        raise RefusedError(
+            f"{what}; only the recovery phrase would open the account again.",
+            "Nothing was changed. Add --yes if this is meant.",
+        )
+    return True
 
 
 @keys.command()
@@ -117,14 +154,17 @@ def doctor(context: typer.Context) -> None:
         return await client.doctor()
 
     here = desk(context)
-    here.output.results(here.run(work), render.findings)
+    findings = here.run(work)
+    here.output.results(findings, render.findings)
+    if code := next((finding.exit_code for finding in findings if not finding.ok), 0):
+        raise typer.Exit(code)
 
 
 @config.command("show")
 def show(context: typer.Context) -> None:
     """Show every setting with its origin."""
     here = desk(context)
-    values = here.settings.settings
+    values = homes.settings_in_force(here.settings)
     if here.output.json:
         for value in values:
             here.output.object(

@@ -1,0 +1,201 @@
+"""Images before they are sent: without metadata, and small for the message itself.
+
+A photograph carries where and when it was taken, by which device, and often a small copy of what was cut off.
+`without_metadata` writes the picture anew from its pixels, turned upright, with nothing but its colour
+profile; so nothing hides behind its end either. `thumbnail` makes the preview that travels inside of the
+message.
+
+Bytes in, bytes out. An image comes from anywhere, so its size is judged before a pixel is unpacked.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from chatchain.errors import RefusedError, TooLarge
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS: Final = 50_000_000
+"""Pixels of one image, all its frames together: 150 to 200 MB while it is open."""
+
+MAX_FRAMES: Final = 500
+
+THUMBNAIL_SIDE: Final = 320
+MAX_THUMBNAIL_BYTES: Final = 12 * 1024
+"""Leaves the message in one of the middle buckets of padding."""
+
+_FORMATS: Final = ("JPEG", "PNG", "WEBP")
+_WEBP_QUALITY: Final = 90
+_UPRIGHT: Final = 1
+_LAST_UNTURNED: Final = 4
+_ORIENTATION: Final = 0x0112
+
+_MALFORMED: Final = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    struct.error,
+)
+"""What Pillow's readers raise for bytes that are no image."""
+
+
+class Thumbnail(msgspec.Struct, frozen=True):
+    """A preview as JPEG, and the size of the whole image, upright."""
+
+    jpeg: bytes
+    width: int
+    height: int
+
+
+def image_format(data: bytes) -> str | None:
+    """Gives "JPEG", "PNG" or "WEBP" by the first bytes, or None: any other file is sent as it is."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def without_metadata(data: bytes) -> bytes:
+    """Gives the same picture in the same format, upright and without metadata; animations stay animated.
+
+    Raises TooLarge for too many pixels, RefusedError for what cannot be read: it is not sent by mistake.
+    """
+    target = BytesIO()
+    with _reading():
+        image = _opened(data)
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            _save_animation(image, target)
+        else:
+            _save_still(image, target)
+    return target.getvalue()
+
+
+def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> Thumbnail:
+    """Gives a preview of at most `side` pixels and 12 KiB; raises TooLarge and RefusedError as above."""
+    from PIL.Image import Resampling
+
+    with _reading():
+        image = _opened(data)
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION, _UPRIGHT) > _LAST_UNTURNED:
+            width, height = height, width
+        # A JPEG is unpacked at a fraction of its size.
+        image.draft("RGB", (2 * side, 2 * side))
+        small = _bare(_flat(_upright(image)))
+        while True:
+            small.thumbnail((side, side), Resampling.LANCZOS)
+            for quality in (80, 65, 50, 35):
+                target = BytesIO()
+                small.save(target, "JPEG", quality=quality, optimize=True)
+                if len(target.getvalue()) <= MAX_THUMBNAIL_BYTES:
+                    return Thumbnail(target.getvalue(), width, height)
+            side = side * 3 // 4
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Translates what Pillow says of malformed images, and keeps it from warning of what we refuse anyway."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DecompressionBombError as exc:
+        raise _too_many_pixels() from exc
+    except _MALFORMED as exc:
+        raise RefusedError(
+            "The image cannot be read, so its metadata cannot be removed.",
+            "Check the file, or send it with its metadata kept.",
+        ) from exc
+
+
+def _opened(data: bytes) -> Image:
+    """Reads an image's head, and no pixel yet; raises TooLarge."""
+    import PIL.Image
+
+    image = PIL.Image.open(BytesIO(data), formats=_FORMATS)
+    frames = getattr(image, "n_frames", 1)
+    if frames > MAX_FRAMES or image.width * image.height * frames > MAX_PIXELS:
+        raise _too_many_pixels()
+    return image
+
+
+def _save_still(image: Image, target: BytesIO) -> None:
+    from PIL import JpegImagePlugin
+
+    kept: dict[str, Any] = {}
+    name = "JPEG" if image.format == "MPO" else str(image.format)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # The tables of the original: as good as it was, and not larger.
+        kept = {"qtables": image.quantization, "subsampling": JpegImagePlugin.get_sampling(image)}
+        if kept["subsampling"] < 0:
+            del kept["subsampling"]
+    elif name == "WEBP":
+        kept = {"quality": _WEBP_QUALITY, "method": 4}
+    upright = _bare(_upright(image))
+    if profile := image.info.get("icc_profile"):
+        kept["icc_profile"] = profile
+    upright.save(target, name, optimize=True, **kept)
+
+
+def _save_animation(image: Image, target: BytesIO) -> None:
+    from PIL import ImageSequence
+
+    frames, durations = [], []
+    for frame in ImageSequence.Iterator(image):
+        durations.append(frame.info.get("duration", 0))
+        frames.append(_bare(frame.copy()))
+    kept: dict[str, Any] = {"duration": durations, "loop": image.info.get("loop", 0)}
+    if image.format == "WEBP":
+        kept["quality"] = _WEBP_QUALITY
+    if profile := image.info.get("icc_profile"):
+        kept["icc_profile"] = profile
+    frames[0].save(target, image.format, save_all=True, append_images=frames[1:], **kept)
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _bare(image: Image) -> Image:
+    """The pixels, and of all that was written about them only which colour is transparent."""
+    image.info = {name: value for name, value in image.info.items() if name == "transparency"}
+    return image
+
+
+def _flat(image: Image) -> Image:
+    """The picture on white, where it was transparent."""
+    import PIL.Image
+
+    image = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
+    if image.mode != "RGBA":
+        return image
+    ground = PIL.Image.new("RGB", image.size, "white")
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _too_many_pixels() -> TooLarge:
+    return TooLarge(
+        f"The image has more pixels than are unpacked here ({MAX_PIXELS:,}).",
+        "Make it smaller, or send it with its metadata kept.",
+    )

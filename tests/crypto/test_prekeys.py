@@ -1,0 +1,315 @@
+"""Prekeys: what is published verifies, what is due rotates, what is used is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatchain.crypto import prekeys, session
+from chatchain.crypto.prekeys import (
+    BATCH,
+    CLOCK_SKEW,
+    GRACE,
+    LIFETIME,
+    MAX_ONE_TIME,
+    MAX_PAIRS,
+    MAX_SEEN,
+    ROTATION,
+    KeyKind,
+    PrekeyBundle,
+    PrekeyStore,
+    decode_bundle,
+    decode_one_time,
+    decode_signed_key,
+    decode_store,
+    encode_bundle,
+    encode_one_time,
+    encode_signed_key,
+    encode_store,
+    maintain,
+    verify_bundle,
+)
+from chatchain.errors import BadRecord, LimitReached, Undecryptable
+from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, device
+from tests.identity.people import NETWORK, OTHER_NETWORK, OTHER_REGISTRY
+
+
+def check(bundle: PrekeyBundle = BUNDLE, now: int = NOW) -> None:
+    """Judges a bundle by Bob's record."""
+    verify_bundle(NETWORK, bundle, BOB.party.record, BOB.party.uid, now)
+
+
+# --- bundles ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one_time", [True, False])
+@pytest.mark.parametrize("one_time_kem", [True, False])
+def test_a_right_bundle_verifies_and_has_one_form(one_time: bool, one_time_kem: bool) -> None:
+    """With and without one-time keys, until it expires."""
+    bundle = BOB.bundle(STORE, one_time=one_time, one_time_kem=one_time_kem)
+    for now in (NOW - CLOCK_SKEW, NOW, NOW + LIFETIME - 1):
+        check(bundle, now)
+    data = encode_bundle(bundle)
+    assert len(data) == 1787 + 36 * one_time
+    assert decode_bundle(data) == bundle
+
+
+@pytest.mark.parametrize(("now", "why"), [(NOW + LIFETIME, "expired"), (NOW - CLOCK_SKEW - 1, "future")])
+def test_a_bundle_outside_of_its_time_is_refused(now: int, why: str) -> None:
+    """A relay cannot serve withdrawn keys for ever."""
+    with pytest.raises(BadRecord, match=why):
+        check(now=now)
+
+
+@pytest.mark.parametrize("part", ["signed", "kem"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": 7},
+        {"issued": NOW - 1},
+        {"issued": 2**64},
+        {"expires": NOW + LIFETIME + 1},
+        {"expires": -1},
+        {"signature": bytes(64)},
+        {"signature": b""},
+        {"key": bytes(32)},
+    ],
+)
+def test_an_altered_signed_key_is_refused(part: str, changed: dict[str, Any]) -> None:
+    """Id, times and key are all under the signature."""
+    key = msgspec.structs.replace(getattr(BUNDLE, part), **changed)
+    with pytest.raises(BadRecord):
+        check(msgspec.structs.replace(BUNDLE, **{part: key}))
+
+
+def test_a_key_is_taken_only_for_the_purpose_that_it_was_signed_for() -> None:
+    """A last-resort key shown as a one-time key, or the other way round, or in another's place."""
+    last = BOB.upload(STORE).last_resort
+    for kind in (KeyKind.ONE_TIME_KEM, KeyKind.SIGNED_PREKEY):
+        with pytest.raises(BadRecord):
+            check(msgspec.structs.replace(BUNDLE, kem=msgspec.structs.replace(last, kind=kind)))
+    with pytest.raises(BadRecord, match="another purpose"):
+        check(msgspec.structs.replace(BUNDLE, signed=last))
+    with pytest.raises(BadRecord, match="another purpose"):
+        check(msgspec.structs.replace(BUNDLE, kem=BUNDLE.signed))
+
+
+@pytest.mark.parametrize("network", [OTHER_NETWORK, OTHER_REGISTRY])
+def test_a_bundle_of_another_network_is_refused(network: Any) -> None:
+    """The same device's keys elsewhere."""
+    up = BOB.upload(STORE, network)
+    with pytest.raises(BadRecord, match="not signed"):
+        check(msgspec.structs.replace(BUNDLE, signed=up.signed))
+
+
+def test_a_malformed_kem_key_is_refused_when_it_is_used() -> None:
+    """Signed by its owner and yet no ML-KEM key."""
+    key = msgspec.structs.replace(BUNDLE.kem, key=b"\xff" * 1568)
+    claim = prekeys._signed_bytes(NETWORK, BOB.party.uid, 1, 1, key)
+    key = msgspec.structs.replace(key, signature=BOB.secrets.signing_key.sign(claim))
+    with pytest.raises(BadRecord, match="malformed"):
+        ADA.begin(BOB, msgspec.structs.replace(BUNDLE, kem=key))
+
+
+# --- rotation, refill, deletion ----------------------------------------------------------------------------
+
+
+def first_message(bundle: PrekeyBundle, now: int = NOW) -> bytes:
+    """Gives an initial message from Ada."""
+    return session.encrypt(ADA.begin(BOB, bundle, now), b"hi", b"")[1]
+
+
+def test_nothing_is_done_before_it_is_due() -> None:
+    """The store is the same value, so nothing need be saved."""
+    assert maintain(STORE, NOW + ROTATION - 1, 20, 20) == STORE
+
+
+def test_one_time_keys_are_refilled_below_twenty() -> None:
+    """Each sort for itself, up to fifty at the relay; only the new ones are uploaded."""
+    store = maintain(STORE, NOW, 19, 20)
+    assert len(store.one_time) == BATCH + 31
+    assert store.kem_one_time == STORE.kem_one_time
+    up = BOB.upload(store, since=STORE.next_id)
+    assert (len(up.one_time), len(up.kem_one_time)) == (31, 0)
+    store = maintain(store, NOW, 50, 0)
+    assert len(store.kem_one_time) == 2 * BATCH
+
+
+def test_one_time_keys_do_not_pile_up() -> None:
+    """A relay that claims to have none left makes us draw new ones, not keep without bound."""
+    store = STORE
+    for _ in range(30):
+        store = maintain(store, NOW, 0, 0)
+    assert len(store.one_time) == len(store.kem_one_time) == MAX_ONE_TIME
+    assert min(store.one_time) > max(STORE.one_time)
+    late = NOW + LIFETIME + GRACE
+    assert len(maintain(store, late, 20, 20).one_time) == 0
+
+
+def test_the_signed_prekey_and_the_last_resort_key_rotate_weekly() -> None:
+    """What was made with the old ones is still answered within the grace, and never after it."""
+    bundle = BOB.bundle(STORE, one_time=False, one_time_kem=False)
+    waiting = first_message(bundle)
+    week = NOW + ROTATION
+    store = maintain(STORE, week, 50, 50)
+    up = BOB.upload(store)
+    assert up.signed.id != bundle.signed.id
+    assert up.last_resort.id != bundle.kem.id
+    assert up.signed.issued == week
+    assert BOB.accept(store, ADA, waiting)[2] == b"hi"
+
+    store = maintain(store, week + GRACE - 1, 50, 50)
+    assert BOB.accept(store, ADA, waiting)[2] == b"hi"
+    store = maintain(store, week + GRACE, 50, 50)
+    old = STORE.pairs[0]
+    assert all(pair.kem != old.kem and pair.signed != old.signed for pair in store.pairs)
+    with pytest.raises(Undecryptable, match="used or deleted"):
+        BOB.accept(store, ADA, waiting)
+
+
+def test_a_one_time_key_serves_once() -> None:
+    """Two initiators who were handed the same one: the second is refused and must try anew."""
+    store, _, _ = BOB.accept(STORE, ADA, first_message(BUNDLE))
+    assert BUNDLE.one_time is not None
+    assert BUNDLE.one_time.id not in store.one_time
+    assert BUNDLE.kem.id not in store.kem_one_time
+    with pytest.raises(Undecryptable, match="used or deleted"):
+        BOB.accept(store, ADA, first_message(BUNDLE))
+
+
+def test_an_initial_message_is_refused_the_second_time() -> None:
+    """With and without one-time keys, and after a restart; the store does not move."""
+    for one_time in (True, False):
+        for one_time_kem in (True, False):
+            message = first_message(BOB.bundle(STORE, one_time=one_time, one_time_kem=one_time_kem))
+            store, _, _ = BOB.accept(STORE, ADA, message)
+            restarted = decode_store(encode_store(store))
+            for each in (store, restarted):
+                with pytest.raises(Undecryptable, match=r"repeats a handshake|used or deleted"):
+                    BOB.accept(each, ADA, message)
+            assert restarted == store
+            assert len(store.seen) == (not one_time and not one_time_kem)
+
+
+def test_the_table_of_seen_handshakes_is_bounded_and_never_forgets_early() -> None:
+    """Full, it refuses newcomers rather than open the door to a replay; half full, it rotates early."""
+    bundle = BOB.bundle(STORE, one_time=False, one_time_kem=False)
+    message = first_message(bundle)
+    store, _, _ = BOB.accept(STORE, ADA, message)
+    crowd = {number.to_bytes(32, "big"): bundle.signed.id for number in range(MAX_SEEN - 1)}
+    full = msgspec.structs.replace(store, seen={**store.seen, **crowd})
+    with pytest.raises(LimitReached):
+        BOB.accept(full, ADA, first_message(bundle))
+    with pytest.raises(Undecryptable, match="repeats"):
+        BOB.accept(full, ADA, message)
+    rotated = maintain(full, NOW + 1, 50, 50)
+    assert len(rotated.pairs) == 2
+    assert rotated.seen == full.seen
+    assert maintain(rotated, NOW + 2, 50, 50) == rotated
+    BOB.accept(rotated, ADA, first_message(BOB.bundle(rotated, one_time=False, one_time_kem=False)))
+    after = maintain(rotated, NOW + 1 + GRACE, 50, 50)
+    assert after.seen == {}
+    with pytest.raises(Undecryptable, match="used or deleted"):
+        BOB.accept(after, ADA, message)
+
+
+def test_the_number_of_kept_pairs_is_bounded() -> None:
+    """However often a crowd brings the rotation forward; seen handshakes go with their key."""
+    store = STORE
+    for _ in range(2 * MAX_PAIRS):
+        current = store.pairs[-1].signed_id
+        crowd = {bytes(28) + (current * MAX_SEEN + n).to_bytes(4, "big"): current for n in range(MAX_SEEN)}
+        store = maintain(msgspec.structs.replace(store, seen={**store.seen, **crowd}), NOW, 50, 50)
+        assert len(store.pairs) <= MAX_PAIRS
+        assert set(store.seen.values()) <= {pair.signed_id for pair in store.pairs}
+    assert len(encode_store(store)) < 2**21
+    assert decode_store(encode_store(store)) == store
+
+
+def test_new_key_versions_sign_the_same_prekeys_anew() -> None:
+    """After a rotation of the identity keys everything is uploaded again, under the new signature."""
+    bob = device("bob", rotated=True)
+    bundle = bob.bundle(STORE)
+    verify_bundle(NETWORK, bundle, bob.party.record, bob.party.uid, NOW)
+    message = session.encrypt(ADA.begin(bob, bundle), b"hi", b"")[1]
+    assert bob.accept(STORE, ADA, message)[2] == b"hi"
+    with pytest.raises(Undecryptable, match="other key versions"):
+        BOB.accept(STORE, ADA, message)
+
+
+# --- bytes ------------------------------------------------------------------------------------------------
+
+
+def used_store() -> PrekeyStore:
+    """A store with everything in it."""
+    store = maintain(STORE, NOW + ROTATION, 0, 0)
+    message = first_message(BOB.bundle(store, one_time=False, one_time_kem=False), NOW + ROTATION)
+    return BOB.accept(store, ADA, message)[0]
+
+
+def test_a_saved_store_is_the_same_store() -> None:
+    """And shows no secrets in a traceback."""
+    store = used_store()
+    assert len(store.pairs) == 2
+    assert len(store.seen) == 1
+    assert decode_store(encode_store(store)) == store
+    assert repr(store) == "PrekeyStore(…)"
+    assert {repr(each) for each in store.pairs} == {"Pair(…)"}
+    assert {repr(each) for each in store.one_time.values()} == {"Secret(…)"}
+
+
+def test_a_damaged_store_is_refused() -> None:
+    """Truncated, with a tail, empty or of a newer version."""
+    data = encode_store(msgspec.structs.replace(used_store(), one_time={}, kem_one_time={}))
+    for length in range(len(data)):
+        with pytest.raises(BadRecord):
+            decode_store(data[:length])
+    for bad in (data + b"\0", b"\x02" + data[1:]):
+        with pytest.raises(BadRecord):
+            decode_store(bad)
+
+
+def test_published_keys_have_one_form() -> None:
+    """Whole, never truncated or with a tail."""
+    up = BOB.upload(STORE)
+    for key in (up.signed, up.last_resort, up.kem_one_time[0]):
+        data = encode_signed_key(key)
+        assert decode_signed_key(data) == key
+        for bad in (data[:-1], data + b"\0", data[:92], b"", b"\x00" + data[1:], b"\x04" + data[1:]):
+            with pytest.raises(BadRecord):
+                decode_signed_key(bad)
+    data = encode_one_time(up.one_time[0])
+    assert decode_one_time(data) == up.one_time[0]
+    for bad in (data[:-1], data + b"\0", b"", bytes(4) + data[4:]):
+        with pytest.raises(BadRecord):
+            decode_one_time(bad)
+    data = encode_bundle(BUNDLE)
+    for bad in (data[:-1], data + b"\0", b"", b"\x02" + data[1:]):
+        with pytest.raises(BadRecord):
+            decode_bundle(bad)
+
+
+@pytest.mark.parametrize("parse", [decode_store, decode_bundle, decode_signed_key, decode_one_time])
+@given(
+    data=st.one_of(
+        st.binary(max_size=300), st.binary(min_size=1787, max_size=1787).map(lambda b: b"\1" + b[1:])
+    )
+)
+@settings(deadline=None)
+def test_only_bad_record_escapes_the_parsers(parse: Callable[[bytes], object], data: bytes) -> None:
+    """Whatever a relay or a disk delivers."""
+    try:
+        parse(data)
+    except BadRecord:
+        return
+
+
+def test_mallorys_keys_are_not_bobs() -> None:
+    """Properly signed, by another device."""
+    with pytest.raises(BadRecord, match="not signed"):
+        check(msgspec.structs.replace(BUNDLE, signed=MALLORY.upload(STORE).signed))
