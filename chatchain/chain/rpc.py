@@ -97,7 +97,7 @@ class _Watched:
     sock: Any
     host: str
 
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> Any:
         """Waits for the head of an answer; raises ChainUnreachable when it takes too long."""
         sock, late = self.sock, threading.Event()
 
@@ -111,7 +111,7 @@ class _Watched:
         watch.daemon = True
         watch.start()
         try:
-            response: urllib3.HTTPResponse = super().getresponse()  # type: ignore[misc]  # of the mixed-in class
+            response = super().getresponse()  # type: ignore[misc]  # of the mixed-in class
         except Exception:
             if not late.is_set():
                 raise
