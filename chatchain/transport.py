@@ -196,7 +196,12 @@ class RelayLink:
             self._violation = violation
 
     def _answer(self, ping: Ping) -> None:
-        # Not drained: waiting here for a relay that waits for us to read would stop both.
+        # Not drained: waiting here for a relay that waits for us to read would stop both. One that asks on
+        # and on and takes no answer is let go before the answers fill the memory.
+        if self._writer.transport.get_write_buffer_size() > WRITE_QUEUE:
+            self._connection.close()
+            self._writer.transport.abort()
+            raise ProtocolViolation(f"The relay {self._relay.endpoint} does not read what it asks for.")
         if self._connection.state is not State.CLOSED:
             self._writer.write(self._connection.send(Pong(ping.nonce)))
 

@@ -12,11 +12,12 @@ its word is taken; `doctor` says so.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,8 +29,8 @@ from chatchain.model import Address
 TIMEOUT: Final = 10.0
 """Seconds without a byte after which an endpoint counts as unreachable."""
 
-ANSWER_TIME: Final = 60.0
-"""Seconds for the whole of one answer, however steadily it trickles."""
+ANSWER_TIME: Final = 30.0
+"""Seconds for the head of one answer, and for the whole of its body, however steadily they trickle."""
 
 MAX_RESPONSE: Final = 32 * 1024 * 1024
 """Bytes of one answer; about 25,000 events. A range of logs that exceeds it is asked for in halves."""
@@ -38,7 +39,11 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_BATCH: Final = 100
 """Calls in one HTTP request; public endpoints commonly refuse more."""
 
+MAX_REASON: Final = 300
+"""Characters of a node's own words that are passed on."""
+
 _CHUNK: Final = 1 << 20
+_BOTH_WAYS: Final = 2  # socket.SHUT_RDWR
 
 T = TypeVar("T")
 
@@ -56,6 +61,8 @@ class RpcFault(ChainError):
     code = "rpc_fault"
 
     def __init__(self, url: str, method: str, number: int, message: str, data: object) -> None:
+        if len(message) > MAX_REASON:
+            message = f"{message[:MAX_REASON]}…"
         super().__init__(f"The endpoint {url} refused {method}: {message}")
         self.method = method
         self.number = number
@@ -84,6 +91,54 @@ class _Response(msgspec.Struct):
 _RESPONSES: Final = msgspec.json.Decoder(list[_Response] | _Response)
 
 
+class _Watched:
+    """A connection whose answer's head must be there in time: a byte now and then would never time out."""
+
+    sock: Any
+    host: str
+
+    def getresponse(self) -> Any:
+        """Waits for the head of an answer; raises ChainUnreachable when it takes too long."""
+        sock, late = self.sock, threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(_BOTH_WAYS)
+
+        watch = threading.Timer(ANSWER_TIME, give_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            response = super().getresponse()  # type: ignore[misc]  # of the mixed-in class
+        except Exception:
+            if not late.is_set():
+                raise
+        else:
+            if not late.is_set():  # a head that was cut short counts as whole
+                return response
+        finally:
+            watch.cancel()
+        raise ChainUnreachable(f"The endpoint {self.host} takes too long over one answer.")
+
+
+class _Connection(_Watched, urllib3.connection.HTTPConnection):
+    """Without TLS."""
+
+
+class _TlsConnection(_Watched, urllib3.connection.HTTPSConnection):
+    """With TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class Rpc:
     """One endpoint. May be used from several threads."""
 
@@ -97,6 +152,7 @@ class Rpc:
             retries=urllib3.Retry(total=False, redirect=False),
             headers={"Content-Type": "application/json", "Accept": "application/json"},
         )
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def close(self) -> None:
         """Closes the idle connections."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from chatchain.client.outbox import Outcome, written
 from chatchain.client.session import Session
 from chatchain.client.showing import message_id, problem_of, time_text
-from chatchain.client.station import RETRY_S, Desk, Station, known_contact
+from chatchain.client.station import Desk, Patience, Station, known_contact
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.errors import (
@@ -25,6 +25,7 @@ from chatchain.errors import (
     ChainError,
     ChainUnreachable,
     ChatchainError,
+    LimitReached,
     NetworkError,
     NoTick,
     TooLarge,
@@ -286,11 +287,11 @@ async def receive(station: Station, wait_s: float, follow: bool, count: int | No
     async for shown in _left_over(station, desk, left):
         left, some = left - 1 if left is not None else None, True
         yield shown
-    failures = 0
+    patience, loop = Patience(), asyncio.get_running_loop()
     while left is None or left > 0:
+        since, session = loop.time(), None
         try:
             session = await station.connect()
-            failures = 0
             await session.receive()
             station.background(station.publish(session))
             while left is None or left > 0:
@@ -302,15 +303,16 @@ async def receive(station: Station, wait_s: float, follow: bool, count: int | No
                     left, some = left - 1 if left is not None else None, True
                     yield await shown_of(station, message)
                     desk.unlocked.store.mark_shown(message.row)
-        except (NetworkError, ChainError) as broken:
+        except (NetworkError, ChainError, LimitReached) as broken:
             if (
                 not follow
                 or isinstance(broken, CertificateMismatch)
-                or (not failures and station.session is None)
+                or (not patience.failures and station.session is None)
             ):
                 raise
-            await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-            failures += 1
+            if session is not None:
+                patience.ended(session, loop.time() - since)
+            await asyncio.sleep(patience.pause_s(broken))
 
 
 async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIterator[Shown]:

@@ -63,6 +63,9 @@ from chatchain.wire.messages import (
 MAX_DELIVERIES: Final = 1024
 """Deliveries that may wait here to be stored: twice what a relay sends before it wants acknowledgements."""
 
+MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of such deliveries: eight times what a relay sends before it wants acknowledgements."""
+
 ANSWER_S: Final = 20.0
 """How long a relay may think about a request before it counts as gone."""
 
@@ -155,6 +158,9 @@ class Session:
         """How many deliveries the relay held for this device at login."""
         self.announced = 0
         """How many of those have not come yet."""
+        self.fruitful = False
+        """Whether anything was delivered, or a message of ours taken: more than a login came of it."""
+        self._held = 0  # bytes of the deliveries that wait
         self._receiving = False
         self.ended = asyncio.Event()
         self._ended: ChatchainError | None = None
@@ -255,6 +261,7 @@ class Session:
             delivery = await self._deliveries.get()
             if delivery is not None:
                 self.announced = max(self.announced - 1, 0)
+                self._held -= _size(delivery)
                 batch.append(delivery)
             elif not batch:
                 self._check()
@@ -328,10 +335,13 @@ class Session:
     def _dispatch(self, message: RelayMessage) -> None:
         match message:
             case Deliver(delivery):
-                if self._deliveries.full():
+                if self._deliveries.full() or self._held + _size(delivery) > MAX_WAITING_BYTES:
                     raise ProtocolViolation("The relay sends without waiting for acknowledgements.")
+                self._held += _size(delivery)
                 self._deliveries.put_nowait(delivery)
+                self.fruitful = True
             case Tick(id) | Refused(id) | StaleDevices(id):
+                self.fruitful = self.fruitful or isinstance(message, Tick)
                 verdict = self._verdicts.pop(MessageId(id), None)
                 if verdict is not None and not verdict.done():
                     verdict.set_result(message)
@@ -374,6 +384,10 @@ class Session:
         self._verdicts.clear()
         if self._deliveries.empty():
             self._deliveries.put_nowait(None)
+
+
+def _size(delivery: Delivery) -> int:
+    return len(delivery.header) + len(delivery.body)
 
 
 def _fail(future: asyncio.Future[_T], why: ChatchainError) -> None:

@@ -44,9 +44,11 @@ from chatchain.errors import (
     CertificateMismatch,
     ChatchainError,
     HomeBusy,
+    LimitReached,
     LoginRefused,
     MissingInput,
     NetworkError,
+    RelayFailure,
     WrongChain,
 )
 from chatchain.identity.keys import parse_address, to_checksum
@@ -69,6 +71,33 @@ RELAY_CATCHES_UP_S: Final = 10.0
 
 RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to connect; the last one repeats."""
+
+LONGEST_PAUSE_S: Final = 60.0
+"""The longest pause that a relay is granted when it asks for one."""
+
+LASTED_S: Final = 30.0
+"""A session that stood this long was worth its login, even if nothing came."""
+
+
+class Patience:
+    """How long to wait before the next attempt to connect: longer each time, until a session was worth it."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def ended(self, session: Session, lasted_s: float) -> None:
+        """Starts anew after a session that was worth its login. A login alone is not: a relay that welcomes
+        and hangs up would be called without end.
+        """
+        if session.fruitful or lasted_s >= LASTED_S:
+            self.failures = 0
+
+    def pause_s(self, why: ChatchainError | None) -> float:
+        """How long to wait now; a relay that asks for more is given it, within bounds."""
+        pause = RETRY_S[min(self.failures, len(RETRY_S) - 1)]
+        self.failures += 1
+        asked = why.retry_after_ms / 1000 if isinstance(why, RelayFailure | LimitReached) else 0.0
+        return max(pause, min(asked, LONGEST_PAUSE_S))
 
 
 @dataclass(frozen=True)
@@ -296,19 +325,21 @@ class Station:
 
     async def keep_connected(self) -> None:
         """Connects again whenever the link is gone, until cancelled or until trying makes no sense."""
-        attempt = 0
+        patience, loop = Patience(), asyncio.get_running_loop()
+        session = self.session  # what the caller has made counts, even if it is over by now
         while True:
             try:
-                session = await self.connect()
-                attempt = 0
+                session, since = session or await self.connect(), loop.time()
                 await session.ended.wait()
-                if isinstance(session.why, AuthenticationError):
-                    raise session.why
+                patience.ended(session, loop.time() - since)
+                why, session = session.why, None
+                if isinstance(why, AuthenticationError):
+                    raise why
+                await asyncio.sleep(patience.pause_s(why))
             except CertificateMismatch:
                 return
-            except NetworkError:
-                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-                attempt += 1
+            except NetworkError as broken:
+                await asyncio.sleep(patience.pause_s(broken))
             except ChatchainError as failed:
                 self.offline = failed
                 return

@@ -7,11 +7,14 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from chatchain.chain.rpc import Rpc, quantity, unhex
+from chatchain.chain.rpc import Rpc, RpcFault, quantity, unhex
 from chatchain.errors import BadConfig, ChainUnreachable
+from tests.chain.proxy import proxy
+from tests.fixtures.chains import DevChain
 
 ANSWER = json.dumps({"jsonrpc": "2.0", "id": 0, "result": "0x1"}).encode()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -83,6 +86,40 @@ def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
     with server(trickle) as url, pytest.raises(ChainUnreachable, match="takes too long"):
         Rpc(url).call("eth_chainId")
+
+
+def test_f12_a_head_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines have no end, and each byte comes in time; it is not tried twice."""
+    monkeypatch.setattr("chatchain.chain.rpc.ANSWER_TIME", 0.3)
+    served = []
+
+    def trickle(connection: socket.socket) -> None:
+        served.append(1)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        with contextlib.suppress(OSError):
+            pause = threading.Event()
+            while True:
+                connection.sendall(b"x")
+                pause.wait(0.02)
+
+    with server(trickle) as url, pytest.raises(ChainUnreachable, match="takes too long"):
+        Rpc(url).call("eth_chainId")
+    assert len(served) == 1
+
+
+def test_f12_a_node_s_own_words_are_cut(anvil: DevChain) -> None:
+    """A hundred kilobytes of them are nobody's error message."""
+
+    def scream(method: str, params: list[Any], response: dict[str, Any]) -> dict[str, Any]:
+        error = {"code": -32000, "message": "nonce too low " + "A" * 100_000, "data": "0x08c379a0"}
+        return {"jsonrpc": "2.0", "id": response["id"], "error": error}
+
+    with proxy(anvil.port, scream) as endpoint, pytest.raises(RpcFault) as caught:
+        Rpc(endpoint.url).call("eth_chainId")
+    assert "nonce too low" in caught.value.message
+    assert len(caught.value.message) < 500
+    assert len(caught.value.reason) < 400
+    assert caught.value.data == "0x08c379a0"
 
 
 def test_a_development_chain_that_is_down_is_told_how_to_start() -> None:

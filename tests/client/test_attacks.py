@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import msgspec
 import pytest
 
+from chatchain.chain.events import Directory
 from chatchain.chain.rpc import RpcFault
-from chatchain.client.session import failure, parting
+from chatchain.client.session import MAX_DELIVERIES, MAX_WAITING_BYTES, Session, failure, parting
+from chatchain.client.station import LASTED_S, LONGEST_PAUSE_S, RETRY_S, Patience
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
@@ -32,7 +35,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.model import Address, Delivery, LogRow, Suite, User
 from chatchain.ui.cli.app import Stopped
-from chatchain.wire.messages import Deliver, Goodbye, Refused
+from chatchain.wire.messages import Deliver, Goodbye, Login, Refused
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
@@ -542,10 +545,78 @@ async def test_a_pump_that_stumbles_tells_the_sender(world: World, monkeypatch: 
         assert (await ada.status()).queued == 2
 
 
+async def test_relay_that_floods_with_large_ones(world: World) -> None:
+    """The bound is one of bytes as well as of number."""
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        large = forge(world, world.chain.user("ada"), DeviceSecrets.generate(), text="x" * 60_000)
+        fits = MAX_WAITING_BYTES // (len(large.header) + len(large.body))
+        assert fits < MAX_DELIVERIES
+        for _ in range(fits):
+            session._dispatch(Deliver(large))
+        with pytest.raises(ProtocolViolation):
+            session._dispatch(Deliver(large))
+        await session.deliveries(1)
+        session._dispatch(Deliver(large))
+
+
+def hang_up(world: World, monkeypatch: pytest.MonkeyPatch, retry_after_ms: int) -> None:
+    """A relay that welcomes everybody and says goodbye at once."""
+    login = world.relay._login
+
+    def welcome_and_leave(peer: Any, message: Login, fold: Directory) -> None:
+        login(peer, message, fold)
+        world.relay._say(peer, Goodbye("shutdown", "later", retry_after_ms))
+        world.relay.gone(peer)
+
+    monkeypatch.setattr(world.relay, "_login", welcome_and_leave)
+
+
+async def test_a_goodbye_after_each_login_makes_no_storm(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens, and whoever sends, stays away as long as the relay asks."""
+    hang_up(world, monkeypatch, 60_000)
+    before = world.relay.logins
+    async with world.client("bob") as bob:
+        listening = asyncio.create_task(world.drain(bob.receive(follow=True), []))
+        await world.until(lambda: world.relay.logins > before)
+        await asyncio.sleep(0.7)
+        assert world.relay.logins == before + 1
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    before = world.relay.logins
+    async with world.client("ada") as ada:
+        with pytest.raises(NoTick):
+            await world.drain(ada.send("bob", "hello", wait_s=0.7), [])
+        assert world.relay.logins == before + 1
+
+
+async def test_patience_grows_until_a_session_was_worth_it(world: World) -> None:
+    """A login alone resets nothing, a delivery or half a minute does; what a relay asks for has a bound."""
+    async with world.client("bob") as bob:
+        await bob.login()
+        session = bob._station.session
+        assert session is not None
+        patience, gone = Patience(), NetworkError("gone")
+        pauses = []
+        for _ in range(6):
+            patience.ended(session, 0.1)
+            pauses.append(patience.pause_s(gone))
+        assert pauses == [*RETRY_S, RETRY_S[-1]]
+        patience.ended(session, LASTED_S)
+        assert patience.pause_s(gone) == RETRY_S[0]
+        assert patience.pause_s(RelayFailure("later", retry_after_ms=7_000)) == 7
+        assert patience.pause_s(RelayFailure("later", retry_after_ms=10**9)) == LONGEST_PAUSE_S
+        session._dispatch(Deliver(forge(world, world.chain.user("ada"), DeviceSecrets.generate())))
+        patience.ended(session, 0.1)
+        assert patience.pause_s(gone) == RETRY_S[0]
+
+
 async def test_relay_that_floods(world: World) -> None:
     """A relay that sends without end ends the session instead of filling the memory."""
-    from chatchain.client.session import MAX_DELIVERIES, Session
-
     async with world.client("bob") as bob:
         await bob.login()
         session = bob._station.session

@@ -118,6 +118,39 @@ async def until(holds: Callable[[], bool]) -> None:
 # --- the client's side --------------------------------------------------------------------------------------
 
 
+async def test_pings_of_a_relay_that_reads_nothing_end_the_link(pair: certificates.Pair) -> None:
+    """The answers that it does not take are not kept without end."""
+    flood = b"".join(frame(Ping(2**63 - 1 - number)) for number in range(1_000))
+    flooders: list[asyncio.Task[None]] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(Challenge(1, bytes(32), 31337, bytes(20), 0)))
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while True:
+                writer.write(flood)
+                await writer.drain()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport over TCP reads
+        flooders.append(asyncio.create_task(greet(reader, writer)))
+
+    context = server_context(str(pair.certificate), str(pair.key))
+    flooding = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    port = flooding.sockets[0].getsockname()[1]
+    link = await dial([RelayAddress(f"127.0.0.1:{port}", pair.spki, bytes(32))])
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(ProtocolViolation, match="does not read"):
+                await link.receive()
+        assert link._writer.transport.get_write_buffer_size() <= 2 * transport.WRITE_QUEUE
+    finally:
+        await link.close()
+        for task in flooders:
+            task.cancel()
+        await asyncio.gather(*flooders, return_exceptions=True)
+        flooding.close()
+
+
 @pytest.mark.parametrize("place", ["current", "next"])
 async def test_a_certificate_that_the_chain_names_is_taken(server: Server, place: str) -> None:
     """Current or next, so that a certificate can be changed without a gap."""
