@@ -291,7 +291,7 @@ async def receive(station: Station, wait_s: float, follow: bool, count: int | No
     while left is None or left > 0:
         since, session = loop.time(), None
         try:
-            session = await station.connect()
+            session, since = await station.connect(), loop.time()
             await session.receive()
             station.background(station.publish(session))
             while left is None or left > 0:
