@@ -106,7 +106,6 @@ class Status(View, frozen=True, omit_defaults=False):
     open_proposals: int
     queued: int | None = None
     unread: int | None = None
-    pending: str | None = None
 
 
 class Sent(View, frozen=True):

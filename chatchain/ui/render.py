@@ -153,24 +153,23 @@ def who_am_i(view: WhoAmI) -> list[str]:
 
 def status(view: Status) -> list[str]:
     """The account of this home and its network."""
-    pairs = [
-        ("name", view.username),
-        ("id", str(view.uid)),
-        ("account", view.account),
-        ("device", str(view.device)),
-        ("member", yes_no(view.member)),
-        ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
-        ("directory", view.directory),
-        ("relay", view.relay),
-        ("who may message", _policy(view.policy)),
-        ("members", str(view.members)),
-        ("open proposals", str(view.open_proposals)),
-        ("unread messages", _unless_locked(view.unread)),
-        ("waiting to be sent", _unless_locked(view.queued)),
-    ]
-    if view.pending:
-        pairs.append(("pending", view.pending))
-    return fields(pairs)
+    return fields(
+        [
+            ("name", view.username),
+            ("id", str(view.uid)),
+            ("account", view.account),
+            ("device", str(view.device)),
+            ("member", yes_no(view.member)),
+            ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
+            ("directory", view.directory),
+            ("relay", view.relay),
+            ("who may message", _policy(view.policy)),
+            ("members", str(view.members)),
+            ("open proposals", str(view.open_proposals)),
+            ("unread messages", _unless_locked(view.unread)),
+            ("waiting to be sent", _unless_locked(view.queued)),
+        ]
+    )
 
 
 def _unless_locked(number: int | None) -> str:
