@@ -334,6 +334,26 @@ def test_logs_that_were_not_asked_for_are_refused(world: World) -> None:
             assert len(store.rows()) < len(fresh(world).rows())
 
 
+@pytest.mark.parametrize(("number", "taken"), [(0, True), (1, False)], ids=["first block", "another"])
+def test_only_the_first_block_may_have_been_made_anew(world: World, number: int, taken: bool) -> None:
+    """Anvil makes it again when it starts from a saved state; any other must be the next one's parent."""
+
+    def anew(method: str, params: list[Any], response: dict[str, Any]) -> dict[str, Any] | None:
+        if method != "eth_getBlockByNumber" or params[0] != hex(number):
+            return None
+        return response | {"result": dict(response["result"], hash="0x" + "ab" * 32)}
+
+    with proxy(world.chain.port, anew) as endpoint:
+        store = MemoryLogStore()
+        view = world.view(store, endpoint.url)
+        if taken:
+            view.sync()
+            assert state(store) == state(fresh(world))
+        else:
+            with pytest.raises(ChainUnreachable, match="do not follow each other"):
+                view.sync()
+
+
 def test_looking_for_news_takes_one_round_trip(world: World) -> None:
     """Chain id, tip, our head and the logs since then are one HTTP request; so `send` waits once."""
     with proxy(world.chain.port) as endpoint:
