@@ -1,4 +1,4 @@
-"""Sends transactions and sees them through: the only module of the package that imports web3 and eth_account.
+"""Sends transactions and sees them through: the only module of the package that imports web3.
 
 Every transaction is of type 2 (EIP-1559), because development chains accept one of the older kind with a
 wrong chain id and then never mine it. It is tried out first, so that a refusal costs nothing and comes as a

@@ -3,14 +3,11 @@
 What it keeps:
 
 - An envelope is ticked when the store says that it is committed, never before; the same envelope again is
-ticked
-  again and stored once.
+  ticked again and stored once.
 - Each device gets what waits for it in the order of commitment, which keeps each sender's order. A delivery
-counts
-  until it is acknowledged: at most WINDOW_ROWS and WINDOW_BYTES are on their way to a device at a time.
+  counts until acknowledged: at most WINDOW_ROWS and WINDOW_BYTES are on their way to a device at a time.
 - A session either follows (it has been given everything, and is given new rows as they are committed) or is
-behind
-  (its rows must be read from the store). Whatever might leave a gap (a full window, a slow reader, a
+  behind (its rows must be read from the store). Whatever might leave a gap (a full window, a slow reader, a
   failure of the store) puts it behind; only a read that finds the end lets it follow again.
 - Nothing is delivered again on a connection after it was acknowledged there.
 """
