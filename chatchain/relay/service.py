@@ -49,11 +49,13 @@ from chatchain.wire.messages import (
     Done,
     Failed,
     FetchKeys,
+    FetchPrekeys,
     Keys,
     Login,
     Message,
     Ping,
     PublishKeys,
+    PublishPrekeys,
     Receive,
     Refused,
     Sponsored,
@@ -280,6 +282,8 @@ class Relay:
                 self._hold(peer, self._fetch(session, ref, uids))
             case SponsorRequest():
                 self._hold(peer, self._pay_for(peer, session, message))
+            case PublishPrekeys(ref) | FetchPrekeys(ref):
+                peer.send(Failed(ref, "refused", "This relay keeps no prekeys.", 0))
             case _:
                 raise AssertionError("the table of turns lets nothing else through")
 

@@ -18,7 +18,10 @@ MAX_COPIES = 64
 """Headers in one envelope: up to 16 active devices of each side, with room for a small group."""
 
 MAX_HEADER = 4 * 1024
-"""One device's sealed header; suite 1 uses about 1.4 KiB."""
+"""One device's header. Suite 1's has 1,244 bytes. Suite 2's is a session's message that carries the key and
+the hash of the body, at most 2,960 bytes: 1 of format, 1,620 of handshake, 75 of sealed header, 1,184 of a
+KEM field, those 64, and 16 of tag.
+"""
 
 MAX_BODY = 192 * 1024
 """The common body: a 64 KiB text padded to its bucket fits, and its delivery stays below the frame's cap."""
@@ -31,6 +34,18 @@ MAX_BUNDLES = MAX_FETCHED_USERS * 16
 MAX_KEM_PUBLIC = 1600
 """X-Wing's has 1,216 bytes, ML-KEM-1024's 1,568."""
 MAX_BUNDLE_SIGNATURE = 128
+
+SIGNED_PREKEY_BYTES = 117
+SIGNED_KEM_BYTES = 1653
+ONE_TIME_BYTES = 36
+PREKEY_BUNDLE_BYTES = 17 + SIGNED_PREKEY_BYTES + SIGNED_KEM_BYTES
+"""Without a one-time key; with one it has ONE_TIME_BYTES more."""
+
+MAX_PUBLISHED_PREKEYS = 100
+"""One-time keys of each sort in one message: 165 KiB. Who has more publishes in several."""
+
+MAX_FETCHED_DEVICES = 16
+"""As many as a user may have active."""
 MAX_KDF = 64
 SIGNATURE_BYTES = 65
 MAX_CALLDATA = 8 * 1024
@@ -115,6 +130,12 @@ def check_bundle(bundle: KeyBundle) -> None:
     _at_most(bundle.signature, MAX_BUNDLE_SIGNATURE, "a signature")
 
 
+def _prekeys(keys: tuple[bytes, ...], length: int) -> None:
+    _require(len(keys) <= MAX_PUBLISHED_PREKEYS, f"more than {MAX_PUBLISHED_PREKEYS} one-time keys of a sort")
+    for key in keys:
+        _exactly(key, length, "a one-time key")
+
+
 def check(message: m.Message) -> None:
     """Raises ProtocolViolation unless every field of a message is within its bounds."""
     match message:
@@ -151,6 +172,23 @@ def check(message: m.Message) -> None:
             _count(ref)
             _require(len(contract) <= MAX_CODE, "an overlong name of a contract")
             _require(4 <= len(data) <= MAX_CALLDATA, "calldata of an impossible length")
+        case m.PublishPrekeys(ref, version, signed, kem, one_time, kem_one_time):
+            _count(ref)
+            _require(0 < version <= MAX_U32, "an impossible record version")
+            if signed or kem or one_time or kem_one_time:
+                _exactly(signed, SIGNED_PREKEY_BYTES, "a signed prekey")
+                _exactly(kem, SIGNED_KEM_BYTES, "a last-resort prekey")
+            _prekeys(one_time, ONE_TIME_BYTES)
+            _prekeys(kem_one_time, SIGNED_KEM_BYTES)
+        case m.FetchPrekeys(ref, uid, devices):
+            _count(ref)
+            _uid(uid)
+            _require(
+                0 < len(devices) <= MAX_FETCHED_DEVICES, f"no devices or more than {MAX_FETCHED_DEVICES}"
+            )
+            for device in devices:
+                _device(device)
+            _require(len(set(devices)) == len(devices), "a device twice")
         case m.Challenge(version, nonce, chain_id, directory, time_ms):
             _count(version)
             _exactly(nonce, 32, "a nonce")
@@ -184,5 +222,17 @@ def check(message: m.Message) -> None:
             _verdict(code, sentence, retry_after_ms)
         case m.Goodbye(code, sentence, retry_after_ms):
             _verdict(code, sentence, retry_after_ms)
+        case m.PrekeysLeft(ref, left, kem_left):
+            _count(ref)
+            _count(left)
+            _count(kem_left)
+        case m.Prekeys(ref, prekey_bundles):
+            _count(ref)
+            _require(len(prekey_bundles) <= MAX_FETCHED_DEVICES, "too many prekey bundles")
+            for each in prekey_bundles:
+                _require(
+                    len(each) in (PREKEY_BUNDLE_BYTES, PREKEY_BUNDLE_BYTES + ONE_TIME_BYTES),
+                    "a prekey bundle of an impossible length",
+                )
         case _:
             raise AssertionError(f"bounds of {type(message).__name__} are not stated")

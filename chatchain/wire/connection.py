@@ -71,11 +71,33 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
     },
     State.READY: {
         Role.CLIENT: dict.fromkeys(
-            (m.Submit, m.Receive, m.Acknowledge, m.PublishKeys, m.FetchKeys, m.Sponsor, m.Ping, m.Pong)
+            (
+                m.Submit,
+                m.Receive,
+                m.Acknowledge,
+                m.PublishKeys,
+                m.FetchKeys,
+                m.PublishPrekeys,
+                m.FetchPrekeys,
+                m.Sponsor,
+                m.Ping,
+                m.Pong,
+            )
         ),
         Role.RELAY: {
             **dict.fromkeys(
-                (m.Tick, m.Refused, m.StaleDevices, m.Deliver, m.Keys, m.Sponsored, m.Done, m.Failed)
+                (
+                    m.Tick,
+                    m.Refused,
+                    m.StaleDevices,
+                    m.Deliver,
+                    m.Keys,
+                    m.PrekeysLeft,
+                    m.Prekeys,
+                    m.Sponsored,
+                    m.Done,
+                    m.Failed,
+                )
             ),
             m.Goodbye: State.CLOSED,
             **_ALIVE,

@@ -87,6 +87,29 @@ class Pong(Message, frozen=True, tag=9):
     nonce: int
 
 
+class PublishPrekeys(Message, frozen=True, tag=10):
+    """Gives the relay this device's prekeys of suite 2; answered by PrekeysLeft.
+
+    `signed` and `kem` (the last-resort key) replace those before, the one-time keys are added; the layouts
+    are those of docs/protocol.md. With all of them empty it only asks how many are left.
+    """
+
+    ref: int
+    version: int
+    signed: bytes
+    kem: bytes
+    one_time: tuple[bytes, ...]
+    kem_one_time: tuple[bytes, ...]
+
+
+class FetchPrekeys(Message, frozen=True, tag=11):
+    """Asks for a prekey bundle of each of these devices of one user; answered by Prekeys."""
+
+    ref: int
+    uid: int
+    devices: tuple[int, ...]
+
+
 # --- relay to client ------------------------------------------------------------------------------------
 
 
@@ -175,7 +198,34 @@ class Goodbye(Message, frozen=True, tag=42):
     retry_after_ms: int
 
 
-ClientMessage = Login | Submit | Receive | Acknowledge | PublishKeys | FetchKeys | Sponsor | Ping | Pong
+class PrekeysLeft(Message, frozen=True, tag=43):
+    """Answers PublishPrekeys: the one-time keys that the relay holds for this device's key version."""
+
+    ref: int
+    one_time: int
+    kem_one_time: int
+
+
+class Prekeys(Message, frozen=True, tag=44):
+    """Answers FetchPrekeys with bundles as bytes; a device that published nothing is absent."""
+
+    ref: int
+    bundles: tuple[bytes, ...]
+
+
+ClientMessage = (
+    Login
+    | Submit
+    | Receive
+    | Acknowledge
+    | PublishKeys
+    | FetchKeys
+    | Sponsor
+    | Ping
+    | Pong
+    | PublishPrekeys
+    | FetchPrekeys
+)
 RelayMessage = (
     Challenge
     | Welcome
@@ -188,6 +238,8 @@ RelayMessage = (
     | Done
     | Failed
     | Goodbye
+    | PrekeysLeft
+    | Prekeys
     | Ping
     | Pong
 )

@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatchain.crypto import prekeys, ratchet, session
 from chatchain.errors import ProtocolViolation, TooLarge
 from chatchain.model import Copy, Delivery, Envelope, KeyBundle
+from chatchain.wire import bounds
 from chatchain.wire import messages as m
 from chatchain.wire.bounds import MAX_COPIES, check
 from chatchain.wire.connection import MAX_FRAME, MAX_FRAME_BEFORE_LOGIN, TABLE, Connection, Role, State, frame
+from tests.crypto.pairs import ADA, BOB
+from tests.crypto.pairs import BUNDLE as BUNDLE_2
 
 UID = 123_456_789_012_345
 ID = bytes(range(16))
@@ -21,6 +25,9 @@ DELIVERY = Delivery(7, ID, 1, UID, 1, UID, 1_700_000_000_000, b"header", b"body"
 BUNDLE = KeyBundle(UID, 1, 1, b"k" * 1216, 1, 2, b"s" * 64)
 CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000)
 LOGIN = m.Login(UID, 1, 0, bytes(26), bytes(65), bytes(65))
+SIGNED, KEM, ONE_TIME = b"s" * 117, b"k" * 1653, b"o" * 36
+PUBLISH = m.PublishPrekeys(1, 1, SIGNED, KEM, (ONE_TIME,), (KEM,))
+PREKEY_BUNDLE = b"h" * 17 + SIGNED + KEM
 WELCOME = m.Welcome(UID, 0, 1_700_000_000_000)
 
 SAMPLES: tuple[m.Message, ...] = (
@@ -33,6 +40,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Sponsor(1, "identity", bytes(100)),
     m.Ping(1),
     m.Pong(1),
+    PUBLISH,
+    m.FetchPrekeys(1, UID, (1, 2)),
     CHALLENGE,
     WELCOME,
     m.Tick(ID),
@@ -44,6 +53,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Done(1),
     m.Failed(1, "reverted", "No.", 0),
     m.Goodbye("shutdown", "The relay stops.", 0),
+    m.PrekeysLeft(1, 50, 49),
+    m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME,)),
 )
 
 
@@ -228,6 +239,23 @@ BAD: dict[str, m.Message] = {
     "nothing acknowledged": m.Acknowledge(()),
     "much acknowledged": m.Acknowledge(tuple(range(4097))),
     "device 0": msgspec.structs.replace(LOGIN, device=0),
+    "prekeys of version 0": msgspec.structs.replace(PUBLISH, version=0),
+    "short signed prekey": msgspec.structs.replace(PUBLISH, signed=SIGNED[:-1]),
+    "one-time keys alone": m.PublishPrekeys(1, 1, b"", b"", (ONE_TIME,), ()),
+    "KEM keys alone": m.PublishPrekeys(1, 1, b"", b"", (), (KEM,)),
+    "no last-resort key": msgspec.structs.replace(PUBLISH, kem=b""),
+    "long one-time key": msgspec.structs.replace(PUBLISH, one_time=(ONE_TIME + b"o",)),
+    "short KEM key": msgspec.structs.replace(PUBLISH, kem_one_time=(KEM, KEM[:-1])),
+    "many one-time keys": msgspec.structs.replace(PUBLISH, one_time=(ONE_TIME,) * 101),
+    "many KEM keys": msgspec.structs.replace(PUBLISH, kem_one_time=(KEM,) * 101),
+    "no device": m.FetchPrekeys(1, UID, ()),
+    "many devices": m.FetchPrekeys(1, UID, tuple(range(1, 18))),
+    "a device twice": m.FetchPrekeys(1, UID, (1, 1)),
+    "user 0": m.FetchPrekeys(1, 0, (1,)),
+    "short prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE[:-1],)),
+    "long prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME + b"o",)),
+    "many prekey bundles": m.Prekeys(1, (PREKEY_BUNDLE,) * 17),
+    "negative count": m.PrekeysLeft(1, 0, -1),
     "no selector": m.Sponsor(1, "identity", b"abc"),
 }
 
@@ -260,6 +288,35 @@ def test_the_longest_answer_about_keys_fits_into_a_frame() -> None:
     bundle = KeyBundle(10**15 - 1, 2**32 - 1, 2**32 - 1, bytes(1600), 2**63 - 1, 2**63 - 1, bytes(128))
     keys = m.Keys(2**63 - 1, (bundle,) * 128)
     assert list(at(Role.CLIENT, State.READY).receive_data(at(Role.RELAY, State.READY).send(keys))) == [keys]
+
+
+def test_the_most_prekeys_fit_into_a_frame() -> None:
+    """Published at once, and fetched of all the devices that a user may have."""
+    publish = m.PublishPrekeys(2**63 - 1, 2**32 - 1, SIGNED, KEM, (ONE_TIME,) * 100, (KEM,) * 100)
+    assert list(at(Role.RELAY, State.READY).receive_data(at(Role.CLIENT, State.READY).send(publish))) == [
+        publish
+    ]
+    bundles = m.Prekeys(2**63 - 1, (PREKEY_BUNDLE + ONE_TIME,) * 16)
+    assert list(at(Role.CLIENT, State.READY).receive_data(at(Role.RELAY, State.READY).send(bundles))) == [
+        bundles
+    ]
+
+
+def test_asking_how_many_prekeys_are_left_publishes_nothing() -> None:
+    """All of it empty is well-formed."""
+    check(m.PublishPrekeys(1, 1, b"", b"", (), ()))
+
+
+def test_the_lengths_of_prekeys_and_headers_are_those_of_suite_2() -> None:
+    """This room knows them as numbers only."""
+    assert bounds.SIGNED_PREKEY_BYTES == prekeys.SIGNED_PREKEY_BYTES
+    assert bounds.SIGNED_KEM_BYTES == prekeys.SIGNED_KEM_BYTES
+    assert bounds.ONE_TIME_BYTES == prekeys.ONE_TIME_BYTES
+    assert len(prekeys.encode_bundle(BUNDLE_2)) == bounds.PREKEY_BUNDLE_BYTES + bounds.ONE_TIME_BYTES
+    secret = bytes(64)
+    _, first = session.encrypt(ADA.begin(BOB, BUNDLE_2), secret, b"")
+    longest = len(first) + ratchet.KEM_PUBLIC_BYTES
+    assert longest == 2960 <= bounds.MAX_HEADER
 
 
 @settings(max_examples=300, deadline=None)
