@@ -6,6 +6,9 @@ sentence. Nonces are given out under a lock, above the chain's count and what is
 is watched: a transaction that the node has lost, or a reorg took back, is sent again as it was; one that
 stays unmined is replaced by one with higher fees under the same nonce, so that whichever is mined does the
 same once.
+
+Many calls of one sender go in few round trips (`estimate_all`, `submit_all`): each has its own outcome, and
+one that is refused keeps none of the others from being sent.
 """
 
 from __future__ import annotations
@@ -13,22 +16,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from chatchain.chain.calls import address_in
-from chatchain.chain.reverts import explain, revert_data
 from chatchain.chain.rpc import Endpoints, Header, Request, Rpc, RpcFault, hexed, quantity
+from chatchain.chain.transactions import Transaction, sign
+from chatchain.chain.trial import TIP, Candidate, Cost, Trial, refusal
 from chatchain.errors import (
     ChainError,
     ChainUnreachable,
     ChatchainError,
     LimitReached,
     NoEther,
-    RefusedError,
     Reverted,
     TransactionPending,
 )
@@ -47,35 +50,26 @@ STUCK: Final = 25.0
 SETTLED: Final = 12
 """Blocks on top of a mined transaction after which it is no longer watched."""
 
-MAX_WATCHED: Final = 4096
-
-GAS_MARGIN: Final = 150_000
-"""Gas beyond the estimate: when a vote is mined it may be the deciding one, which executes the proposal."""
+MAX_WATCHED: Final = 16_384
 
 _POLL: Final = (0.05, 1.0)
 """Seconds between two looks for a receipt: at first, and at most."""
 
 _RESEND: Final = 1.0
-_TIP: Final = 1_000_000_000
-
-
-class Cost(NamedTuple):
-    """What a call would take now, and the gas and the fees that its transaction is given."""
-
-    gas: int
-    limit: int
-    fee: int
-    tip: int
-
-    @property
-    def wei(self) -> int:
-        """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
-        return self.limit * self.fee
+_PLAIN_GAS: Final = 21_000
 
 
 class _Receipt(msgspec.Struct, rename="camel"):
     status: str
     block_number: str
+    block_hash: str
+    gas_used: str
+    effective_gas_price: str = "0x0"
+
+    @property
+    def wei(self) -> int:
+        """What the transaction cost."""
+        return quantity(self.gas_used) * quantity(self.effective_gas_price)
 
 
 class _Transaction(msgspec.Struct):
@@ -86,13 +80,24 @@ class _Transaction(msgspec.Struct):
     to: str | None = None
 
 
-class _Offer(NamedTuple):
-    """What a transaction would need, and what there is."""
+class Outcome(NamedTuple):
+    """What became of a transaction: which of its versions was mined, what it cost, and why it failed if so.
 
-    gas: int
-    balance: int
-    base: int
-    tip: int
+    One whose nonce somebody else's transaction took was never mined, and cost nothing.
+    """
+
+    submitted: bytes
+    mined: bytes
+    block: int
+    wei: int
+    failure: ChatchainError | None = None
+
+
+class _Trace(NamedTuple):
+    """What an endpoint knows of a transaction: whether of its latest version, and all versions' receipts."""
+
+    known: bool
+    receipts: list[_Receipt | None]
 
 
 @dataclass
@@ -112,6 +117,9 @@ class _Sent:
     since: float = 0.0  # when its present version first went out
     resent: float = 0.0
     agreed: int = 0  # the highest fee that was allowed, though it may not have been taken
+    place: int = 0  # among the calls that were sent together
+    seen_in: tuple[int, str] | None = None  # the block, by number and hash, that it was last found in
+    told: bool = False  # whether `tend` has given its outcome
 
 
 class ChainWriter:
@@ -135,13 +143,11 @@ class ChainWriter:
         self._sleep = sleep
         self._lock = threading.RLock()
         self._watched: dict[tuple[Address, int], _Sent] = {}
+        self._submitted: dict[bytes, _Sent] = {}  # the same, by the hash that was told
         self._web3: Web3 | None = None
 
     def prepare(self) -> None:
         """Imports now what the first transaction would otherwise wait for."""
-        from eth_account import Account
-
-        assert Account is not None
         self._node()
 
     def balance(self, account: Address) -> int:
@@ -153,7 +159,49 @@ class ChainWriter:
 
         With `most`, nodes try it out with no more gas than that, and its transaction is given no more.
         """
-        return self._cost(sender, call, most)
+        (cost,) = self.estimate_all([Candidate(call, most)], sender)
+        if isinstance(cost, ChatchainError):
+            raise cost
+        return cost
+
+    def estimate_all(self, candidates: Sequence[Candidate], sender: Address) -> list[Cost | ChatchainError]:
+        """What each of the calls would cost the sender now, or what the contract would refuse it with."""
+        return self._endpoints.first(Trial(self._network, candidates, sender).run)
+
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]], key: bytes) -> list[bytes | ChatchainError]:
+        """Signs and sends calls for exactly these costs, nonce after nonce; gives the transactions' hashes.
+
+        Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed.
+        """
+        sender = address_of(key)
+        outcomes: dict[int, bytes | ChatchainError] = {}
+        due = [
+            _Sent(
+                sender,
+                -1,
+                address_in(self._network, call.contract),
+                call.data,
+                cost.limit,
+                cost.fee,
+                cost.tip,
+                key,
+                place=place,
+            )
+            for place, (call, cost) in enumerate(calls)
+        ]
+        with self._lock:
+            self._require_room(len(due))
+            for _ in range(3):
+                if due:
+                    due = self._send_row(due, outcomes)
+        for sent in due:
+            outcomes[sent.place] = _crowded_out()
+        return [outcomes[place] for place in range(len(calls))]
+
+    def follow(self, tx_hash: bytes) -> bytes:
+        """The hash under which a transaction of ours is to be looked for now: that of its latest version."""
+        sent = self._submitted.get(tx_hash)
+        return sent.hashes[-1] if sent is not None else tx_hash
 
     def submit(self, call: Call, key: bytes, cost: Cost | None = None) -> bytes:
         """Signs and sends, and gives the transaction's hash without waiting; `tend` sees it through.
@@ -199,25 +247,72 @@ class ChainWriter:
         receipt = self._receipts([tx_hash])[0]
         return None if receipt is None else self._outcome(tx_hash, receipt)
 
-    def tend(self, allow: Callable[[int], bool] | None = None) -> None:
-        """Looks after everything sent and not settled; one that fails never keeps another from its turn.
+    def tend(self, allow: Callable[[int], bool] | None = None) -> list[Outcome]:
+        """Looks after everything sent and not settled; gives what was mined or failed since the last time.
 
-        To be called every few seconds by a process that outlives its transactions. `allow` is asked before
-        one may cost so many wei more than was agreed.
+        To be called every few seconds by a process that outlives its transactions; one that fails never keeps
+        another from its turn. `allow` is asked before one may cost so many wei more than was agreed. A
+        transaction that a reorg takes back is looked after again, and told of no second time.
         """
         with self._lock:
             watched = list(self._watched.values())
-        head = quantity(self._call("eth_blockNumber")) if watched else 0
+        if not watched:
+            return []
+        head = quantity(self._call("eth_blockNumber"))
+        due = self._not_where_they_were(watched)
+        traces = self._endpoints.first(lambda endpoint: self._traces(endpoint, due))
+        outcomes = []
+        for sent, trace in zip(due, traces, strict=True):
+            outcome = self._tend_one_of_many(sent, trace, allow)
+            if outcome is not None and not sent.told:
+                sent.told = True
+                outcomes.append(outcome)
         for sent in watched:
-            try:
-                mined = self._tend_one(sent, allow)
-                settled = mined is not None and head - mined.block >= SETTLED
-            except ChainUnreachable:
-                raise
-            except ChatchainError:
-                settled = True  # refused or overtaken: nothing more to be done for it
-            if settled:
+            if sent.seen_in is not None and head - sent.seen_in[0] >= SETTLED:
                 self._forget(sent)
+        return outcomes
+
+    def _tend_one_of_many(
+        self, sent: _Sent, trace: _Trace, allow: Callable[[int], bool] | None
+    ) -> Outcome | None:
+        try:
+            mined = self._tend_one(sent, allow, trace)
+        except ChainUnreachable:
+            raise
+        except ChatchainError as failure:
+            # Refused or overtaken: nothing more to be done for it.
+            self._forget(sent)
+            for version, receipt in zip(sent.hashes, trace.receipts, strict=False):
+                if receipt is not None:
+                    block = quantity(receipt.block_number)
+                    return Outcome(sent.hashes[0], version, block, receipt.wei, failure)
+            return Outcome(sent.hashes[0], sent.hashes[-1], 0, 0, failure)
+        if mined is None:
+            return None
+        wei = next((receipt.wei for receipt in trace.receipts if receipt is not None), 0)
+        return Outcome(sent.hashes[0], mined.tx_hash, mined.block, wei)
+
+    def _not_where_they_were(self, watched: Sequence[_Sent]) -> list[_Sent]:
+        """Those that are not known to stand in a block of the chain as it is now.
+
+        One question for each block that holds some of them answers for all of these.
+        """
+        blocks = sorted({sent.seen_in for sent in watched if sent.seen_in is not None})
+        requests = [Request("eth_getBlockByNumber", (hex(number), False)) for number, _ in blocks]
+
+        def ask(endpoint: Rpc) -> set[tuple[int, str]]:
+            answers = endpoint.batch(requests)
+            return {
+                block
+                for block, raw in zip(blocks, answers, strict=True)
+                if bytes(raw) != b"null" and endpoint.read(raw, Header).hash == block[1]
+            }
+
+        standing = self._endpoints.first(ask) if blocks else set()
+        due = [sent for sent in watched if sent.seen_in not in standing]
+        for sent in due:
+            sent.seen_in = None
+        return due
 
     @property
     def watched(self) -> int:
@@ -229,41 +324,95 @@ class ChainWriter:
     def _submit(self, call: Call, key: bytes, cost: Cost | None = None) -> _Sent:
         sender = address_of(key)
         to = address_in(self._network, call.contract)
-        _, limit, fee, tip = cost or self._cost(sender, call)
+        _, limit, fee, tip = cost or self.estimate(call, sender)
         with self._lock:
-            if len(self._watched) >= MAX_WATCHED:
-                raise LimitReached(
-                    f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000
-                )
+            self._require_room(1)
             for _ in range(3):
                 sent = _Sent(sender, self._next_nonce(sender), to, call.data, limit, fee, tip, key)
                 try:
                     self._broadcast(sent)
                 except _NonceTaken:
                     continue  # another process sends with the same key
-                self._watched[sender, sent.nonce] = sent
+                self._watch(sent)
                 return sent
-        raise ChainError(
-            "Another program keeps sending with the same account.", "Try again when it has finished."
-        )
+        raise _crowded_out()
 
-    def _cost(self, sender: Address, call: Call, most: int = 0) -> Cost:
-        to = address_in(self._network, call.contract)
-        gas, balance, base, tip = self._try_out(sender, to, call.data, most)
-        limit = gas * 5 // 4 + GAS_MARGIN
-        fee = 2 * base + tip
-        if most:
-            limit = min(limit, max(most, gas))
-        if balance < limit * fee:
-            # A poorer account may still do with what the estimate asks for, at today's price.
-            limit, fee = min(limit, gas * 9 // 8), base * 9 // 8 + tip
-        if balance < limit * fee:
-            raise NoEther(
-                f"The account {to_checksum(sender)} holds {_ether(balance)} ether, and this "
-                f"transaction may cost "
-                f"{_ether(limit * fee)}."
-            )
-        return Cost(gas, limit, fee, tip)
+    def _require_room(self, more: int) -> None:
+        if len(self._watched) + more > MAX_WATCHED:
+            raise LimitReached(f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000)
+
+    def _watch(self, sent: _Sent) -> None:
+        self._watched[sent.sender, sent.nonce] = sent
+        self._submitted[sent.hashes[0]] = sent
+
+    def _send_row(self, row: list[_Sent], outcomes: dict[int, bytes | ChatchainError]) -> list[_Sent]:
+        """Sends transactions under nonces in a row; gives those whose nonce another program used first."""
+        for sent, nonce in zip(row, self._free_nonces(row[0].sender), strict=False):
+            sent.nonce = nonce
+            self._sign(sent)
+            sent.resent = sent.since
+        again, refused = [], []
+        for sent, fault in zip(row, self._send_raw_all([sent.raw for sent in row]), strict=True):
+            if fault is None or _is_known(fault):
+                self._watch(sent)
+                outcomes[sent.place] = sent.hashes[0]
+            elif _is_taken(fault):
+                sent.hashes.clear()
+                again.append(sent)
+            else:
+                outcomes[sent.place] = refusal(fault)
+                refused.append(sent)
+        for sent in refused:
+            self._close_gap(sent)
+        return again
+
+    def _free_nonces(self, sender: Address) -> Iterator[int]:
+        """The nonces that neither the chain nor anything on its way uses."""
+        nonce = self._next_nonce(sender)
+        while True:
+            if (sender, nonce) not in self._watched:
+                yield nonce
+            nonce += 1
+
+    def _send_raw_all(self, raws: list[bytes]) -> list[RpcFault | None]:
+        """Sends to every endpoint; what each transaction was refused with where none took it."""
+        requests = [Request("eth_sendRawTransaction", (hexed(raw),)) for raw in raws]
+        faults: list[RpcFault | None] | None = None
+        failure: ChainError | None = None
+        for endpoint in self._endpoints.all:
+            try:
+                answers = endpoint.try_batch(requests)
+            except ChainError as error:
+                failure = error
+                continue
+            told = [answer if isinstance(answer, RpcFault) else None for answer in answers]
+            before = faults if faults is not None else told
+            faults = [
+                None if first is None or second is None else first
+                for first, second in zip(before, told, strict=True)
+            ]
+        if faults is None:
+            assert failure is not None
+            raise failure
+        return faults
+
+    def _close_gap(self, refused: _Sent) -> None:
+        """Uses up a nonce for nothing, so that those above need not wait; else the next call takes it."""
+        if not any(sender == refused.sender and nonce > refused.nonce for sender, nonce in self._watched):
+            return
+        filler = _Sent(
+            refused.sender,
+            refused.nonce,
+            refused.sender,
+            b"",
+            _PLAIN_GAS,
+            refused.fee,
+            refused.tip,
+            refused.key,
+        )
+        self._sign(filler)
+        if self._send_raw_all([filler.raw])[0] is None:
+            self._watch(filler)
 
     def _next_nonce(self, sender: Address) -> int:
         """The first nonce that neither the chain nor anything on its way uses.
@@ -278,73 +427,30 @@ class ChainWriter:
             nonce += 1
         return nonce
 
-    def _try_out(self, sender: Address, to: Address, data: bytes, most: int = 0) -> _Offer:
-        """What the transaction would need; raises what the contract would refuse it with."""
-        transaction = {"from": hexed(sender), "to": hexed(to), "data": hexed(data)}
-        if most:
-            transaction["gas"] = hex(most)
-        requests = [
-            Request("eth_estimateGas", (transaction,)),
-            Request("eth_getBalance", (hexed(sender), "latest")),
-            Request("eth_getBlockByNumber", ("latest", False)),
-            Request("eth_maxPriorityFeePerGas"),
-        ]
-
-        def ask(endpoint: Rpc) -> _Offer:
-            *needed, tip = endpoint.try_batch(requests)
-            results = []
-            for result in needed:
-                if isinstance(result, RpcFault):
-                    raise _too_much(result, most) or _refusal(result)
-                results.append(result)
-            gas, balance = (quantity(endpoint.plain(result)) for result in results[:2])
-            header = endpoint.read(results[2], Header)
-            return _Offer(
-                gas,
-                balance,
-                quantity(header.base_fee_per_gas or "0x0"),
-                _TIP if isinstance(tip, RpcFault) else quantity(endpoint.plain(tip)),
-            )
-
-        return self._endpoints.first(ask)
-
     def _broadcast(self, sent: _Sent) -> None:
         """Signs the transaction as it stands now and sends it; a node that has it already is content."""
-        from eth_account import Account
+        self._sign(sent)
+        self._send_raw(sent)
 
-        signed = Account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self._network.chain_id,
-                "nonce": sent.nonce,
-                "to": to_checksum(sent.to),
-                "value": 0,
-                "data": hexed(sent.data),
-                "gas": sent.gas,
-                "maxFeePerGas": sent.fee,
-                "maxPriorityFeePerGas": sent.tip,
-            },
+    def _sign(self, sent: _Sent) -> None:
+        signed = sign(
+            Transaction(self._network.chain_id, sent.nonce, sent.to, sent.data, sent.gas, sent.fee, sent.tip),
             sent.key,
         )
-        sent.raw = bytes(signed.raw_transaction)
-        sent.hashes.append(bytes(signed.hash))
+        sent.raw = signed.raw
+        sent.hashes.append(signed.hash)
         sent.since = self._clock()
-        self._send_raw(sent)
 
     def _send_raw(self, sent: _Sent) -> None:
         sent.resent = self._clock()
         try:
             self._node().eth.send_raw_transaction(sent.raw)
         except RpcFault as fault:
-            reason = fault.reason.lower()
-            if any(words in reason for words in ("already known", "already imported", "known transaction")):
+            if _is_known(fault):
                 return
-            if any(
-                words in reason
-                for words in ("nonce too low", "nonce is too low", "correct nonce", "underpriced")
-            ):
+            if _is_taken(fault):
                 raise _NonceTaken from fault
-            raise _refusal(fault) from fault
+            raise refusal(fault) from fault
 
     def _node(self) -> Web3:
         """web3 over our own endpoints: its import takes seconds, so it waits until something is sent."""
@@ -356,12 +462,14 @@ class ChainWriter:
 
     # -- seeing it through
 
-    def _tend_one(self, sent: _Sent, allow: Callable[[int], bool] | None = None) -> Mined | None:
+    def _tend_one(
+        self, sent: _Sent, allow: Callable[[int], bool] | None = None, trace: _Trace | None = None
+    ) -> Mined | None:
         """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
-        known, receipts = self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
+        known, receipts = trace or self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
             if receipt is not None:
-                return self._outcome(tx_hash, receipt)
+                return self._found(sent, tx_hash, receipt)
         now = self._clock()
         with self._lock:
             try:
@@ -380,20 +488,35 @@ class ChainWriter:
         except RpcFault:
             self._raise_fee(sent, allow)
 
-    def _trace(self, endpoint: Rpc, sent: _Sent) -> tuple[bool, list[_Receipt | None]]:
-        """Whether the endpoint knows the latest version, and the receipts of all versions."""
-        hashes = list(sent.hashes)
-        requests = [Request("eth_getTransactionByHash", (hexed(hashes[-1]),))]
-        requests += [Request("eth_getTransactionReceipt", (hexed(tx_hash),)) for tx_hash in hashes]
-        known, *receipts = endpoint.batch(requests)
-        return bytes(known) != b"null", [_read_receipt(endpoint, receipt) for receipt in receipts]
+    def _trace(self, endpoint: Rpc, sent: _Sent) -> _Trace:
+        return self._traces(endpoint, [sent])[0]
+
+    def _traces(self, endpoint: Rpc, several: Sequence[_Sent]) -> list[_Trace]:
+        """Whether the endpoint knows the latest version of each, and the receipts of all its versions."""
+        hashes = [list(sent.hashes) for sent in several]
+        requests = []
+        for versions in hashes:
+            requests.append(Request("eth_getTransactionByHash", (hexed(versions[-1]),)))
+            requests += [Request("eth_getTransactionReceipt", (hexed(version),)) for version in versions]
+        results = iter(endpoint.batch(requests))
+        return [
+            _Trace(
+                bytes(next(results)) != b"null",
+                [_read_receipt(endpoint, next(results)) for _ in versions],
+            )
+            for versions in hashes
+        ]
+
+    def _found(self, sent: _Sent, tx_hash: bytes, receipt: _Receipt) -> Mined:
+        sent.seen_in = (quantity(receipt.block_number), receipt.block_hash)
+        return self._outcome(tx_hash, receipt)
 
     def _raise_fee(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
         before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
-        tip = max(sent.tip * 5 // 4 + 1, _TIP)
+        tip = max(sent.tip * 5 // 4 + 1, TIP)
         fee = max(sent.fee * 5 // 4 + 1, 2 * base + tip)
         more = fee - max(sent.fee, sent.agreed)
         if allow is not None and more > 0 and not allow(sent.gas * more):
@@ -410,7 +533,7 @@ class ChainWriter:
         _, receipts = self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
             if receipt is not None:
-                return self._outcome(tx_hash, receipt)
+                return self._found(sent, tx_hash, receipt)
         counted = quantity(self._call("eth_getTransactionCount", hexed(sent.sender), "latest"))
         if counted <= sent.nonce:
             return None  # one of our versions waits in the node's pool
@@ -434,7 +557,7 @@ class ChainWriter:
         try:
             endpoint.call("eth_call", transaction, receipt.block_number)
         except RpcFault as fault:
-            return _refusal(fault)
+            return refusal(fault)
         return Reverted(
             "The transaction was mined and failed: the state had changed in between.", "Try again."
         )
@@ -442,6 +565,7 @@ class ChainWriter:
     def _forget(self, sent: _Sent) -> None:
         with self._lock:
             self._watched.pop((sent.sender, sent.nonce), None)
+            self._submitted.pop(sent.hashes[0], None)
 
     def _receipts(self, hashes: list[bytes]) -> list[_Receipt | None]:
         requests = [Request("eth_getTransactionReceipt", (hexed(tx_hash),)) for tx_hash in hashes]
@@ -488,24 +612,19 @@ def _read_receipt(endpoint: Rpc, raw: msgspec.Raw) -> _Receipt | None:
     return None if bytes(raw) == b"null" else endpoint.read(raw, _Receipt)
 
 
-def _refusal(fault: RpcFault) -> ChatchainError:
-    """What a node's error means: a revert's sentence, an empty purse, or the error itself."""
-    data = revert_data(fault.data)
-    if data is not None:
-        return explain(data)
-    if "insufficient funds" in fault.reason.lower():
-        return NoEther("The account cannot pay for this transaction.")
-    if "revert" in fault.reason.lower():
-        return explain(b"")
-    return fault
+def _is_known(fault: RpcFault) -> bool:
+    reason = fault.reason.lower()
+    return any(words in reason for words in ("already known", "already imported", "known transaction"))
 
 
-def _too_much(fault: RpcFault, most: int) -> RefusedError | None:
-    """What a node's error means when the call was tried out with so much gas and no more."""
-    if not most or revert_data(fault.data) is not None or "gas" not in fault.reason.lower():
-        return None
-    return RefusedError(f"The call would take more than {most} gas, and that is all that is paid for.")
+def _is_taken(fault: RpcFault) -> bool:
+    reason = fault.reason.lower()
+    return any(
+        words in reason for words in ("nonce too low", "nonce is too low", "correct nonce", "underpriced")
+    )
 
 
-def _ether(wei: int) -> str:
-    return f"{wei / 10**18:.6f}".rstrip("0").rstrip(".")
+def _crowded_out() -> ChainError:
+    return ChainError(
+        "Another program keeps sending with the same account.", "Try again when it has finished."
+    )

@@ -27,8 +27,9 @@ from chatchain import __version__
 from chatchain.chain.calls import VERBS, arguments
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
+from chatchain.chain.trial import Cost
 from chatchain.chain.view import CONFIRMATIONS, ChainView
-from chatchain.chain.writer import ChainWriter, Cost
+from chatchain.chain.writer import ChainWriter
 from chatchain.config import ServerConfig, load_server
 from chatchain.errors import BadConfig, ChainError, ChatchainError, MissingInput
 from chatchain.identity.keys import address_of, parse_address, to_checksum
