@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chatchain.chain.rpc import Endpoints, hexed, quantity
 from chatchain.chain.trial import Candidate, Cost
-from chatchain.chain.writer import ChainWriter
+from chatchain.chain.writer import ChainWriter, Outcome
 from chatchain.errors import ChatchainError, NameUnavailable, NoEther, RefusedError, VerificationError
 from chatchain.identity import typed_data
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest
@@ -55,6 +55,15 @@ def costs(world: World, batch: list[Call], sponsor: Address) -> list[tuple[Call,
     ]
 
 
+def told(world: World, count: int) -> list[Outcome]:
+    """The outcomes of so many transactions, as they are mined."""
+    outcomes: list[Outcome] = []
+    while len(outcomes) < count:
+        outcomes += world.writer.tend()
+        time.sleep(0.02)
+    return outcomes
+
+
 def test_each_call_of_a_batch_has_its_own_outcome(anvil: DevChain) -> None:
     """A taken name and a forged signature are told by themselves; the others are priced and mined."""
     world = World(anvil)
@@ -64,9 +73,9 @@ def test_each_call_of_a_batch_has_its_own_outcome(anvil: DevChain) -> None:
     batch.insert(2, newcomer(world, "mal", forged=True))
     kinds = [type(cost) for cost in tried(world, batch, sponsor)]
     assert kinds == [Cost, NameUnavailable, VerificationError, Cost, Cost]
-    for told in world.writer.submit_all(costs(world, batch, sponsor), key):
-        assert isinstance(told, bytes)
-        world.writer.wait(told)
+    for tx_hash in world.writer.submit_all(costs(world, batch, sponsor), key):
+        assert isinstance(tx_hash, bytes)
+        world.writer.wait(tx_hash)
     assert nonce(world, sponsor) == 3
     view = world.view()
     view.sync()
@@ -129,9 +138,9 @@ def test_what_a_node_refuses_leaves_no_gap(anvil: DevChain) -> None:
     batch[1] = (batch[1][0], poisoned)
     first, second, third = world.writer.submit_all(batch, key)
     assert isinstance(second, ChatchainError)
-    for told in (first, third):
-        assert isinstance(told, bytes)
-        world.writer.wait(told)
+    for tx_hash in (first, third):
+        assert isinstance(tx_hash, bytes)
+        world.writer.wait(tx_hash)
     assert nonce(world, sponsor) == 3
     view = world.view()
     view.sync()
@@ -144,16 +153,16 @@ def test_a_purse_pays_as_far_as_it_reaches(anvil: DevChain) -> None:
     price = quantity(world.rpc.call("eth_gasPrice"))
     key, sponsor = purse(world, 600_000 * price)
     batch = [newcomer(world, name) for name in ("bob", "eve", "fay", "gus")]
-    told = tried(world, batch, sponsor)
-    assert isinstance(told[0], Cost)
-    assert isinstance(told[-1], NoEther)
+    first, *_, last = tried(world, batch, sponsor)
+    assert isinstance(first, Cost)
+    assert isinstance(last, NoEther)
     for tx_hash in world.writer.submit_all(costs(world, batch, sponsor), key):
         assert isinstance(tx_hash, bytes)
         world.writer.wait(tx_hash)
     world.fund(sponsor)
-    (last,) = world.writer.submit_all(costs(world, batch[-1:], sponsor), key)
-    assert isinstance(last, bytes)
-    world.writer.wait(last)
+    (late,) = world.writer.submit_all(costs(world, batch[-1:], sponsor), key)
+    assert isinstance(late, bytes)
+    world.writer.wait(late)
 
 
 def test_two_batches_in_a_row_do_not_share_a_nonce(anvil: DevChain) -> None:
@@ -164,9 +173,9 @@ def test_two_batches_in_a_row_do_not_share_a_nonce(anvil: DevChain) -> None:
     for _ in range(2):
         batch = [newcomer(world, f"user-{count + step}") for step in range(20)]
         count += len(batch)
-        for told in world.writer.submit_all(costs(world, batch, sponsor), key):
-            assert isinstance(told, bytes)
-    outcomes = world.writer.tend()
+        for tx_hash in world.writer.submit_all(costs(world, batch, sponsor), key):
+            assert isinstance(tx_hash, bytes)
+    outcomes = told(world, count)
     assert [outcome.failure for outcome in outcomes] == [None] * count
     assert nonce(world, sponsor) == count
     view = world.view()
@@ -180,7 +189,7 @@ def test_what_was_paid_is_told_once(anvil: DevChain) -> None:
     key, sponsor = purse(world)
     batch = [newcomer(world, "bob"), newcomer(world, "eve"), newcomer(world, "bob")]
     submitted = world.writer.submit_all(costs(world, batch, sponsor), key)
-    outcomes = {outcome.submitted: outcome for outcome in world.writer.tend()}
+    outcomes = {outcome.submitted: outcome for outcome in told(world, 3)}
     assert set(outcomes) == set(submitted)
     assert sum(outcome.wei for outcome in outcomes.values()) == ETHER - world.writer.balance(sponsor)
     lost = outcomes[submitted[2]]  # type: ignore[index]  # a hash, as the line above has shown
@@ -224,7 +233,7 @@ def test_a_batch_that_a_reorg_took_back_is_sent_again(new_anvil: Callable[..., D
     names = [f"user-{number}" for number in range(4)]
     batch = costs(world, [newcomer(world, name) for name in names], sponsor)
     world.writer.submit_all(batch, key)
-    assert len(world.writer.tend()) == 4
+    told(world, 4)
     world.rpc.call("anvil_reorg", 5, [])
     view = world.view()
     view.sync()
