@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv/bin
 SOURCES = $(wildcard chatchain deploy tests benchmarks server.py client.py)
-BENCHES := client chain gas crypto
+BENCHES := client chain gas crypto relay
 
 # Recipes must not meet another project's environment.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
@@ -74,6 +74,7 @@ bench-client: ## The client: start-up, one line, a thousand lines
 bench-chain: ## The chain: catching up on its history
 bench-gas: ## The contracts: gas of receipts, beside the usual designs
 bench-crypto: ## Encryption: sessions, messages, groups, files
+bench-relay: packages ## The relay: durable messages, idle connections, full mailboxes
 $(BENCHES:%=bench-%): bench-%: setup
 	@$(VENV)/python benchmarks/$*.py
 

@@ -1,0 +1,408 @@
+"""The clients of `relay.py`, all in one process that costs little CPU: raw sockets, frames made beforehand.
+
+    traffic   pairs of a sender and a receiver; each sender keeps so many messages unticked. Everything that
+              was ticked must arrive once and in order, else it ends with an error.
+    idle      so many devices log in, stay and answer heartbeats until stdin ends
+    waiting   one device logs in, and how long that and its first hundred deliveries take
+    stalled   a device that reads nothing is sent more than a relay should queue for it
+
+One JSON object on stdout when the figures stand. Processor time is that of the processes that the parent
+names, all their threads, read from /proc until everything is delivered and the database has come to rest.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import msgspec  # noqa: E402
+
+from chatchain.identity.login import login_proof, verifier_for  # noqa: E402
+from chatchain.model import Copy, Envelope, Network, Suite  # noqa: E402
+from chatchain.wire.connection import Connection, Role, frame  # noqa: E402
+from chatchain.wire.messages import (  # noqa: E402
+    Acknowledge,
+    Challenge,
+    Login,
+    Message,
+    Pong,
+    Receive,
+    Submit,
+    Welcome,
+)
+
+M = TypeVar("M", bound=Message)
+
+PAYLOAD: Final = 300
+HEADER: Final = 137
+"""What suite 2 adds to a message on average, see docs/measurements.md."""
+
+SETTLE_S: Final = 1.0
+"""For what the database tidies up after the last message; its processor time counts."""
+
+PATIENCE_S: Final = 60.0
+LOGINS_AT_ONCE: Final = 16
+
+TICK: Final = b"\x92\x22\xc4\x10"
+DELIVER: Final = b"\x92\x25\x99"
+"""How the payloads of the two frequent frames begin (docs/protocol.md)."""
+
+NUMBER: Final = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q"}
+
+LOGIN_KEY: Final = hashlib.sha256(b"the login key of every user of the benchmark").digest()
+KDF: Final = bytes(23)
+VERIFIER: Final = verifier_for(LOGIN_KEY, KDF)
+
+
+def signer_of(number: int) -> bytes:
+    """The secret key of a user's device."""
+    return hashlib.sha256(b"device %d" % number).digest()
+
+
+class Site(msgspec.Struct):
+    """Where the relay is, and who its users are."""
+
+    port: int
+    spki: bytes
+    network: Network
+    uids: list[int]
+    server: list[int]
+    """Its process ids."""
+    database: list[int]
+
+
+class Client:
+    """One logged-in device."""
+
+    def __init__(self, site: Site, number: int) -> None:
+        self.uid = site.uids[number]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        plain = socket.create_connection(("127.0.0.1", site.port), PATIENCE_S)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = context.wrap_socket(plain)
+        self.left = b""
+        self._connection = Connection(Role.CLIENT)
+        self._messages: Iterator[Message] = iter(())
+        challenge = self._expect(Challenge)
+        proof = login_proof(
+            site.network,
+            spki=site.spki,
+            nonce=challenge.nonce,
+            uid=self.uid,
+            device=1,
+            epoch=0,
+            login_key=LOGIN_KEY,
+            signer=signer_of(number),
+        )
+        login = Login(self.uid, 1, 0, KDF, proof.login_signature, proof.device_signature)
+        self.socket.sendall(self._connection.send(login))
+        self.waiting = self._expect(Welcome).waiting
+
+    def _expect(self, kind: type[M]) -> M:
+        while True:
+            for message in self._messages:
+                if not isinstance(message, kind):
+                    raise SystemExit(f"{message} instead of {kind.__name__}")
+                return message
+            data = self.socket.recv(65536)
+            if not data:
+                raise SystemExit("the relay hung up before the login")
+            self._messages = self._connection.receive_data(data)
+
+    def say(self, message: Message) -> None:
+        """Sends one message, waiting as long as it takes."""
+        self.write(frame(message))
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes, waiting as long as it takes."""
+        while data:
+            try:
+                data = data[self.socket.send(data) :]
+            except ssl.SSLWantWriteError:
+                select.select([], [self.socket], [], PATIENCE_S)
+
+    def frames(self) -> list[bytes]:
+        """The payloads that have arrived; heartbeats are answered."""
+        data = self.left
+        while True:
+            try:
+                read = self.socket.recv(65536)
+            except ssl.SSLWantReadError:
+                break
+            if not read:
+                raise SystemExit("the relay hung up")
+            data += read
+            if not self.socket.pending():
+                break
+        found = []
+        start, end = 0, len(data)
+        while end - start >= 4:
+            (length,) = struct.unpack_from(">I", data, start)
+            if end - start - 4 < length:
+                break
+            found.append(data[start + 4 : start + 4 + length])
+            start += 4 + length
+        self.left = data[start:]
+        return found
+
+    def other(self, payload: bytes) -> None:
+        """A frame that is neither a tick nor a delivery: a heartbeat, or the end of the measurement."""
+        message = msgspec.msgpack.decode(payload, type=list[object])
+        if message[0] != 8:
+            raise SystemExit(f"the relay said {message}")
+        self.say(Pong(int(str(message[1]))))
+
+
+def sequence_of(payload: bytes) -> int:
+    """The sequence in a Deliver frame."""
+    first = payload[3]
+    return first if first < 0x80 else int(struct.unpack_from(NUMBER[first], payload, 4)[0])
+
+
+def id_of(payload: bytes) -> bytes:
+    """The message id in a Deliver frame."""
+    first = payload[3]
+    at = 4 + (0 if first < 0x80 else struct.calcsize(NUMBER[first]))
+    return payload[at + 2 : at + 18]
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Processor seconds that these processes have used so far."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+# --- traffic ----------------------------------------------------------------------------------------------
+
+
+class Pair:
+    """A sender and its receiver, and what has passed between them."""
+
+    def __init__(self, site: Site, number: int) -> None:
+        self.sender = Client(site, 2 * number)
+        self.receiver = Client(site, 2 * number + 1)
+        self.receiver.say(Receive(0))
+        for client in (self.sender, self.receiver):
+            client.socket.setblocking(False)
+        mark = os.urandom(16)
+        copies = (Copy(self.receiver.uid, 1, os.urandom(HEADER)),)
+        body = os.urandom(PAYLOAD)
+        envelope = Envelope(mark, int(Suite.RATCHET), self.receiver.uid, 1, 1, body, copies)
+        self._head, _, self._tail = frame(Submit(envelope)).partition(mark)
+        self.sent: list[tuple[bytes, float]] = []
+        self.ticked = self.arrived = 0
+        self.latencies: list[float] = []
+        self.deliveries: list[float] = []
+
+    def send(self, count: int) -> None:
+        """So many new messages in one write."""
+        now = time.perf_counter()
+        ids = os.urandom(16 * count)
+        new = [(ids[at : at + 16], now) for at in range(0, 16 * count, 16)]
+        self.sent += new
+        head, tail = self._head, self._tail
+        self.sender.write(b"".join([head + name + tail for name, _ in new]))
+
+    def hear_ticks(self) -> int:
+        """Takes in what the sender is told; gives how many messages were ticked."""
+        now = time.perf_counter()
+        before = self.ticked
+        for payload in self.sender.frames():
+            if payload.startswith(TICK):
+                name, at = self.sent[self.ticked]
+                if payload[4:20] != name:
+                    raise SystemExit("a tick out of order")
+                self.latencies.append(now - at)
+                self.ticked += 1
+            else:
+                self.sender.other(payload)
+        return self.ticked - before
+
+    def hear_deliveries(self) -> None:
+        """Takes in and acknowledges what the receiver is given."""
+        now = time.perf_counter()
+        done = []
+        for payload in self.receiver.frames():
+            if payload.startswith(DELIVER):
+                name, at = self.sent[self.arrived]
+                if id_of(payload) != name:
+                    raise SystemExit("a delivery out of order, twice, or of something else")
+                self.deliveries.append(now - at)
+                self.arrived += 1
+                done.append(sequence_of(payload))
+            else:
+                self.receiver.other(payload)
+        if done:
+            self.receiver.say(Acknowledge(tuple(done)))
+
+
+def traffic(site: Site, pairs: int, window: int, warm_s: float, seconds: float) -> dict[str, object]:
+    """Messages through pairs at a window."""
+    crowd = [Pair(site, number) for number in range(pairs)]
+    poll = select.epoll()
+    act = {}
+    for pair in crowd:
+        for client, hear in ((pair.sender, True), (pair.receiver, False)):
+            poll.register(client.socket.fileno(), select.EPOLLIN)
+            act[client.socket.fileno()] = pair, hear
+
+    def run_until(end: float, *, sending: bool) -> None:
+        while time.perf_counter() < end:
+            for file, _ in poll.poll(0.2):
+                pair, ticks = act[file]
+                if not ticks:
+                    pair.hear_deliveries()
+                elif (count := pair.hear_ticks()) and sending:
+                    pair.send(count)
+            if not sending and all(pair.arrived == pair.ticked == len(pair.sent) for pair in crowd):
+                return
+        if not sending:
+            raise SystemExit("not everything was ticked and delivered")
+
+    for pair in crowd:
+        pair.send(window)
+    run_until(time.perf_counter() + warm_s, sending=True)
+    for pair in crowd:
+        pair.latencies.clear()
+        pair.deliveries.clear()
+    ticked, begun = sum(pair.ticked for pair in crowd), time.perf_counter()
+    server, database, own = cpu_s(site.server), cpu_s(site.database), time.process_time()
+    run_until(begun + seconds, sending=True)
+    took, counted = time.perf_counter() - begun, sum(pair.ticked for pair in crowd) - ticked
+    run_until(time.perf_counter() + PATIENCE_S, sending=False)
+    own = time.process_time() - own
+    time.sleep(SETTLE_S)
+    server, database = cpu_s(site.server) - server, cpu_s(site.database) - database
+    everything = sum(pair.ticked for pair in crowd) - ticked
+    latencies = sorted(latency for pair in crowd for latency in pair.latencies)
+    deliveries = sorted(latency for pair in crowd for latency in pair.deliveries)
+    return {
+        "msgs_per_s": round(counted / took),
+        "server_cpu_us": round(server / everything * 1e6, 1),
+        "db_cpu_us": round(database / everything * 1e6, 1),
+        "p50_ms": milliseconds(latencies, 0.5),
+        "p99_ms": milliseconds(latencies, 0.99),
+        "delivered_p50_ms": milliseconds(deliveries, 0.5),
+        "delivered_p99_ms": milliseconds(deliveries, 0.99),
+        "load_cpu_us": round(own / everything * 1e6, 1),
+        "messages": everything,
+    }
+
+
+def milliseconds(ordered: Sequence[float], share: float) -> float:
+    """A quantile of sorted seconds."""
+    return round(ordered[int(share * (len(ordered) - 1))] * 1000, 2)
+
+
+# --- connections that wait ----------------------------------------------------------------------------------
+
+
+def idle(site: Site, count: int) -> None:
+    """Logs so many devices in, says how fast that went, and stays until stdin ends."""
+    poll = select.epoll()
+    clients: dict[int, Client] = {}
+
+    def log_in(number: int) -> None:
+        client = Client(site, number)
+        client.socket.setblocking(False)
+        clients[client.socket.fileno()] = client
+        poll.register(client.socket.fileno(), select.EPOLLIN)
+
+    def answer() -> None:
+        while True:
+            for file, _ in poll.poll():
+                for payload in clients[file].frames():
+                    clients[file].other(payload)
+
+    threading.Thread(target=answer, daemon=True).start()
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(LOGINS_AT_ONCE) as pool:
+        list(pool.map(log_in, range(count)))
+    took = time.perf_counter() - begun
+    print(json.dumps({"logins_per_s": round(count / took), "connections": len(clients)}), flush=True)
+    sys.stdin.read()
+
+
+def waiting(site: Site, number: int, count: int) -> dict[str, object]:
+    """How long one device needs to log in and to get its first deliveries."""
+    begun = time.perf_counter()
+    client = Client(site, number)
+    logged_in = time.perf_counter()
+    client.say(Receive(0))
+    got = 0
+    while got < count:
+        got += sum(payload.startswith(DELIVER) for payload in client.frames())
+    done = time.perf_counter()
+    return {
+        "waiting": client.waiting,
+        "login_ms": round((logged_in - begun) * 1000, 1),
+        "first_100_ms": round((done - begun) * 1000, 1),
+    }
+
+
+def stalled(site: Site, count: int) -> dict[str, object]:
+    """How much the server grows by while one device reads nothing of so many messages."""
+    pair = Pair(site, 0)
+    before = rss_kib(site.server)
+    most = 0
+    pair.send(50)
+    poll = select.epoll()
+    poll.register(pair.sender.socket.fileno(), select.EPOLLIN)
+    while pair.ticked < count:
+        poll.poll(PATIENCE_S)
+        ticked = pair.hear_ticks()
+        pair.send(min(ticked, count - len(pair.sent)))
+        most = max(most, rss_kib(site.server) - before)
+    return {"messages": count, "sent_kib": count * (PAYLOAD + HEADER) // 1024, "server_grew_kib": most}
+
+
+def rss_kib(pids: Sequence[int]) -> int:
+    """Resident memory of processes."""
+    lines = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def main() -> None:
+    """Plays one case against the relay that stdin's first line describes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=["traffic", "idle", "waiting", "stalled"])
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--window", type=int, default=50)
+    parser.add_argument("--warm", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--number", type=int, default=0)
+    options = parser.parse_args()
+    site = msgspec.json.decode(sys.stdin.readline(), type=Site)
+    if options.case == "idle":
+        idle(site, options.count)
+    elif options.case == "waiting":
+        print(json.dumps(waiting(site, options.number, options.count)), flush=True)
+    elif options.case == "stalled":
+        print(json.dumps(stalled(site, options.count)), flush=True)
+    else:
+        told = traffic(site, options.pairs, options.window, options.warm, options.seconds)
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

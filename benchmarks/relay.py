@@ -1,0 +1,283 @@
+"""How much a relay carries: the real server over real TLS with a real MariaDB, clients in another process.
+
+Prints JSON lines only. All users are registered on a local Anvil, whose history the relay reads as it would
+any chain's; each case starts a fresh server on the same database. Messages have a payload of 300 bytes and a
+header as long as suite 2's, random ids, one receiving device. The server's limits for one account stand far
+above the load, since ten accounts send here what a whole network would.
+
+    window_50, window_1    ten pairs, each sender with so many messages unticked. `server_cpu_us` and
+                           `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
+                           ticked, delivered, acknowledged, deleted. `p50_ms` and `p99_ms` are from submission
+                           to tick, which follows the commit; `delivered_…` to the receiver's hands.
+    idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
+    waiting_1m             a mailbox of a million messages: login, and the first hundred of them
+    stalled_reader         how much the server grows by while a device takes nothing of what it is sent
+
+MariaDB runs with innodb_flush_log_at_trx_commit=1 and its doublewrite buffer, as it always should.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import msgspec  # noqa: E402
+import pymysql  # noqa: E402
+
+from benchmarks.load import KDF, VERIFIER, Site, rss_kib, signer_of  # noqa: E402
+from chatchain.chain.calls import Calls  # noqa: E402
+from chatchain.chain.rpc import Request, Rpc, hexed  # noqa: E402
+from chatchain.identity.keys import NOBODY, address_of, to_checksum  # noqa: E402
+from chatchain.model import Network, RelayAddress  # noqa: E402
+from deploy import certificates  # noqa: E402
+from deploy.deployer import Deployer, Rules  # noqa: E402
+from tests.fixtures.anvil import start_anvil  # noqa: E402
+from tests.fixtures.chains import DevChain  # noqa: E402
+from tests.fixtures.mariadb import MariaDB  # noqa: E402
+from tests.fixtures.processes import Process, free_port  # noqa: E402
+
+PER_BLOCK: Final = 200
+RECORD_BYTES: Final = 227
+PAIRS: Final = 10
+CROWD: Final = 10_000
+MAILBOX: Final = 1_000_000
+PATIENCE_S: Final = 300.0
+
+DATABASE: Final = ("--innodb-buffer-pool-size=512M", "--innodb-log-file-size=512M")
+"""What docs/operations.md recommends beside durability."""
+
+
+class Bench:
+    """A chain, a database and users; `serving` starts a relay between them."""
+
+    def __init__(self, folder: Path, chain: DevChain, database: MariaDB) -> None:
+        self.folder = folder
+        self.database = database
+        self.url = database.new_database()
+        self.chain = chain
+        deployer = Deployer(chain.url, bytes.fromhex(chain.keys[0][2:]))
+        self.network: Network = deployer.deploy(Rules()).network
+        self.pair = certificates.make(folder / "certificates")
+        self.port = free_port()
+        relay = RelayAddress(f"127.0.0.1:{self.port}", self.pair.spki, bytes(32))
+        deployer.set_relays(self.network, (relay,))
+        self._runs = 0
+
+    def register(self, users: int) -> None:
+        """Registers user-0, user-1 and so on, each from an account that Anvil lets act without a key."""
+        rpc, calls = Rpc(self.chain.url), Calls()
+        rpc.call("anvil_autoImpersonateAccount", True)
+        rpc.call("evm_setAutomine", False)
+        for start in range(0, users, PER_BLOCK):
+            requests = []
+            for number in range(start, min(start + PER_BLOCK, users)):
+                signer = address_of(signer_of(number))
+                record = secrets.token_bytes(RECORD_BYTES)
+                call = calls.register(f"user-{number}", VERIFIER, KDF, NOBODY, signer, record)
+                transaction = {
+                    "from": hexed(secrets.token_bytes(20)),
+                    "to": hexed(self.network.registry),
+                    "data": hexed(call.data),
+                    "gas": hex(400_000),
+                    "gasPrice": "0x0",
+                }
+                requests.append(Request("eth_sendTransaction", (transaction,)))
+            rpc.batch(requests)
+            rpc.call("evm_mine")
+
+    @contextlib.contextmanager
+    def serving(self, *more: str) -> Iterator[Site]:
+        """A fresh server on the database."""
+        self._runs += 1
+        log = self.folder / f"relay-{self._runs}.log"
+        environment = (f"PATH={os.environ['PATH']}", f"HOME={self.folder}")
+        process = Process(
+            [
+                *("/usr/bin/env", "-C", str(self.folder), "-i", *environment),
+                *(sys.executable, str(ROOT / "server.py")),
+                *("--port", str(self.port), "--db", self.url, "--rpc", self.chain.url),
+                *("--directory", to_checksum(self.network.directory)),
+                *("--cert", str(self.pair.certificate), "--key", str(self.pair.key), *more),
+            ],
+            log,
+        )
+        try:
+            process.wait_until(lambda: "Server is running on" in log.read_text(), PATIENCE_S)
+            yield Site(
+                self.port,
+                self.pair.spki,
+                self.network,
+                self.uids(),
+                [process.pid, *children_of(process.pid)],
+                [self.database.process.pid],
+            )
+        finally:
+            process.stop()
+
+    def uids(self) -> list[int]:
+        """The users' ids, in the order of their names' numbers."""
+        with self.connected() as cursor:
+            cursor.execute("SELECT username, uid FROM users")
+            found = {str(name): int(uid) for name, uid in cursor.fetchall()}
+        return [found[f"user-{number}"] for number in range(len(found))]
+
+    @contextlib.contextmanager
+    def connected(self) -> "Iterator[pymysql.cursors.Cursor]":
+        """A connection of the benchmark's own to the relay's database."""
+        login, _, place = self.url.removeprefix("mysql+pymysql://").partition("@")
+        user, password = login.split(":")
+        connection = pymysql.connect(
+            host="127.0.0.1",
+            port=self.database.port,
+            user=user,
+            password=password,
+            database=place.partition("/")[2],
+            autocommit=True,
+        )
+        with connection, connection.cursor() as cursor:
+            yield cursor
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def loading(site: Site, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """The load process of one case; its first line of output is its figures."""
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / "load.py"), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdin is not None
+        child.stdin.write(msgspec.json.encode(site) + b"\n")
+        child.stdin.flush()
+        yield child
+    finally:
+        assert child.stdin is not None
+        child.stdin.close()
+        child.wait(PATIENCE_S)
+
+
+def figures_of(child: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """What a load process has found."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line:
+        raise SystemExit("the load process ended without figures")
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+# --- the cases --------------------------------------------------------------------------------------------
+
+
+def window(bench: Bench, size: int, seconds: float) -> dict[str, Any]:
+    """Traffic at a window."""
+    with (
+        bench.serving() as site,
+        loading(
+            site, "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
+        ) as child,
+    ):
+        return figures_of(child)
+
+
+def idle(bench: Bench, count: int) -> dict[str, Any]:
+    """Devices that log in and say nothing."""
+    with bench.serving() as site:
+        before = rss_kib(site.server)
+        with loading(site, "idle", "--count", str(count)) as child:
+            told = figures_of(child)
+            return {"rss_kib_each": round((rss_kib(site.server) - before) / count, 1), **told}
+
+
+def stalled(bench: Bench) -> dict[str, Any]:
+    """A device that takes nothing of what it is sent."""
+    with bench.serving() as site, loading(site, "stalled", "--count", "20000") as child:
+        return figures_of(child)
+
+
+def waiting(bench: Bench, count: int) -> dict[str, Any]:
+    """A mailbox of very many messages, and what looking into it costs."""
+    number = 2 * PAIRS
+    with bench.serving() as site:
+        pass
+    fill(bench, site.uids[number], site.uids[0], count)
+    with bench.serving() as site:
+        before = rss_kib(site.server)
+        with loading(site, "waiting", "--number", str(number), "--count", "100") as child:
+            told = figures_of(child)
+            grown = rss_kib(site.server) - before
+    return {**told, "rss_mib_before": round(before / 1024), "rss_grown_mib": round(grown / 1024, 1)}
+
+
+def fill(bench: Bench, uid: int, sender: int, count: int) -> None:
+    """Puts messages into a mailbox as the relay's own statement would, without a sender for each."""
+    with bench.connected() as cursor:
+        cursor.execute("SELECT value FROM counters WHERE name = 'sequence'")
+        row = cursor.fetchone()
+        assert row is not None
+        (last,) = row
+        body, header = secrets.token_bytes(300), secrets.token_bytes(137)
+        cursor.execute("UPDATE counters SET value = value + %s WHERE name = 'sequence'", (count,))
+        cursor.execute(
+            "INSERT INTO mailbox (sequence, uid, device, id, suite, sender, sender_device, recipient, "
+            "received_ms, size, header, body) "
+            "SELECT %s + seq, %s, 1, UNHEX(MD5(seq)), 2, %s, 1, %s, %s, %s, _binary %s, _binary %s "
+            "FROM seq_1_to_1000000 LIMIT %s",
+            (last, uid, sender, uid, time.time_ns() // 10**6, len(body) + len(header), header, body, count),
+        )
+
+
+def main() -> None:
+    """Prepares what all cases need, and measures them one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", help="a case; may be repeated")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of traffic in each case")
+    options = parser.parse_args()
+    cases: dict[str, Callable[[Bench], dict[str, Any]]] = {
+        "window_50": lambda bench: window(bench, 50, options.seconds),
+        "window_1": lambda bench: window(bench, 1, options.seconds),
+        "idle_2000": lambda bench: idle(bench, 2000),
+        "idle_10000": lambda bench: idle(bench, CROWD),
+        "stalled_reader": stalled,
+        "waiting_1m": lambda bench: waiting(bench, MAILBOX),
+    }
+    chosen = options.only or list(cases)
+    users = CROWD if "idle_10000" in chosen else 2000 if "idle_2000" in chosen else 2 * PAIRS + 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        chain = start_anvil(folder, "--block-base-fee-per-gas", "0", "--gas-limit", "1000000000")
+        try:
+            database = MariaDB(folder, *DATABASE)
+            try:
+                bench = Bench(folder, chain, database)
+                bench.register(users)
+                for case in chosen:
+                    print(
+                        json.dumps({"bench": "relay", "case": case, **cases[case](bench)}),
+                        flush=True,
+                    )
+            finally:
+                database.stop()
+        finally:
+            chain.process.stop()
+
+
+if __name__ == "__main__":
+    main()
