@@ -19,7 +19,7 @@ from chatchain.client.contacts import People
 from chatchain.client.own import Own
 from chatchain.client.ports import Store
 from chatchain.client.watch import Watch
-from chatchain.crypto.content import Receipt, ReceiptKind, Text, Unsupported
+from chatchain.crypto.content import Receipt, ReceiptKind, Text
 from chatchain.crypto.sealed import Opened, open_
 from chatchain.errors import ChatchainError, ForgedMessage, VerificationError
 from chatchain.identity.record import signing_key_for
@@ -143,7 +143,7 @@ class Inbox:
             case Receipt(kind, ids):
                 states = tuple((message, _STATES[kind]) for message in ids)
                 return Arrival(sender.uid, delivery.id, states=states)
-            case Unsupported():
+            case _:
                 raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
 
     def _open(self, delivery: Delivery, sender: User) -> Opened:

@@ -17,7 +17,18 @@ import msgspec
 from cryptography.hazmat.primitives.hpke import AEAD, KEM, Suite
 from cryptography.hazmat.primitives.hpke import KDF as KDF_
 
-from chatchain.crypto import bundle, card, content, padding, phrase, safety, sealed, vault
+from chatchain.crypto import (
+    attachments,
+    bundle,
+    card,
+    content,
+    groups,
+    padding,
+    phrase,
+    safety,
+    sealed,
+    vault,
+)
 from chatchain.crypto.password import Kdf, login_key, vault_key
 from chatchain.identity import keys, names, typed_data
 from chatchain.identity.login import login_proof, verifier_for
@@ -276,23 +287,85 @@ def padding_cases() -> list[Case]:
 
 
 def content_cases() -> list[Case]:
-    """A text, a receipt, kinds to come, garbage."""
-    text = content.encode(content.text("hello, bob"))
-    receipt = content.encode(content.receipt(content.ReceiptKind.READ, (b"message id 16 by",)))
+    """One of each kind, what is yet to come, garbage."""
+    target, author, digest = b"message id 16 by", BOB.uid, hashlib.sha256(b"bytes").digest()
+    ref = attachments.FileRef(seed("file key"), 5, digest)
+    group_key = groups.Distribution(
+        groups.GroupEpoch(seed("group"), 3, seed("roster")), 2, 0, 7, seed("chain key"), seed("public")
+    )
+    good: dict[str, content.Content] = {
+        "text": content.text("hello, bob"),
+        "text that disappears": content.text("hello, bob", 3600),
+        "delivered": content.receipt(content.ReceiptKind.DELIVERED, (target, bytes(16))),
+        "read": content.receipt(content.ReceiptKind.READ, (target,)),
+        "file": content.file(ref, seed("blob"), "notes.txt", "text/plain"),
+        "picture": content.file(
+            ref, seed("blob"), "été.jpg", "image/jpeg", thumbnail=b"JPEG", caption="look", expires=60
+        ),
+        "edit": content.edit(target, "hello, Bob"),
+        "delete": content.delete(target),
+        "reply": content.reply(author, target, "yes"),
+        "reaction": content.reaction(author, target, "👍"),
+        "reaction taken away": content.reaction(author, target, ""),
+        "typing": content.typing(content.TypingState.STARTED),
+        "timer": content.timer(86_400),
+        "timer off": content.timer(0),
+        "group control": content.group_control(content.ControlKind.SENDER_KEY, group_key.encode()),
+        "profile": content.profile("Ada Lovelace"),
+        "off the record": content.off_the_record(on=True),
+        "on the record": content.off_the_record(on=False),
+    }
     cases: list[Case] = [
-        {"name": "text", "content": text, "text": "hello, bob", "outcome": "ok"},
-        {"name": "read", "content": receipt, "ids": [b"message id 16 by"], "outcome": "ok"},
-        {"name": "a later kind", "content": b"\x01\x92\x09\xa1x", "unsupported": [1, 9], "outcome": "ok"},
-        {"name": "a later version", "content": b"\x02", "unsupported": [2, 0], "outcome": "ok"},
+        {
+            "name": n,
+            "content": content.encode(one),
+            "kind": type(one).__name__,
+            "fields": fields(one),
+            "outcome": "ok",
+        }
+        for n, one in good.items()
     ]
+    later = {"a later kind": (b"\x01\x92\x63\xa1x", 1, 99), "a later version": (b"\x02", 2, 0)}
+    cases += [
+        {
+            "name": n,
+            "content": data,
+            "kind": "Unsupported",
+            "fields": {"version": version, "kind": kind},
+            "outcome": "ok",
+        }
+        for n, (data, version, kind) in later.items()
+    ]
+    text = content.encode(good["text"])
+    control = content.GroupControl(content.ControlKind.SENDER_KEY, group_key.encode()[:-1])
     bad = {
         "empty": b"",
         "no kind": b"\x01\x90",
         "cut": text[:-1],
         "tail": text + b"x",
         "empty text": b"\x01\x92\x01\xa0",
+        "default written out": b"\x01\x93\x01\xa1x\x00",
+        "longer number": b"\x01\x93\x01\xa1x\xcd\x00\x01",
+        "field too many": b"\x01\x94\x01\xa1x\x01\x01",
+        "file in another folder": content.encode(
+            content.File(seed("blob"), "../notes.txt", "text/plain", ref.key, 5, digest)
+        ),
+        "file over the limit": content.encode(
+            content.File(seed("blob"), "notes.txt", "text/plain", ref.key, 25_000_001, digest)
+        ),
+        "two emoji": content.encode(content.Reaction(author, target, "👍👍")),
+        "timer of two years": content.encode(content.Timer(2 * 365 * 86_400)),
+        "group key cut": content.encode(control),
+        "name that turns": content.encode(content.Profile("ada\u202e")),
+        "name not composed": content.encode(content.Profile("e\u0301te\u0301")),
     }
     return cases + [{"name": n, "content": data, "outcome": "undecryptable"} for n, data in bad.items()]
+
+
+def fields(one: content.Content) -> Case:
+    """What a content says, field by field."""
+    found: Case = msgspec.to_builtins(msgspec.structs.asdict(one), builtin_types=(bytes,))
+    return found
 
 
 def sealed_cases() -> list[Case]:
