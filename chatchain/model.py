@@ -165,6 +165,42 @@ class KeyBundle(msgspec.Struct, frozen=True, array_like=True):
     signature: bytes
 
 
+class PrekeySort(IntEnum):
+    """The two stocks of one-time prekeys that a device keeps at the relay."""
+
+    X25519 = 1
+    KEM = 2
+
+
+class OneTimePrekey(msgspec.Struct, frozen=True):
+    """One key of a stock, its bytes opaque; `expires` in Unix seconds."""
+
+    sort: PrekeySort
+    id: int
+    expires: int
+    key: bytes
+
+
+class PrekeyBatch(msgspec.Struct, frozen=True):
+    """What a device publishes for one version of its record; without `signed` it publishes nothing."""
+
+    version: int
+    signed: bytes
+    last_resort: bytes
+    expires: int
+    one_time: tuple[OneTimePrekey, ...]
+
+
+class PrekeyDraw(msgspec.Struct, frozen=True):
+    """What one request for a device's prekeys was given; `one_time` is empty when the stock is."""
+
+    device: int
+    version: int
+    signed: bytes
+    kem: bytes
+    one_time: bytes
+
+
 class RelayAddress(msgspec.Struct, frozen=True):
     """A relay as the Directory names it: where it is and which public keys (SHA-256 of SPKI) it may show."""
 

@@ -10,7 +10,19 @@ from typing import Protocol
 
 import msgspec
 
-from chatchain.model import Address, Call, Delivery, Envelope, Group, KeyBundle, Policy, Uid, User
+from chatchain.model import (
+    Address,
+    Call,
+    Delivery,
+    Envelope,
+    Group,
+    KeyBundle,
+    Policy,
+    PrekeyBatch,
+    PrekeyDraw,
+    Uid,
+    User,
+)
 from chatchain.relay.quota import Usage
 from chatchain.wire.connection import State
 from chatchain.wire.messages import Message
@@ -160,7 +172,19 @@ class Reader(Protocol):
         """The network's policy and members as last rewritten."""
 
 
-class Writer(Protocol):
+class PrekeyWriter(Protocol):
+    """What the writer does with prekeys."""
+
+    def publish_prekeys(
+        self, uid: int, device: int, batch: PrekeyBatch, *, kept: int, now: int
+    ) -> Future[tuple[int, int] | None]:
+        """Takes prekeys in and counts what is left; None when the device's version is another."""
+
+    def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
+        """Takes one one-time key of each sort off each device's stocks."""
+
+
+class Writer(PrekeyWriter, Protocol):
     """Queues work for the thread that commits; never blocks."""
 
     def keep(
@@ -175,7 +199,7 @@ class Writer(Protocol):
         """Keeps a key bundle."""
 
     def forget_device(self, uid: int, device: int) -> Future[None]:
-        """Deletes what waits for a device, and its bundle."""
+        """Deletes what waits for a device, its bundle and its prekeys."""
 
     def prune(self, now_ms: int) -> Future[int]:
         """Forgets the oldest message ids; gives how many."""

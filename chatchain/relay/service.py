@@ -34,10 +34,12 @@ from chatchain.identity.record import decode_record
 from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Network, Policy, User
 from chatchain.relay import login as logins
 from chatchain.relay import mailbox as box
+from chatchain.relay import prekeys
 from chatchain.relay.directory import Changes, Keeper
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import Membership, Peer, Reader, Writer
+from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
 from chatchain.relay.sponsor import Sponsor
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
@@ -79,7 +81,7 @@ SUBMISSIONS: Final = Rate(burst=20_000, per_second=10_000)
 """Envelopes of one user; above it the relay reads from that connection more slowly, and refuses nothing."""
 
 KEY_REQUESTS: Final = Rate(burst=200, per_second=20)
-"""Publications and look-ups of key bundles by one user."""
+"""Publications and look-ups of key bundles and prekeys by one user."""
 
 CACHED_USERS: Final = 20_000
 POLL: Final = 0.5
@@ -141,6 +143,7 @@ class Relay:
         log: FilteringBoundLogger,
         metrics: Metrics | None = None,
         shared: bool = False,
+        prekey_limits: PrekeyLimits = prekeys.LIMITS,
     ) -> None:
         self._deployment = deployment
         self._reader = reader
@@ -161,6 +164,7 @@ class Relay:
         self._failures = Buckets(logins.FAILURES)
         self._failures_of_address = Buckets(logins.FAILURES_OF_ADDRESS)
         self._key_requests = Buckets(KEY_REQUESTS)
+        self._prekeys = PrekeyStock(prekey_limits, self._look_again)
         self._sponsoring = 0
         self._guests_paid: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -282,8 +286,10 @@ class Relay:
                 self._hold(peer, self._fetch(session, ref, uids))
             case SponsorRequest():
                 self._hold(peer, self._pay_for(peer, session, message))
-            case PublishPrekeys(ref) | FetchPrekeys(ref):
-                peer.send(Failed(ref, "refused", "This relay keeps no prekeys.", 0))
+            case PublishPrekeys(ref):
+                self._hold(peer, self._answer(peer, ref, self._publish_prekeys(session, message)))
+            case FetchPrekeys(ref):
+                self._hold(peer, self._answer(peer, ref, self._fetch_prekeys(session, message)))
             case _:
                 raise AssertionError("the table of turns lets nothing else through")
 
@@ -464,6 +470,18 @@ class Relay:
             user = await self._user(uid)
             active |= {(uid, device.device) for device in user.active_devices} if user is not None else set()
         return Keys(ref, tuple(bundle for bundle in found if (bundle.uid, bundle.device) in active))
+
+    async def _publish_prekeys(self, session: _Session, request: PublishPrekeys) -> Message:
+        self._limit_keys(session)
+        assert self._writer is not None
+        now = _now_ms() // 1000
+        return await self._prekeys.publish(self._writer, session.uid, session.device, request, now)
+
+    async def _fetch_prekeys(self, session: _Session, request: FetchPrekeys) -> Message:
+        self._limit_keys(session)
+        assert self._writer is not None
+        now = _now_ms() // 1000
+        return await self._prekeys.fetch(self._writer, session.uid, request, now, time.monotonic())
 
     def _limit_keys(self, session: _Session) -> None:
         wait = self._key_requests.take(session.uid, time.monotonic())

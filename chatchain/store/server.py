@@ -25,9 +25,12 @@ from chatchain.model import (
     DeviceVersion,
     KeyBundle,
     Policy,
+    PrekeyBatch,
+    PrekeyDraw,
     Uid,
     User,
 )
+from chatchain.store import prekeys
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.tables import (
@@ -198,6 +201,8 @@ class ServerStore:
                 rows = [_device_values(device) for user in found for device in user.devices]
                 if rows:
                     connection.execute(insert(devices), rows)
+            for start in range(0, len(uids), 500):
+                prekeys.drop_outdated(connection, uids[start : start + 500])
 
     def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
         """Brings the network's policy and members (uid and sequence) to what the fold says now."""
@@ -238,10 +243,23 @@ class ServerWriter(Writer):
 
         return self.run(work)
 
+    def publish_prekeys(
+        self, uid: int, device: int, batch: PrekeyBatch, *, kept: int, now: int
+    ) -> Future[tuple[int, int] | None]:
+        """Takes a device's prekeys in and gives how many one-time keys of each sort are left, at most `kept`;
+        None when the device is not active with that version.
+        """
+        return self.run(lambda connection: prekeys.publish(connection, uid, device, batch, kept, now))
+
+    def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
+        """Takes one one-time key of each sort off the stocks of those of these devices that have prekeys."""
+        return self.run(lambda connection: prekeys.take(connection, uid, devices, now))
+
     def forget_device(self, uid: int, device: int) -> Future[None]:
-        """Deletes what waits for a device, and its key bundle."""
+        """Deletes what waits for a device, its key bundle and its prekeys."""
 
         def work(connection: Connection) -> None:
+            prekeys.forget(connection, uid, device)
             for table in (mailbox, key_bundles):
                 connection.execute(delete(table).where(table.c.uid == uid, table.c.device == device))
 

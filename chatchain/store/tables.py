@@ -137,6 +137,28 @@ key_bundles: Final = _table(
     _column("signature", fixed_bytes(128)),
 )
 
+prekeys: Final = _table(
+    "prekeys",
+    _key("uid", number()),
+    _key("device", number()),
+    _column("version", number()),
+    _column("signed", fixed_bytes(128)),
+    _column("last_resort", fixed_bytes(2048)),
+    _column("expires", number()),
+    _column("newest_x25519", number()),  # the highest ids that were ever published for this version
+    _column("newest_kem", number()),
+)
+
+one_time_prekeys: Final = _table(
+    "one_time_prekeys",
+    _key("uid", number()),
+    _key("device", number()),
+    _key("sort", number()),
+    _key("id", number()),
+    _column("expires", number()),
+    _column("prekey", fixed_bytes(2048)),
+)
+
 chain_blocks: Final = _table(
     "chain_blocks",
     _key("number", number()),

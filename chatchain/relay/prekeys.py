@@ -1,0 +1,129 @@
+"""Prekeys of suite 2 at the relay: taken in from their device, handed out to who begins a session.
+
+The relay reads no more of a key than its kind, id and expiry, at the places that docs/protocol.md gives, and
+believes nothing: whoever gets a bundle checks its signatures against the chain. What a fetch gives is gone
+for others, so fetches are what is limited: an adversary who empties the stock of one-time keys takes part of
+the forward secrecy of first messages away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
+from chatchain.model import OneTimePrekey, PrekeyBatch, PrekeyDraw, PrekeySort
+from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.ports import PrekeyWriter
+from chatchain.wire.messages import FetchPrekeys, Prekeys, PrekeysLeft, PublishPrekeys
+
+_SIGNED_HEAD: Final = struct.Struct(">BIQQ")
+"""Kind, id, issued and expires: how a signed key begins."""
+_ONE_TIME_HEAD: Final = struct.Struct(">I")
+_BUNDLE_HEAD: Final = struct.Struct(">BQII")
+_BUNDLE_FORMAT: Final = 1
+_SIGNED_PREKEY, _ONE_TIME_KEM, _LAST_RESORT_KEM = 1, 2, 3
+_MAX_TIME: Final = 2**63 - 1
+
+
+class PrekeyLimits(msgspec.Struct, frozen=True):
+    """What a relay allows; all of it in this one place."""
+
+    per_pair: Rate = Rate(burst=6, per_second=1 / 600)
+    """Fetches of one user's prekeys by one other user."""
+
+    kept: int = 500
+    """One-time keys of each sort of one device; the oldest go first."""
+
+    one_time_seconds: int = 90 * 24 * 3600
+    """Seconds that an X25519 one-time key is handed out, which bears no date of its own."""
+
+
+LIMITS: Final = PrekeyLimits()
+
+
+class PrekeyStock:
+    """Serves both requests."""
+
+    def __init__(self, limits: PrekeyLimits, look_again: Callable[[], Awaitable[bool]]) -> None:
+        self._limits = limits
+        self._look_again = look_again
+        self._pairs = Buckets(limits.per_pair)
+
+    async def publish(
+        self, writer: PrekeyWriter, uid: int, device: int, request: PublishPrekeys, now: int
+    ) -> PrekeysLeft:
+        """Takes in what the logged-in device publishes for itself; `now` in Unix seconds.
+
+        Raises BadRecord for misplaced keys, and unless the version is that of the device's record on the
+        chain, at which the relay looks once more before it says so.
+        """
+        batch = read_batch(request, now + self._limits.one_time_seconds)
+
+        async def attempt() -> tuple[int, int] | None:
+            future = writer.publish_prekeys(uid, device, batch, kept=self._limits.kept, now=now)
+            return await asyncio.wrap_future(future)
+
+        left = await attempt()
+        if left is None and await self._look_again():
+            left = await attempt()
+        if left is None:
+            raise BadRecord("The prekeys are not for the version of this device that the chain holds.")
+        return PrekeysLeft(request.ref, *left)
+
+    async def fetch(
+        self, writer: PrekeyWriter, uid: int, request: FetchPrekeys, now: int, monotonic: float
+    ) -> Prekeys:
+        """Gives user `uid` what it asked for: of nobody, and of who has published nothing, no bundle."""
+        self._admit(uid, request.uid, monotonic)
+        try:
+            draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
+        except StoreUnavailable:
+            self._pairs.give_back((uid, request.uid))
+            raise
+        return Prekeys(request.ref, tuple(bundle(request.uid, draw) for draw in draws))
+
+    def _admit(self, uid: int, other: int, monotonic: float) -> None:
+        wait = self._pairs.take((uid, other), monotonic)
+        if wait:
+            raise LimitReached(
+                "Too many sessions were begun with this user.", retry_after_ms=int(wait * 1000) + 1
+            )
+
+
+def read_batch(request: PublishPrekeys, one_time_expires: int) -> PrekeyBatch:
+    """Reads kinds, ids and expiries out of a publication; raises BadRecord for a key out of place."""
+    if not request.signed:
+        return PrekeyBatch(request.version, b"", b"", 0, ())
+    _, signed_expires = _head(request.signed, _SIGNED_PREKEY)
+    _, kem_expires = _head(request.kem, _LAST_RESORT_KEM)
+    one_time = []
+    for key in request.one_time:
+        (id_,) = _ONE_TIME_HEAD.unpack_from(key)
+        one_time.append(OneTimePrekey(PrekeySort.X25519, id_, one_time_expires, key))
+    for key in request.kem_one_time:
+        id_, expires = _head(key, _ONE_TIME_KEM)
+        one_time.append(OneTimePrekey(PrekeySort.KEM, id_, expires, key))
+    if not all(each.id for each in one_time):
+        raise BadRecord("A one-time prekey has the id that stands for none.")
+    return PrekeyBatch(
+        request.version, request.signed, request.kem, min(signed_expires, kem_expires), tuple(one_time)
+    )
+
+
+def bundle(uid: int, draw: PrekeyDraw) -> bytes:
+    """The bytes of a prekey bundle; the keys stand in them as they were published."""
+    head = _BUNDLE_HEAD.pack(_BUNDLE_FORMAT, uid, draw.device, draw.version)
+    return head + draw.signed + draw.kem + draw.one_time
+
+
+def _head(key: bytes, kind: int) -> tuple[int, int]:
+    """Id and expiry of a signed key of this kind; raises BadRecord."""
+    found, id_, _, expires = _SIGNED_HEAD.unpack_from(key)
+    if found != kind:
+        raise BadRecord("A prekey was published in the place of another kind.")
+    return id_, min(expires, _MAX_TIME)

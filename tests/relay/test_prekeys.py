@@ -1,0 +1,306 @@
+"""Prekeys at a relay: real devices publish, others fetch, and the bundles are those of suite 2."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatchain.crypto import prekeys, session
+from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
+from chatchain.identity.keys import address_of
+from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort
+from chatchain.relay.prekeys import LIMITS, PrekeyLimits, PrekeyStock, read_batch
+from chatchain.wire.messages import (
+    Failed,
+    FetchPrekeys,
+    Goodbye,
+    Message,
+    Prekeys,
+    PrekeysLeft,
+    PublishPrekeys,
+)
+from tests.crypto.pairs import ADA, BOB, NOW, STORE
+from tests.relay.stage import Account, Device, Stage
+
+Someone = Callable[[], Account]
+
+UPLOAD = BOB.upload(STORE)
+PUBLISH = PublishPrekeys(
+    1,
+    1,
+    prekeys.encode_signed_key(UPLOAD.signed),
+    prekeys.encode_signed_key(UPLOAD.last_resort),
+    tuple(map(prekeys.encode_one_time, UPLOAD.one_time)),
+    tuple(map(prekeys.encode_signed_key, UPLOAD.kem_one_time)),
+)
+
+
+# --- alone: what is read and what is limited ----------------------------------------------------------------
+
+
+class Memory:
+    """A store's writer that remembers what it was asked and answers at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, PrekeyBatch, int]] = []
+        self.answer: tuple[int, int] | None = (50, 50)
+        self.away = False
+        self.draws: list[PrekeyDraw] = []
+
+    def publish_prekeys(
+        self, uid: int, device: int, batch: PrekeyBatch, *, kept: int, now: int
+    ) -> Future[tuple[int, int] | None]:
+        self.batches.append((uid, device, batch, kept))
+        return self._done(self.answer)
+
+    def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
+        return self._done(self.draws)
+
+    def _done(self, value: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.away:
+            future.set_exception(StoreUnavailable("Gone."))
+        else:
+            future.set_result(value)
+        return future
+
+
+def stock(looks: list[bool] | None = None, limits: PrekeyLimits = LIMITS) -> PrekeyStock:
+    async def look() -> bool:
+        return looks.pop(0) if looks else False
+
+    return PrekeyStock(limits, look)
+
+
+def test_kinds_ids_and_expiries_are_read_at_their_places() -> None:
+    """As suite 2 writes them; the batch expires with the first of its signed keys."""
+    batch = read_batch(PUBLISH, 7)
+    assert (batch.version, batch.signed, batch.last_resort) == (1, PUBLISH.signed, PUBLISH.kem)
+    assert batch.expires == UPLOAD.signed.expires
+    x25519 = [key for key in batch.one_time if key.sort is PrekeySort.X25519]
+    kem = [key for key in batch.one_time if key.sort is PrekeySort.KEM]
+    assert [(key.id, key.expires, key.key) for key in x25519] == [
+        (key.id, 7, encoded) for key, encoded in zip(UPLOAD.one_time, PUBLISH.one_time, strict=True)
+    ]
+    assert [(key.id, key.expires, key.key) for key in kem] == [
+        (key.id, key.expires, encoded)
+        for key, encoded in zip(UPLOAD.kem_one_time, PUBLISH.kem_one_time, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signed": b"\x02" + PUBLISH.signed[1:]},
+        {"kem": PUBLISH.kem_one_time[0]},
+        {"kem_one_time": (PUBLISH.kem_one_time[0], PUBLISH.kem)},
+        {"kem_one_time": (b"\x02" + bytes(1652),)},
+        {"one_time": (bytes(36),)},
+    ],
+    ids=["signed", "last resort", "one-time KEM", "KEM id 0", "id 0"],
+)
+def test_a_key_in_the_place_of_another_is_refused(change: dict[str, Any]) -> None:
+    """Its owner would be offered handshakes that fail."""
+    with pytest.raises(BadRecord):
+        read_batch(msgspec.structs.replace(PUBLISH, **change), 7)
+
+
+def test_an_expiry_beyond_all_numbers_is_cut() -> None:
+    """The database's numbers have 63 bits."""
+    endless = PUBLISH.signed[:13] + b"\xff" * 8 + PUBLISH.signed[21:]
+    kem = PUBLISH.kem[:13] + b"\xff" * 8 + PUBLISH.kem[21:]
+    assert read_batch(msgspec.structs.replace(PUBLISH, signed=endless, kem=kem), 7).expires == 2**63 - 1
+
+
+async def test_the_bundle_is_the_one_that_suite_2_reads() -> None:
+    """Assembled here without any cryptography, it begins a session between real devices."""
+    writer = Memory()
+    kem, one = PUBLISH.kem_one_time[0], PUBLISH.one_time[0]
+    writer.draws = [PrekeyDraw(1, 1, PUBLISH.signed, kem, one), PrekeyDraw(2, 1, PUBLISH.signed, kem, b"")]
+    given = await stock().fetch(writer, 1, FetchPrekeys(4, BOB.party.uid, (1, 2)), NOW, 0.0)
+    assert given.ref == 4
+    bundle = prekeys.decode_bundle(given.bundles[0])
+    assert prekeys.encode_bundle(bundle) == given.bundles[0]
+    assert prekeys.decode_bundle(given.bundles[1]).one_time is None
+    _, message = session.encrypt(ADA.begin(BOB, bundle), b"hello", b"")
+    assert BOB.accept(STORE, ADA, message)[2] == b"hello"
+
+
+async def test_prekeys_are_limited_by_pair() -> None:
+    """Six at once, then one in ten minutes; others, and the same user towards others, are not touched."""
+    here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
+    for _ in range(6):
+        await here.fetch(writer, 5, fetch, NOW, 0.0)
+    with pytest.raises(LimitReached) as refused:
+        await here.fetch(writer, 5, fetch, NOW, 0.0)
+    assert refused.value.retry_after_ms == pytest.approx(600_000, abs=2)
+    await here.fetch(writer, 6, fetch, NOW, 0.0)
+    await here.fetch(writer, 5, FetchPrekeys(1, 8, (1,)), NOW, 0.0)
+    await here.fetch(writer, 5, fetch, NOW, 600.1)
+    with pytest.raises(LimitReached):
+        await here.fetch(writer, 5, fetch, NOW, 600.2)
+
+
+async def test_a_fetch_that_the_database_did_not_answer_does_not_count() -> None:
+    """It took nothing off any stock."""
+    here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
+    writer.away = True
+    for _ in range(20):
+        with pytest.raises(StoreUnavailable):
+            await here.fetch(writer, 5, fetch, NOW, 0.0)
+    writer.away = False
+    assert await here.fetch(writer, 5, fetch, NOW, 0.0) == Prekeys(1, ())
+
+
+async def test_a_version_that_the_relay_does_not_know_makes_it_look_once() -> None:
+    """And when it still does not know it, or the chain does not answer, the prekeys are refused."""
+    writer = Memory()
+    writer.answer = None
+    for looks, attempts in (([True], 2), ([False], 1)):
+        writer.batches.clear()
+        with pytest.raises(BadRecord):
+            await stock(looks).publish(writer, 5, 2, PUBLISH, NOW)
+        assert len(writer.batches) == attempts
+        assert looks == []
+    assert [(uid, device, kept) for uid, device, _, kept in writer.batches] == [(5, 2, LIMITS.kept)]
+
+
+def test_the_limit_of_a_stock_is_the_device_s_own() -> None:
+    """The relay keeps as many as a device remembers the secrets of, and as long as it signs for."""
+    assert LIMITS.kept == prekeys.MAX_ONE_TIME
+    assert LIMITS.one_time_seconds == prekeys.LIFETIME
+
+
+# --- a relay process ----------------------------------------------------------------------------------------
+
+
+def publication(**changes: object) -> PublishPrekeys:
+    """Prekeys of the right form that expire in a month, with two one-time keys of each sort."""
+    now = int(time.time())
+
+    def signed(kind: int, id: int, length: int) -> bytes:
+        head = bytes([kind]) + id.to_bytes(4, "big") + now.to_bytes(8, "big")
+        head += (now + 30 * 24 * 3600).to_bytes(8, "big")
+        return head + secrets.token_bytes(length - len(head))
+
+    plain = PublishPrekeys(
+        3,
+        1,
+        signed(1, 1, 117),
+        signed(3, 2, 1653),
+        tuple(number.to_bytes(4, "big") + secrets.token_bytes(32) for number in (3, 4)),
+        tuple(signed(2, number, 1653) for number in (5, 6)),
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def ask(version: int = 1) -> PublishPrekeys:
+    return PublishPrekeys(9, version, b"", b"", (), ())
+
+
+def expected(account: Account, made: PublishPrekeys, kem: bytes, one_time: bytes) -> bytes:
+    head = b"\x01" + account.uid.to_bytes(8, "big") + account.device.to_bytes(4, "big")
+    return head + made.version.to_bytes(4, "big") + made.signed + kem + one_time
+
+
+async def said(device: Device, message: Message) -> Message:
+    await device.say(message)
+    return await device.next()
+
+
+async def test_published_prekeys_are_given_to_whoever_asks(stage: Stage, someone: Someone) -> None:
+    """One of each stock at a time, until only the last-resort key is left."""
+    ada, bob = someone(), someone()
+    one, two = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    made = publication()
+    assert await said(two, ask()) == PrekeysLeft(9, 0, 0)
+    assert await said(two, made) == PrekeysLeft(3, 2, 2)
+    fetch = FetchPrekeys(4, bob.uid, (1, 2))
+    for kem, one_time in (*zip(made.kem_one_time, made.one_time, strict=True), (made.kem, b"")):
+        assert await said(one, fetch) == Prekeys(4, (expected(bob, made, kem, one_time),))
+    assert await said(two, ask()) == PrekeysLeft(9, 0, 0)
+    await one.close()
+    await two.close()
+
+
+async def test_known_and_unknown_users_are_answered_alike(stage: Stage, someone: Someone) -> None:
+    """Who has published nothing, a device that is not there, and nobody: no bundle."""
+    ada, bob = someone(), someone()
+    one = await Device(stage, ada).connect()
+    for uid in (bob.uid, ada.uid, 123_456_789_012_345):
+        assert await said(one, FetchPrekeys(4, uid, (1, 9))) == Prekeys(4, ())
+    await one.close()
+
+
+async def test_old_bundle_is_refused_after_its_version(stage: Stage, someone: Someone) -> None:
+    """With the new record on the chain the old prekeys are gone, and publishing them again is refused."""
+    ada, bob = someone(), someone()
+    one, two = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    assert await said(two, publication(version=2)) == Failed(
+        3, "bad_record", "The prekeys are not for the version of this device that the chain holds.", 0
+    )
+    await said(two, publication())
+    world = stage.world
+    world.fund(bob.address)
+    record = bob.record(world, version=2, uid=bob.uid)
+    world.writer.send(world.calls.update_device(1, 2, address_of(bob.signer), record), bob.key)
+    new = publication(version=2)
+    assert await said(two, new) == PrekeysLeft(3, 2, 2)
+    failed = await said(two, publication())
+    assert isinstance(failed, Failed)
+    assert failed.code == "bad_record"
+    (kem, *_), (one_time, *_) = new.kem_one_time, new.one_time
+    assert await said(one, FetchPrekeys(1, bob.uid, (1,))) == Prekeys(1, (expected(bob, new, kem, one_time),))
+    await one.close()
+    await two.close()
+
+
+async def test_a_revoked_device_leaves_no_prekeys_and_is_sent_away(stage: Stage, someone: Someone) -> None:
+    """At the block of its revocation."""
+    ada, bob = someone(), someone()
+    one, two = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    await said(two, publication())
+    stage.world.fund(bob.address)
+    stage.world.writer.send(stage.world.calls.revoke_device(1), bob.key)
+    assert (await two.expect(Goodbye)).code == "revoked"
+    assert await said(one, FetchPrekeys(1, bob.uid, (1,))) == Prekeys(1, ())
+    await one.close()
+
+
+async def test_emptying_a_stock_takes_many_users(stage: Stage, someone: Someone) -> None:
+    """One user gets six bundles of another and then has to wait; the stock is for others."""
+    eve, ada, bob = someone(), someone(), someone()
+    thief, one, two = [await Device(stage, who).connect() for who in (eve, ada, bob)]
+    await said(two, publication())
+    for _ in range(6):
+        assert isinstance(await said(thief, FetchPrekeys(1, bob.uid, (1,))), Prekeys)
+    refused = await said(thief, FetchPrekeys(2, bob.uid, (1,)))
+    assert isinstance(refused, Failed)
+    assert (refused.ref, refused.code) == (2, "limit_reached")
+    assert 0 < refused.retry_after_ms <= 600_001
+    assert isinstance(await said(one, FetchPrekeys(1, bob.uid, (1,))), Prekeys)
+    for device in (thief, one, two):
+        await device.close()
+
+
+async def test_fetches_at_the_same_time_get_different_keys(stage: Stage, someone: Someone) -> None:
+    """Two users, one stock."""
+    ada, eve, bob = someone(), someone(), someone()
+    one, other, two = [await Device(stage, who).connect() for who in (ada, eve, bob)]
+    made = publication()
+    await said(two, made)
+    fetch = FetchPrekeys(1, bob.uid, (1,))
+    answers = await asyncio.gather(said(one, fetch), said(other, fetch))
+    bundles = {answer.bundles[0] for answer in answers if isinstance(answer, Prekeys)}
+    assert bundles == {
+        expected(bob, made, kem, key) for kem, key in zip(made.kem_one_time, made.one_time, strict=True)
+    }
+    for device in (one, other, two):
+        await device.close()

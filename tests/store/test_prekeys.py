@@ -1,0 +1,299 @@
+"""The relay's stocks of prekeys, on SQLite and on a real MariaDB: what is handed out, kept and deleted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatchain.model import (
+    Address,
+    Device,
+    DeviceId,
+    DeviceState,
+    DeviceVersion,
+    OneTimePrekey,
+    PrekeyBatch,
+    PrekeySort,
+    Uid,
+    User,
+)
+from chatchain.store.server import ServerStore, ServerWriter
+from chatchain.store.writer import Listener
+
+ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
+NOW = 1_700_000_000
+LATER = NOW + 90 * 24 * 3600
+KEPT = 500
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'relay.db'}"
+    return str(request.getfixturevalue("mariadb_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ServerStore]:
+    """A store that knows ada with two devices and bob with one."""
+    made = ServerStore(url)
+    made.migrate()
+    made.rewrite([user(ADA, 1, 1), user(BOB, 1)], [], settled_to=1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def writer(store: ServerStore) -> Iterator[ServerWriter]:
+    """The committing thread."""
+    made = store.writer(Listener(lambda told: None, lambda: None, lambda: None))
+    yield made
+    made.stop()
+
+
+def user(uid: int, *versions: int, revoked: tuple[int, ...] = ()) -> User:
+    """A user whose devices have these versions."""
+    devices = tuple(
+        Device(
+            Uid(uid),
+            DeviceId(number),
+            DeviceState.REVOKED if number in revoked else DeviceState.ACTIVE,
+            bytes(32),
+            (DeviceVersion(version, Address(b"s" * 20), b"record", 1, NOW),),
+        )
+        for number, version in enumerate(versions, 1)
+    )
+    account = Address(uid.to_bytes(20, "big"))
+    return User(Uid(uid), f"u{uid}", account, Address(bytes(20)), 0, bytes(32), b"", devices, 1, 1, NOW)
+
+
+def one_time(sort: PrekeySort, id: int, expires: int = LATER) -> OneTimePrekey:
+    return OneTimePrekey(sort, id, expires, f"{sort.name} {id}".encode())
+
+
+def batch(x: range, kem: range, *, version: int = 1, signed: bytes = b"signed") -> PrekeyBatch:
+    keys = [one_time(PrekeySort.X25519, number) for number in x] + [
+        one_time(PrekeySort.KEM, number) for number in kem
+    ]
+    return PrekeyBatch(version, signed, b"last resort", LATER, tuple(keys))
+
+
+def ask(version: int = 1) -> PrekeyBatch:
+    return PrekeyBatch(version, b"", b"", 0, ())
+
+
+def publish(
+    writer: ServerWriter, made: PrekeyBatch, uid: int = ADA, device: int = 1, kept: int = KEPT
+) -> tuple[int, int] | None:
+    return writer.publish_prekeys(uid, device, made, kept=kept, now=NOW).result(10)
+
+
+def taken(
+    writer: ServerWriter, *devices: int, uid: int = ADA, now: int = NOW
+) -> list[tuple[int, bytes, bytes]]:
+    draws = writer.take_prekeys(uid, devices or (1,), now).result(10)
+    return [(draw.device, draw.kem, draw.one_time) for draw in draws]
+
+
+def test_a_one_time_key_is_given_once_and_the_oldest_first(writer: ServerWriter) -> None:
+    """And when there is none left, the last-resort key stands in for the KEM's and nothing for the other."""
+    assert publish(writer, batch(range(1, 3), range(10, 13))) == (2, 3)
+    assert taken(writer) == [(1, b"KEM 10", b"X25519 1")]
+    assert taken(writer) == [(1, b"KEM 11", b"X25519 2")]
+    assert taken(writer) == [(1, b"KEM 12", b"")]
+    assert taken(writer) == [(1, b"last resort", b"")]
+    assert publish(writer, ask()) == (0, 0)
+
+
+def test_each_device_has_stocks_of_its_own(writer: ServerWriter) -> None:
+    """Nobody's keys are given for another's, and who has published nothing is absent."""
+    publish(writer, batch(range(1, 3), range(1, 3)), device=2)
+    publish(writer, batch(range(5, 6), range(5, 6)), uid=BOB)
+    assert taken(writer, 1, 2, 3) == [(2, b"KEM 1", b"X25519 1")]
+    assert taken(writer, 1) == []
+    assert taken(writer, 1, uid=123_456_789_012_345) == []
+    assert taken(writer, 2, 1, uid=BOB) == [(1, b"KEM 5", b"X25519 5")]
+    assert publish(writer, ask(), device=2) == (1, 1)
+
+
+def test_asking_publishes_nothing(writer: ServerWriter) -> None:
+    """Before anything was published, and afterwards."""
+    assert publish(writer, ask()) == (0, 0)
+    assert taken(writer) == []
+    publish(writer, batch(range(1, 2), range(2, 3)))
+    assert publish(writer, ask()) == (1, 1)
+    assert taken(writer) == [(1, b"KEM 2", b"X25519 1")]
+
+
+def test_the_signed_keys_are_replaced_and_the_stocks_added_to(writer: ServerWriter) -> None:
+    """As the weekly rotation does it."""
+    publish(writer, batch(range(1, 2), range(2, 3)))
+    renewed = msgspec.structs.replace(
+        batch(range(3, 5), range(5, 7)), signed=b"signed 2", last_resort=b"last 2"
+    )
+    assert publish(writer, renewed) == (3, 3)
+    (draw,) = writer.take_prekeys(ADA, [1], NOW).result(10)
+    assert (draw.version, draw.signed, draw.one_time) == (1, b"signed 2", b"X25519 1")
+    taken(writer)
+    taken(writer)
+    assert taken(writer) == [(1, b"last 2", b"")]
+
+
+def test_a_key_that_was_given_out_does_not_come_back(writer: ServerWriter) -> None:
+    """A device that repeats a publication, because its answer was lost, adds nothing twice."""
+    first = batch(range(1, 4), range(1, 4))
+    publish(writer, first)
+    taken(writer)
+    assert publish(writer, first) == (2, 2)
+    assert publish(writer, batch(range(1, 5), range(1, 5))) == (3, 3)
+    assert [one for _, _, one in [*taken(writer), *taken(writer), *taken(writer)]] == [
+        b"X25519 2",
+        b"X25519 3",
+        b"X25519 4",
+    ]
+
+
+def test_a_stock_is_bounded_and_the_oldest_go(writer: ServerWriter) -> None:
+    """However often is published."""
+    publish(writer, batch(range(1, 8), range(1, 3)), kept=5)
+    assert publish(writer, batch(range(8, 10), range(8, 9)), kept=5) == (5, 3)
+    assert taken(writer) == [(1, b"KEM 1", b"X25519 5")]
+
+
+def test_expired_keys_are_not_given_out(writer: ServerWriter) -> None:
+    """A one-time key alone, and everything when the signed ones have expired; counting leaves them out."""
+    keys = (one_time(PrekeySort.KEM, 1, NOW + 5), one_time(PrekeySort.KEM, 2), one_time(PrekeySort.X25519, 3))
+    publish(writer, PrekeyBatch(1, b"signed", b"last", LATER - 10, keys))
+    assert publish(writer, ask()) == (1, 2)
+    assert writer.publish_prekeys(ADA, 1, ask(), kept=KEPT, now=NOW + 5).result(10) == (1, 1)
+    assert taken(writer, now=LATER - 10) == []
+    assert taken(writer, now=NOW + 5) == [(1, b"KEM 2", b"X25519 3")]
+
+
+def test_prekeys_for_another_version_are_refused(writer: ServerWriter) -> None:
+    """Older, newer, of a revoked device or of nobody: nothing is kept."""
+    for uid, device, version in ((ADA, 1, 2), (ADA, 3, 1), (BOB, 2, 1), (123_456_789_012_345, 1, 1)):
+        assert publish(writer, batch(range(1, 2), range(2, 3), version=version), uid, device) is None
+        assert publish(writer, ask(version), uid, device) is None
+    assert taken(writer) == []
+
+
+def test_old_bundle_goes_with_its_version(store: ServerStore, writer: ServerWriter) -> None:
+    """When the device's record is replaced; the republished old keys are refused, the new ones begin anew."""
+    old = batch(range(1, 9), range(1, 9))
+    publish(writer, old)
+    publish(writer, old, device=2)
+    store.rewrite([user(ADA, 2, 1)], [], settled_to=2)
+    assert [device for device, _, _ in taken(writer, 1, 2)] == [2]
+    assert publish(writer, old) is None
+    assert publish(writer, ask(2)) == (0, 0)
+    assert publish(writer, batch(range(1, 2), range(1, 2), version=2)) == (1, 1)
+    assert taken(writer, 1) == [(1, b"KEM 1", b"X25519 1")]
+
+
+def test_a_version_that_a_reorg_took_back_leaves_nothing(store: ServerStore, writer: ServerWriter) -> None:
+    """The version before counts again, and its device publishes again."""
+    store.rewrite([user(ADA, 2, 1)], [], settled_to=1)
+    publish(writer, batch(range(1, 9), range(1, 9), version=2))
+    store.rewrite([user(ADA, 1, 1)], [], settled_to=1)
+    assert taken(writer) == []
+    assert publish(writer, batch(range(1, 2), range(1, 2))) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["revoked", "forgotten", "unregistered"])
+def test_a_device_that_is_gone_leaves_no_prekeys(store: ServerStore, writer: ServerWriter, how: str) -> None:
+    """Revoked, or its whole user taken back by a reorg; even if it should come back."""
+    publish(writer, batch(range(1, 9), range(1, 9)))
+    publish(writer, batch(range(1, 9), range(1, 9)), uid=BOB)
+    if how == "revoked":
+        store.rewrite([user(ADA, 1, 1, revoked=(1,))], [], settled_to=2)
+        assert publish(writer, batch(range(1, 9), range(1, 9))) is None
+    elif how == "forgotten":
+        writer.forget_device(ADA, 1).result(10)
+    else:
+        store.rewrite([], [ADA], settled_to=2)
+    store.rewrite([user(ADA, 1, 1)], [], settled_to=3)
+    assert taken(writer) == []
+    assert publish(writer, ask()) == (0, 0)
+    assert len(taken(writer, uid=BOB)) == 1
+
+
+def test_two_relays_never_give_one_key_twice(store: ServerStore, url: str) -> None:
+    """Two stores with their own connections empty one stock while a third fills it."""
+    ears = Listener(lambda told: None, lambda: None, lambda: None)
+    stores = [ServerStore(url) for _ in range(3)]
+    writers = [each.writer(ears) for each in stores]
+    publish(writers[0], batch(range(1, 31), range(1, 31)))
+
+    def drain(which: ServerWriter) -> list[tuple[int, bytes, bytes]]:
+        return [draw for _ in range(30) for draw in taken(which)]
+
+    with ThreadPoolExecutor(3) as pool:
+        draining = [pool.submit(drain, which) for which in writers[:2]]
+        pool.submit(publish, writers[2], batch(range(31, 61), range(31, 61))).result(30)
+        found = [draw for future in draining for draw in future.result(30)]
+    found += [draw for _ in range(60) for draw in taken(writers[2])]
+    one_times = [one for _, _, one in found if one]
+    kems = [kem for _, kem, _ in found if kem != b"last resort"]
+    assert sorted(one_times) == sorted(f"X25519 {number}".encode() for number in range(1, 61))
+    assert sorted(kems) == sorted(f"KEM {number}".encode() for number in range(1, 61))
+    for made in writers:
+        made.stop()
+    for each in stores:
+        each.close()
+
+
+DRAIN = """
+import sys
+from chatchain.store.server import ServerStore
+from chatchain.store.writer import Listener
+store = ServerStore(sys.stdin.readline().strip())
+writer = store.writer(Listener(lambda told: None, lambda: None, lambda: None))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    for draw in writer.take_prekeys(int(sys.argv[1]), [1], int(sys.argv[2])).result(30):
+        print(draw.kem.decode(), draw.one_time.decode(), sep="\\n", flush=True)
+writer.stop()
+"""
+
+
+def test_two_processes_never_give_one_key_twice(writer: ServerWriter, url: str) -> None:
+    """Each takes twenty of forty keys, both at the same time."""
+    publish(writer, batch(range(1, 41), range(1, 41)))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRAIN, str(ADA), str(NOW)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(url + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ready\n"
+    lines = [line for process in _released(processes) for line in process.splitlines()]
+    assert len(lines) == len(set(lines)) == 80
+    assert taken(writer) == [(1, b"last resort", b"")]
+
+
+def _released(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """Lets all of them go at once and gives what each wrote."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.communicate(timeout=60)[0] for process in processes]
