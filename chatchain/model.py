@@ -29,6 +29,15 @@ MESSAGE_ID_BYTES = 16
 MAX_TEXT_BYTES = 64 * 1024
 """UTF-8 bytes of one text message."""
 
+EDIT_WINDOW_MS = 24 * 3600 * 1000
+"""How long after it was written a message may be edited, by the author's clock."""
+DELETE_WINDOW_MS = 48 * 3600 * 1000
+"""How long after it was written a message may be taken back, by the author's clock."""
+GRACE_MS = 48 * 3600 * 1000
+"""How much later, by the relay's clock, an edit or deletion may come in: its author may have been offline."""
+MAX_EDITS = 10
+"""Edits of one message that count: the first ones by (time, id)."""
+
 
 class Suite(IntEnum):
     """How an envelope is encrypted; the number travels in every envelope."""
@@ -471,12 +480,72 @@ class Contact(msgspec.Struct, frozen=True):
     listed: bool = True
 
 
+class DeedKind(StrEnum):
+    """What somebody can do to what is there already."""
+
+    EDIT = "edit"
+    DELETE = "delete"
+    REACTION = "reaction"
+    TIMER = "timer"
+    PROFILE = "profile"
+    OFF_THE_RECORD = "off_the_record"
+
+
+class Deed(msgspec.Struct, frozen=True):
+    """Something that somebody does to what is there already: to a message, or to a conversation.
+
+    `id` and `time_ms` are those of the message that carried it, and order deeds that exclude one another;
+    `received_ms` is the relay's time, 0 for one's own. `author` and `target` name the message that is meant.
+    `value` is the edit's text, the reaction's emoji or the profile's name; `number` the timer's seconds or 1
+    for off the record.
+    """
+
+    kind: DeedKind
+    id: bytes
+    sender: Uid
+    peer: Uid
+    time_ms: int
+    received_ms: int = 0
+    author: Uid = Uid(0)
+    target: bytes = b""
+    value: str = ""
+    number: int = 0
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """Where it stands among deeds that exclude one another: the last one counts."""
+        return self.time_ms, self.id
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """What a conversation is set to, and the name that the other side wants to be shown by.
+
+    `timer_s` is 0 while messages stay. `profile_sent` is the id of the own profile that this peer has. The
+    own uid's entry holds the own profile.
+    """
+
+    uid: Uid
+    timer_s: int = 0
+    off_the_record: bool = False
+    display_name: str = ""
+    timer_ms: int = 0
+    off_the_record_ms: int = 0
+    profile_ms: int = 0
+    profile_id: bytes = b""
+    profile_sent: bytes = b""
+
+
 class StoredMessage(msgspec.Struct, frozen=True):
     """A message as a home keeps it; `row` is its place in the order of arrival there (0 before it is stored).
 
-    `sender` and `id` together are unique. `kind` is text or notice; a notice carries a stable word in `code`
-    and its sentence in `text`.
-    `state` is set for own messages only.
+    `sender` and `id` together are unique. `kind` is text, file or notice; a notice carries a stable word in
+    `code` and its sentence in `text`. What a person is told once and no history keeps has the kind edit,
+    delete or reaction (with the emoji in `text`). `state` is set for own messages only.
+
+    `about_author` and `about` name the message that it answers, or that such a deed is about. `content` is
+    what a file's message says of it. `edited_ms` is the time of the edit that counts (0: none); a deleted
+    message has no text left. It disappears `expires_s` after it was read (0: never), which is at `expires_ms`
+    once that has begun. `reactions` are by whom and what.
     """
 
     id: bytes
@@ -490,6 +559,14 @@ class StoredMessage(msgspec.Struct, frozen=True):
     code: str = ""
     state: MessageState | None = None
     row: int = 0
+    about_author: Uid = Uid(0)
+    about: bytes = b""
+    content: bytes = b""
+    edited_ms: int = 0
+    deleted: bool = False
+    expires_s: int = 0
+    expires_ms: int = 0
+    reactions: tuple[tuple[Uid, str], ...] = ()
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -510,11 +587,17 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt."""
+    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt.
+
+    With a `deed`, `message` is what tells a person of it, and is kept only when the deed changed something.
+    `refusal` takes its place when the deed is about a message that somebody else wrote.
+    """
 
     sender: Uid
     id: bytes
     message: StoredMessage | None = None
+    deed: Deed | None = None
+    refusal: StoredMessage | None = None
     states: tuple[tuple[bytes, MessageState], ...] = ()
     receipt_due: bool = False
 

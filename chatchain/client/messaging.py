@@ -302,7 +302,7 @@ async def receive(station: Station, wait_s: float, follow: bool, count: int | No
                 for message in fresh:
                     left, some = left - 1 if left is not None else None, True
                     yield await shown_of(station, message)
-                    desk.unlocked.store.mark_shown(message.row)
+                    desk.unlocked.store.mark_shown(message.row, station.now_ms())
         except (NetworkError, ChainError, LimitReached) as broken:
             if (
                 not follow
@@ -321,7 +321,7 @@ async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIt
     while batch := desk.unlocked.store.unshown(CHUNK if left is None else min(CHUNK, left)):
         for message in batch:
             yield await shown_of(station, message)
-            desk.unlocked.store.mark_shown(message.row)
+            desk.unlocked.store.mark_shown(message.row, station.now_ms())
         left = left - len(batch) if left is not None else None
 
 
@@ -366,7 +366,7 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
         row = found.row
     messages = store.history(uid, limit=max(limit, 1), before=row)
     if messages:
-        store.mark_read(uid, messages[-1].row)
+        store.mark_read(uid, messages[-1].row, station.now_ms())
     return [await shown_of(station, message, full=True) for message in messages]
 
 

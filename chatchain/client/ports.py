@@ -18,6 +18,7 @@ from chatchain.model import (
     BlockRef,
     Call,
     Contact,
+    Deed,
     Group,
     KeyBundle,
     LogRow,
@@ -26,6 +27,7 @@ from chatchain.model import (
     Network,
     Outgoing,
     OwnKeys,
+    Peer,
     Proposal,
     ProposalId,
     RelayAddress,
@@ -312,8 +314,14 @@ class Store(Protocol):
     def put_bundles(self, bundles: Iterable[KeyBundle]) -> None:
         """Keeps bundles (already checked), one a device."""
 
-    def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
-        """Stores own messages and what is to be sent for them, in one transaction."""
+    def queue(
+        self,
+        messages: Sequence[StoredMessage],
+        outgoing: Sequence[Outgoing],
+        *,
+        done: Sequence[Deed] = (),
+    ) -> None:
+        """Stores own messages and deeds and what is to be sent for them, in one transaction."""
 
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
@@ -343,12 +351,12 @@ class Store(Protocol):
     def unshown(self, limit: int = 256) -> list[StoredMessage]:
         """Messages that were stored and never handed to a person, oldest first."""
 
-    def mark_shown(self, row: int) -> None:
-        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
-        never lost.
+    def mark_shown(self, row: int, now_ms: int) -> None:
+        """Notes that a message was handed to a person: what disappears after reading begins to count, what
+        is told only once goes. Not fsynced: after a power cut it may be shown again, never lost.
         """
 
-    def mark_read(self, peer: Uid, up_to: int) -> int:
+    def mark_read(self, peer: Uid, up_to: int, now_ms: int) -> int:
         """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
 
     def count_unread(self) -> int:
@@ -357,6 +365,15 @@ class Store(Protocol):
     def message(self, id: bytes) -> StoredMessage | None:
         """A message by its id."""
 
+    def messages(self, first: bytes, last: bytes, *, limit: int = 8) -> list[StoredMessage]:
+        """The messages whose ids lie between two, both included."""
+
+    def quoted(self, author: Uid, id: bytes) -> StoredMessage | None:
+        """The message that another one is about."""
+
+    def versions(self, row: int) -> list[tuple[int, str]]:
+        """The texts that a message has had, by time; empty for one that was never edited."""
+
     def history(self, peer: Uid, *, limit: int, before: int | None = None) -> list[StoredMessage]:
         """The last messages with a peer before a row, oldest first."""
 
@@ -364,6 +381,18 @@ class Store(Protocol):
         """Text messages that contain every word, newest first; the index serves words of three characters or
         more.
         """
+
+    def peer(self, uid: Uid) -> Peer:
+        """What the conversation with a user is set to."""
+
+    def profile_given(self, uid: Uid, id: bytes) -> None:
+        """Notes that a peer is sent the own profile with this id."""
+
+    def purge(self, now_ms: int) -> None:
+        """Deletes what has disappeared by now, from the file and from its journal."""
+
+    def next_expiry(self) -> int | None:
+        """When the next message disappears."""
 
 
 @dataclass(frozen=True)

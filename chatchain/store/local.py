@@ -25,6 +25,7 @@ from chatchain.model import (
     Arrival,
     BlockRef,
     Contact,
+    Deed,
     Direction,
     Envelope,
     KeyBundle,
@@ -32,10 +33,13 @@ from chatchain.model import (
     MessageState,
     Outgoing,
     OwnKeys,
+    Peer,
     Pin,
     StoredMessage,
     Uid,
 )
+from chatchain.store import deeds
+from chatchain.store.deeds import Effect
 
 KEY_BYTES = 32
 BUSY_MS = 10_000
@@ -88,6 +92,7 @@ SCHEMA: tuple[str, ...] = (
     CREATE INDEX logs_by_label ON logs (label) WHERE label != '';
     CREATE INDEX logs_by_address ON logs (address) WHERE address != x'';
     """,
+    deeds.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -136,6 +141,7 @@ def _connect(path: Path, key: bytes) -> sqlcipher.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
     except BaseException:
         connection.close()
@@ -295,9 +301,17 @@ class LocalStore:
 
     # --- outbox ---------------------------------------------------------------------------------------------
 
-    def queue(self, messages: Sequence[StoredMessage], outgoing: Sequence[Outgoing]) -> None:
-        """Stores own messages and what is to be sent for them, in one transaction."""
+    def queue(
+        self,
+        messages: Sequence[StoredMessage],
+        outgoing: Sequence[Outgoing],
+        *,
+        done: Sequence[Deed] = (),
+    ) -> None:
+        """Stores own messages and deeds and what is to be sent for them, in one transaction."""
         with _transaction(self._db) as db:
+            for deed in done:
+                deeds.act(db, deed)
             _insert_messages(db, messages)
             _insert_outgoing(db, outgoing)
 
@@ -356,7 +370,9 @@ class LocalStore:
     def count_queued(self) -> int:
         """How many own messages wait for their tick."""
         with _translated():
-            (count,) = self._db.execute("SELECT count(*) FROM outbox WHERE kind = 'text'").fetchone()
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM outbox WHERE kind NOT IN ('receipt', 'profile')"
+            ).fetchone()
         return int(count)
 
     # --- inbox ----------------------------------------------------------------------------------------------
@@ -366,6 +382,7 @@ class LocalStore:
         rows.
         """
         fresh: list[StoredMessage] = []
+        changed: set[int] = set()
         with _transaction(self._db) as db:
             for arrival in arrivals:
                 new = db.execute(
@@ -374,14 +391,22 @@ class LocalStore:
                 if not new:
                     continue
                 _advance(db, arrival.sender, arrival.states)
-                if arrival.message is not None:
-                    fresh += _insert_messages(db, [arrival.message])
+                if arrival.deed is not None:
+                    told, row = _done(db, arrival, arrival.deed)
+                    fresh += _insert_messages(db, told)
+                    changed.add(row)
+                elif arrival.message is not None:
+                    for message in _insert_messages(db, [arrival.message]):
+                        fresh.append(message)
+                        if deeds.catch_up(db, message.sender, message.id):
+                            changed.add(message.row)
                 if arrival.receipt_due:
                     db.execute(
                         "INSERT OR IGNORE INTO receipts_due VALUES (?, ?, ?)",
                         (arrival.sender, arrival.id, MessageState.DELIVERED.value),
                     )
-        return fresh
+            again = {message.row: message for message in _by_rows(db, changed)}
+        return [again.get(message.row, message) for message in fresh]
 
     def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:
         """Receipts that are owed, by peer and kind."""
@@ -399,62 +424,92 @@ class LocalStore:
                 f"SELECT {_COLUMNS} FROM messages WHERE shown = 0 ORDER BY row LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [_message(row) for row in rows]
+        return self._whole(rows)
 
-    def mark_shown(self, row: int) -> None:
-        """Notes that a message was handed to a person. Not fsynced: after a power cut it may be shown again,
-        never lost.
+    def mark_shown(self, row: int, now_ms: int) -> None:
+        """Notes that a message was handed to a person: what disappears after reading begins to count, what
+        is told only once goes. Not fsynced: after a power cut it may be shown again, never lost.
         """
         with self._soon(), _translated():
-            self._db.execute("UPDATE messages SET shown = 1 WHERE row = ?", (row,))
+            kept = self._db.execute(
+                f"UPDATE messages SET shown = 1, {_COUNTING} WHERE row = ? AND {_KEPT}", (now_ms, row)
+            ).rowcount
+            if not kept:
+                self._db.execute("DELETE FROM messages WHERE row = ?", (row,))
 
-    def mark_read(self, peer: Uid, up_to: int) -> int:
+    def mark_read(self, peer: Uid, up_to: int, now_ms: int) -> int:
         """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
         with _transaction(self._db) as db:
             db.execute(
                 "INSERT OR REPLACE INTO receipts_due SELECT peer, id, ? FROM messages "
-                "WHERE peer = ? AND row <= ? AND read = 0 AND kind = 'text' AND direction = 'in'",
+                "WHERE peer = ? AND row <= ? AND read = 0 AND kind IN ('text', 'file') AND direction = 'in'",
                 (MessageState.READ.value, peer, up_to),
+            )
+            db.execute(
+                f"DELETE FROM messages WHERE peer = ? AND row <= ? AND read = 0 AND NOT {_KEPT}",
+                (peer, up_to),
             )
             return int(
                 db.execute(
-                    "UPDATE messages SET read = 1, shown = 1 WHERE peer = ? AND row <= ? AND read = 0",
-                    (peer, up_to),
+                    f"UPDATE messages SET read = 1, shown = 1, {_COUNTING} "
+                    "WHERE peer = ? AND row <= ? AND read = 0",
+                    (now_ms, peer, up_to),
                 ).rowcount
             )
 
     def count_unread(self) -> int:
         """How many messages that came in nobody was shown yet, by `receive` or by looking back."""
         with _translated():
-            (count,) = self._db.execute("SELECT count(*) FROM messages WHERE shown = 0").fetchone()
+            (count,) = self._db.execute(
+                f"SELECT count(*) FROM messages WHERE shown = 0 AND {_KEPT}"
+            ).fetchone()
         return int(count)
 
     # --- reading back ---------------------------------------------------------------------------------------
 
     def message(self, id: bytes) -> StoredMessage | None:
         """A message by its id."""
+        found = self.messages(id, id)
+        return found[0] if found else None
+
+    def messages(self, first: bytes, last: bytes, *, limit: int = 8) -> list[StoredMessage]:
+        """The messages whose ids lie between two, both included."""
         with _translated():
-            row = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE id = ? LIMIT 1",
-                (id,),
-            ).fetchone()
-        return _message(row) if row else None
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE id BETWEEN ? AND ? AND {_KEPT} ORDER BY row LIMIT ?",
+                (first, last, limit),
+            ).fetchall()
+        return self._whole(rows)
+
+    def quoted(self, author: Uid, id: bytes) -> StoredMessage | None:
+        """The message that another one is about."""
+        with _translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages WHERE sender = ? AND id = ? AND {_KEPT}", (author, id)
+            ).fetchall()
+        return self._whole(rows)[0] if rows else None
+
+    def versions(self, row: int) -> list[tuple[int, str]]:
+        """The texts that a message has had, by time; empty for one that was never edited."""
+        with _translated():
+            return deeds.versions(self._db, row)
 
     def history(self, peer: Uid, *, limit: int, before: int | None = None) -> list[StoredMessage]:
         """The last messages with a peer before a row, oldest first."""
         with _translated():
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE peer = ? AND row < ? ORDER BY row DESC LIMIT ?",
+                f"SELECT {_COLUMNS} FROM messages WHERE peer = ? AND row < ? AND {_KEPT} "
+                "ORDER BY row DESC LIMIT ?",
                 (peer, before if before is not None else 2**62, limit),
             ).fetchall()
-        return [_message(row) for row in reversed(rows)]
+        return self._whole(rows[::-1])
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
         """Text messages that contain every word, newest first; the index serves words of three characters or
         more.
         """
         indexed = [word for word in words if len(word) >= 3]
-        clauses, values = ["kind = 'text'"], list[object]()
+        clauses, values = ["kind IN ('text', 'file')"], list[object]()
         if indexed:
             clauses.append("row IN (SELECT rowid FROM words WHERE words MATCH ?)")
             values.append(" ".join('"' + word.replace('"', '""') + '"' for word in indexed))
@@ -467,16 +522,87 @@ class LocalStore:
                 f"SELECT {_COLUMNS} FROM messages WHERE {' AND '.join(clauses)} ORDER BY row DESC LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [_message(row) for row in rows]
+        return self._whole(rows)
+
+    def _whole(self, rows: Sequence[tuple[object, ...]]) -> list[StoredMessage]:
+        """Messages with the reactions at them."""
+        with _translated():
+            return _with_reactions(self._db, [_message(row) for row in rows])
+
+    # --- conversations --------------------------------------------------------------------------------------
+
+    def peer(self, uid: Uid) -> Peer:
+        """What the conversation with a user is set to."""
+        with _translated():
+            return deeds.peer(self._db, uid)
+
+    def profile_given(self, uid: Uid, id: bytes) -> None:
+        """Notes that a peer is sent the own profile with this id."""
+        with _transaction(self._db) as db:
+            deeds.profile_given(db, uid, id)
+
+    def purge(self, now_ms: int) -> None:
+        """Deletes what has disappeared by now, from the file and from its journal."""
+        with _transaction(self._db) as db:
+            gone = deeds.purge(db, now_ms)
+        if gone:
+            with _translated():  # another connection that reads keeps it from happening now, not for ever
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def next_expiry(self) -> int | None:
+        """When the next message disappears."""
+        with _translated():
+            (when,) = self._db.execute(
+                "SELECT min(expires_ms) FROM messages WHERE expires_ms > 0 AND state IS NOT 'queued'"
+            ).fetchone()
+        return int(when) if when is not None else None
 
 
-_COLUMNS = "id, sender, device, peer, direction, kind, text, time_ms, code, state, row"
+_COLUMNS = (
+    "id, sender, device, peer, direction, kind, text, time_ms, code, state, row, "
+    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms"
+)
+_KEPT = "kind NOT IN ('edit', 'delete', 'reaction')"
+_COUNTING = (
+    "expires_ms = CASE WHEN expires_s > 0 AND expires_ms = 0 THEN ? + 1000 * expires_s ELSE expires_ms END"
+)
+
+
+def _by_rows(db: sqlcipher.Connection, rows: Iterable[int]) -> list[StoredMessage]:
+    found = [
+        _message(found)
+        for row in rows
+        for found in db.execute(f"SELECT {_COLUMNS} FROM messages WHERE row = ?", (row,))
+    ]
+    return _with_reactions(db, found)
+
+
+def _with_reactions(db: sqlcipher.Connection, messages: list[StoredMessage]) -> list[StoredMessage]:
+    found = deeds.reactions(db, [message.row for message in messages]) if messages else {}
+    return [
+        msgspec.structs.replace(message, reactions=tuple(found[message.row]))
+        if message.row in found
+        else message
+        for message in messages
+    ]
+
+
+def _done(db: sqlcipher.Connection, arrival: Arrival, deed: Deed) -> tuple[list[StoredMessage], int]:
+    """Does a deed that came in; gives what a person is to be told of it, and the row of its message."""
+    effect, row = deeds.act(db, deed)
+    if effect is Effect.FOREIGN:
+        return [arrival.refusal] if arrival.refusal is not None else [], row
+    # Whoever has not seen the message yet sees it as it is now, and needs not be told of what was before.
+    unseen = row and db.execute("SELECT 1 FROM messages WHERE row = ? AND shown = 0", (row,)).fetchone()
+    if effect is not Effect.DONE or arrival.message is None or unseen:
+        return [], row
+    return [arrival.message], row
 
 
 def _message(row: tuple[object, ...]) -> StoredMessage:
-    return msgspec.convert(
-        dict(zip(_COLUMNS.split(", "), row, strict=True)), StoredMessage, builtin_types=(bytes,)
-    )
+    columns = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    columns["deleted"] = bool(columns["deleted"])
+    return msgspec.convert(columns, StoredMessage, builtin_types=(bytes,))
 
 
 def _contact(row: tuple[object, ...]) -> Contact:
@@ -512,8 +638,9 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
         incoming = message.direction is Direction.IN
         cursor = db.execute(
             "INSERT OR IGNORE INTO messages "
-            "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read, "
+            "about_author, about, content, expires_s, expires_ms) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id,
                 message.sender,
@@ -527,6 +654,11 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
                 message.state.value if message.state is not None else None,
                 not incoming,
                 not incoming,
+                message.about_author,
+                message.about,
+                message.content,
+                message.expires_s,
+                message.expires_ms,
             ),
         )
         if cursor.rowcount:

@@ -137,7 +137,7 @@ def test_newer_schema_is_refused(path: Path, store: LocalStore) -> None:
 def test_commits_are_durable(path: Path, store: LocalStore) -> None:
     """Journal and synchronisation are those that survive a power cut, after `mark_shown` too."""
     store.take_in([Arrival(ADA, b"i" * 16, message=incoming(id=b"i" * 16))])
-    store.mark_shown(1)
+    store.mark_shown(1, 1)
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
@@ -250,7 +250,7 @@ def test_unshown_survives_until_marked(store: LocalStore, path: Path) -> None:
     fresh = store.take_in(
         [Arrival(ADA, bytes([n]) * 16, message=incoming(str(n), id=bytes([n]) * 16)) for n in range(3)]
     )
-    store.mark_shown(fresh[0].row)
+    store.mark_shown(fresh[0].row, 1)
     store.close()
     assert [message.text for message in LocalStore(path, KEY).unshown()] == ["1", "2"]
 
@@ -276,7 +276,7 @@ def test_reading_owes_a_read_receipt(store: LocalStore) -> None:
         ]
     )
     assert store.count_unread() == 3
-    assert store.mark_read(ADA, rows[1].row) == 2
+    assert store.mark_read(ADA, rows[1].row, 1) == 2
     assert store.count_unread() == 1
     assert store.receipts_due() == {(ADA, MessageState.READ): [b"a" * 16]}
 

@@ -1,0 +1,307 @@
+"""What deeds do in a home's database: edits, deletions, reactions and what a conversation is set to.
+
+Deeds come from several devices, in any order and more than once, and every home must end up with the same.
+So each rule here is one whose outcome does not depend on the order: of edits the first MAX_EDITS by (time,
+id) are kept and the last of them counts; of reactions by one person, timers, names and switches the last by
+(time, id); a deletion is final. A deed whose message has not come waits for it. Functions work inside of a
+transaction of store/local.py.
+"""
+
+# ruff: noqa: S608 - what is put into statements are constants of this file
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from chatchain.model import (
+    DELETE_WINDOW_MS,
+    EDIT_WINDOW_MS,
+    GRACE_MS,
+    MAX_EDITS,
+    Deed,
+    DeedKind,
+    Peer,
+    Uid,
+)
+
+MAX_EARLY: Final = 1000
+"""Deeds of one sender that wait for their messages; the oldest give way."""
+EARLY_MS: Final = 30 * 24 * 3600 * 1000
+"""How long they wait, as long as a relay keeps messages."""
+
+SCHEMA: Final = """
+    ALTER TABLE messages ADD COLUMN about_author INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages ADD COLUMN about BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE messages ADD COLUMN content BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE messages ADD COLUMN edited_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages ADD COLUMN expires_s INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX messages_expiring ON messages (expires_ms) WHERE expires_ms > 0;
+    CREATE INDEX messages_about ON messages (about) WHERE about != x'';
+    CREATE TABLE versions (
+        message INTEGER NOT NULL REFERENCES messages (row) ON DELETE CASCADE, time_ms INTEGER NOT NULL,
+        id BLOB NOT NULL, text TEXT NOT NULL, PRIMARY KEY (message, time_ms, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE reactions (
+        message INTEGER NOT NULL REFERENCES messages (row) ON DELETE CASCADE, reactor INTEGER NOT NULL,
+        emoji TEXT NOT NULL, time_ms INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (message, reactor)
+    ) WITHOUT ROWID;
+    CREATE TABLE early (
+        row INTEGER PRIMARY KEY AUTOINCREMENT, sender INTEGER NOT NULL, id BLOB NOT NULL,
+        author INTEGER NOT NULL, target BLOB NOT NULL, deed BLOB NOT NULL, since_ms INTEGER NOT NULL,
+        UNIQUE (sender, id)
+    );
+    CREATE INDEX early_by_target ON early (author, target);
+    CREATE INDEX early_by_sender ON early (sender, row);
+    CREATE TABLE peers (
+        uid INTEGER PRIMARY KEY,
+        timer INTEGER NOT NULL DEFAULT 0, timer_ms INTEGER NOT NULL DEFAULT 0,
+        timer_id BLOB NOT NULL DEFAULT x'',
+        off_the_record INTEGER NOT NULL DEFAULT 0, off_the_record_ms INTEGER NOT NULL DEFAULT 0,
+        off_the_record_id BLOB NOT NULL DEFAULT x'',
+        profile TEXT NOT NULL DEFAULT '', profile_ms INTEGER NOT NULL DEFAULT 0,
+        profile_id BLOB NOT NULL DEFAULT x'',
+        profile_sent BLOB NOT NULL DEFAULT x''
+    );
+    DROP TRIGGER words_in;
+    CREATE TRIGGER words_in AFTER INSERT ON messages WHEN new.kind IN ('text', 'file') BEGIN
+        INSERT INTO words (rowid, text) VALUES (new.row, new.text);
+    END;
+    CREATE TRIGGER words_out AFTER DELETE ON messages WHEN old.kind IN ('text', 'file') BEGIN
+        INSERT INTO words (words, rowid, text) VALUES ('delete', old.row, old.text);
+    END;
+    CREATE TRIGGER words_changed AFTER UPDATE OF text ON messages WHEN new.kind IN ('text', 'file') BEGIN
+        INSERT INTO words (words, rowid, text) VALUES ('delete', old.row, old.text);
+        INSERT INTO words (rowid, text) VALUES (new.row, new.text);
+    END;
+    INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+"""
+
+_MESSAGE_DEEDS: Final = (DeedKind.EDIT, DeedKind.DELETE, DeedKind.REACTION)
+_encode = msgspec.msgpack.encode
+
+
+class Effect(Enum):
+    """What a deed came to."""
+
+    DONE = "done"
+    """Something is another way now."""
+    NOTHING = "nothing"
+    """It came too late, a later one counts, or its message is gone."""
+    EARLY = "early"
+    """Its message has not come yet."""
+    FOREIGN = "foreign"
+    """It is about a message that somebody else wrote."""
+
+
+def act(db: sqlcipher.Connection, deed: Deed) -> tuple[Effect, int]:
+    """Does a deed once; gives its effect and the row of its message (0: none)."""
+    if deed.kind not in _MESSAGE_DEEDS:
+        return (Effect.DONE if _set(db, deed) else Effect.NOTHING), 0
+    found = db.execute(
+        "SELECT row, time_ms, deleted, kind IN ('text', 'file') AND peer = ? FROM messages "
+        "WHERE sender = ? AND id = ?",
+        (deed.peer, deed.author, deed.target),
+    ).fetchone()
+    if found is None:
+        return _without_message(db, deed), 0
+    row, time_ms, deleted, meant = found
+    if deleted or not meant:
+        return Effect.NOTHING, row
+    done = {DeedKind.EDIT: _edit, DeedKind.DELETE: _delete, DeedKind.REACTION: _react}[deed.kind](
+        db, deed, row, time_ms
+    )
+    return (Effect.DONE if done else Effect.NOTHING), row
+
+
+def catch_up(db: sqlcipher.Connection, author: Uid, id: bytes) -> bool:
+    """Does what waited for a message that has come now; says whether there was something."""
+    waiting = db.execute("SELECT deed FROM early WHERE author = ? AND target = ?", (author, id)).fetchall()
+    for (deed,) in waiting:
+        act(db, msgspec.msgpack.decode(deed, type=Deed))
+    if waiting:
+        db.execute("DELETE FROM early WHERE author = ? AND target = ?", (author, id))
+    return bool(waiting)
+
+
+def purge(db: sqlcipher.Connection, now_ms: int) -> bool:
+    """Deletes messages whose time is over, with all that hangs on them, and deeds that waited too long.
+
+    An own message that still waits for its tick stays until it has left. Says whether anything went.
+    """
+    over = "expires_ms > 0 AND expires_ms <= ? AND state IS NOT 'queued'"
+    gone = db.execute(f"SELECT sender, id FROM messages WHERE {over}", (now_ms,)).fetchall()
+    # What comes later about a message that is gone must not wait for it.
+    db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", gone)
+    db.executemany(
+        "DELETE FROM messages "
+        "WHERE about_author = ? AND about = ? AND kind IN ('edit', 'delete', 'reaction')",
+        gone,
+    )
+    db.execute(f"DELETE FROM messages WHERE {over}", (now_ms,))
+    tired = db.execute("DELETE FROM early WHERE since_ms < ?", (now_ms - EARLY_MS,)).rowcount
+    return bool(gone) or tired > 0
+
+
+def versions(db: sqlcipher.Connection, row: int) -> list[tuple[int, str]]:
+    """The texts that a message has had, by time; empty for one that was never edited."""
+    found = db.execute(
+        "SELECT time_ms, text FROM versions WHERE message = ? ORDER BY time_ms, id", (row,)
+    ).fetchall()
+    return [(int(time_ms), str(text)) for time_ms, text in found]
+
+
+def reactions(db: sqlcipher.Connection, rows: list[int]) -> dict[int, list[tuple[Uid, str]]]:
+    """The reactions at messages, oldest first."""
+    marks = ", ".join("?" for _ in rows)
+    found: dict[int, list[tuple[Uid, str]]] = {}
+    for message, reactor, emoji in db.execute(
+        f"SELECT message, reactor, emoji FROM reactions WHERE message IN ({marks}) AND emoji != '' "
+        "ORDER BY message, time_ms, id",
+        rows,
+    ):
+        found.setdefault(message, []).append((Uid(reactor), emoji))
+    return found
+
+
+def peer(db: sqlcipher.Connection, uid: Uid) -> Peer:
+    """What a conversation is set to."""
+    found = db.execute(
+        "SELECT timer, off_the_record, profile, timer_ms, off_the_record_ms, profile_ms, profile_id, "
+        "profile_sent FROM peers WHERE uid = ?",
+        (uid,),
+    ).fetchone()
+    if found is None:
+        return Peer(uid)
+    timer, off_the_record, *rest = found
+    return Peer(uid, timer, bool(off_the_record), *rest)
+
+
+def profile_given(db: sqlcipher.Connection, uid: Uid, id: bytes) -> None:
+    """Notes that a peer was sent the own profile with this id."""
+    db.execute(
+        "INSERT INTO peers (uid, profile_sent) VALUES (?, ?) "
+        "ON CONFLICT (uid) DO UPDATE SET profile_sent = excluded.profile_sent",
+        (uid, id),
+    )
+
+
+# --- deeds about a message ------------------------------------------------------------------------------
+
+
+def _without_message(db: sqlcipher.Connection, deed: Deed) -> Effect:
+    if deed.kind is not DeedKind.REACTION and _exists(
+        db,
+        "FROM messages WHERE id = ? AND sender != ? AND peer = ? AND kind IN ('text', 'file')",
+        (deed.target, deed.sender, deed.peer),
+    ):
+        return Effect.FOREIGN
+    if _exists(db, "FROM seen WHERE sender = ? AND id = ?", (deed.author, deed.target)):
+        return Effect.NOTHING  # it was here and has disappeared
+    db.execute(
+        "INSERT OR IGNORE INTO early (sender, id, author, target, deed, since_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            deed.sender,
+            deed.id,
+            deed.author,
+            deed.target,
+            _encode(deed),
+            deed.received_ms or deed.time_ms,
+        ),
+    )
+    db.execute(
+        "DELETE FROM early WHERE sender = ? AND row <= "
+        "(SELECT row FROM early WHERE sender = ? ORDER BY row DESC LIMIT 1 OFFSET ?)",
+        (deed.sender, deed.sender, MAX_EARLY),
+    )
+    return Effect.EARLY
+
+
+def _exists(db: sqlcipher.Connection, clause: str, values: tuple[object, ...]) -> bool:
+    return db.execute(f"SELECT 1 {clause} LIMIT 1", values).fetchone() is not None
+
+
+def _in_time(deed: Deed, written_ms: int, window_ms: int) -> bool:
+    """Whether a message may still be changed: by its author's clock, and not much later by the relay's."""
+    late = deed.received_ms > written_ms + window_ms + GRACE_MS
+    return written_ms < deed.time_ms <= written_ms + window_ms and not late
+
+
+def _edit(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
+    if not _in_time(deed, time_ms, EDIT_WINDOW_MS):
+        return False
+    db.execute(
+        "INSERT OR IGNORE INTO versions SELECT row, time_ms, id, text FROM messages WHERE row = ? "
+        "AND NOT EXISTS (SELECT 1 FROM versions WHERE message = ?)",
+        (row, row),
+    )
+    db.execute("INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?)", (row, deed.time_ms, deed.id, deed.value))
+    db.execute(
+        "DELETE FROM versions WHERE message = ?1 AND (time_ms, id) > (SELECT time_ms, id FROM versions "
+        "WHERE message = ?1 ORDER BY time_ms, id LIMIT 1 OFFSET ?2)",
+        (row, MAX_EDITS),
+    )
+    last_ms, last_id, text = db.execute(
+        "SELECT time_ms, id, text FROM versions WHERE message = ? ORDER BY time_ms DESC, id DESC LIMIT 1",
+        (row,),
+    ).fetchone()
+    db.execute("UPDATE messages SET text = ?, edited_ms = ? WHERE row = ?", (text, last_ms, row))
+    return (last_ms, bytes(last_id)) == deed.place
+
+
+def _delete(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
+    """Leaves a tombstone: that there was a message, of whom and when, and nothing of what it said."""
+    if not _in_time(deed, time_ms, DELETE_WINDOW_MS):
+        return False
+    db.execute(
+        "UPDATE messages SET deleted = 1, text = '', content = x'', edited_ms = 0, about_author = 0, "
+        "about = x'' WHERE row = ?",
+        (row,),
+    )
+    db.execute("DELETE FROM versions WHERE message = ?", (row,))
+    db.execute("DELETE FROM reactions WHERE message = ?", (row,))
+    db.execute(
+        "DELETE FROM messages WHERE about_author = ? AND about = ? AND kind IN ('edit', 'reaction')",
+        (deed.author, deed.target),
+    )
+    return True
+
+
+def _react(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
+    # What was taken away stays as an empty row, so that an older reaction that comes late does not return.
+    changed = db.execute(
+        "INSERT INTO reactions VALUES (?, ?, ?, ?, ?) ON CONFLICT (message, reactor) DO UPDATE SET "
+        "emoji = excluded.emoji, time_ms = excluded.time_ms, id = excluded.id "
+        "WHERE (excluded.time_ms, excluded.id) > (time_ms, id)",
+        (row, deed.sender, deed.value, deed.time_ms, deed.id),
+    ).rowcount
+    if changed:
+        db.execute(
+            "DELETE FROM messages WHERE about_author = ? AND about = ? AND sender = ? AND kind = 'reaction'",
+            (deed.author, deed.target, deed.sender),
+        )
+    return bool(changed)
+
+
+# --- deeds about a conversation -------------------------------------------------------------------------
+
+
+def _set(db: sqlcipher.Connection, deed: Deed) -> bool:
+    """Sets one thing of a conversation, unless it was set later already."""
+    name = deed.kind.value
+    # A name is its bearer's, whoever the conversation is with.
+    uid = deed.sender if deed.kind is DeedKind.PROFILE else deed.peer
+    value: object = deed.value if deed.kind is DeedKind.PROFILE else deed.number
+    changed = db.execute(
+        f"INSERT INTO peers (uid, {name}, {name}_ms, {name}_id) VALUES (?, ?, ?, ?) "
+        f"ON CONFLICT (uid) DO UPDATE SET {name} = excluded.{name}, {name}_ms = excluded.{name}_ms, "
+        f"{name}_id = excluded.{name}_id "
+        f"WHERE (excluded.{name}_ms, excluded.{name}_id) > ({name}_ms, {name}_id)",
+        (uid, value, deed.time_ms, deed.id),
+    ).rowcount
+    return bool(changed)
