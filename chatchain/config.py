@@ -313,6 +313,9 @@ _NATS: Final[_Option[str | None]] = _Option("nats", _url, _as_url, "NATS_URL", q
 _SPONSOR_ETHER: Final[_Option[float]] = _Option(
     "sponsor_ether_per_day", _ether, _as_is, "SPONSOR_ETHER_PER_DAY", flag=False
 )
+_SPONSOR_ETHER_AN_HOUR: Final[_Option[float | None]] = _Option(
+    "sponsor_ether_per_hour", _ether, _as_is, "SPONSOR_ETHER_PER_HOUR", flag=False
+)
 _PRIVATE_KEY: Final[_Option[bytes | None]] = _Option(
     "private_key", _private_key, _as_is, "PRIVATE_KEY", flag=False, secret=True
 )
@@ -329,6 +332,7 @@ SERVER_OPTIONS: Final = (
     _METRICS_PORT,
     _NATS,
     _SPONSOR_ETHER,
+    _SPONSOR_ETHER_AN_HOUR,
     _ACCOUNT,
     _PRIVATE_KEY,
     _DEBUG,
@@ -384,6 +388,7 @@ class ServerConfig:
     metrics_port: int | None
     nats: str | None
     sponsor_ether_per_day: float
+    sponsor_ether_per_hour: float | None
     account: str | None
     private_key: bytes | None = field(repr=False)
     data_dir: Path
@@ -394,6 +399,13 @@ class ServerConfig:
     def sponsor_wei_per_day(self) -> int:
         """The sponsor's spending limit in wei for 24 hours."""
         return int(self.sponsor_ether_per_day * 10**9) * 10**9
+
+    @property
+    def sponsor_wei_per_hour(self) -> int:
+        """The same for an hour; a quarter of the day's unless it is given."""
+        if self.sponsor_ether_per_hour is None:
+            return self.sponsor_wei_per_day // 4
+        return int(self.sponsor_ether_per_hour * 10**9) * 10**9
 
 
 def load_client(
@@ -449,6 +461,7 @@ def load_server(
         metrics_port=read(_METRICS_PORT, None),
         nats=read(_NATS, None),
         sponsor_ether_per_day=read(_SPONSOR_ETHER, DEFAULT_SPONSOR_ETHER),
+        sponsor_ether_per_hour=read(_SPONSOR_ETHER_AN_HOUR, None),
         account=read(_ACCOUNT, None),
         private_key=read(_PRIVATE_KEY, None),
         data_dir=data,

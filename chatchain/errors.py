@@ -14,7 +14,7 @@
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
     ├── RefusedError          (7) understood, and not allowed
     │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
-    │   │   VotingClosed, HomeBusy, AlreadyDone
+    │   │   CommitmentNeeded, CommitmentPending, VotingClosed, HomeBusy, AlreadyDone
     └── VerificationError     (8) a proof or a signature that does not hold
         ├── ForgedMessage, Undecryptable, BadRecord, Replayed, MissingSenderKey, WrongEpoch
 
@@ -331,6 +331,18 @@ class LimitReached(RefusedError):
     def __init__(self, message: str, hint: str = "", *, retry_after_ms: int = 0) -> None:
         super().__init__(message, hint)
         self.retry_after_ms = retry_after_ms
+
+
+class CommitmentNeeded(RefusedError):
+    """A name is given only to whoever has committed to it in an earlier block."""
+
+    code = "commitment_needed"
+
+
+class CommitmentPending(LimitReached):
+    """The sponsor has committed to a registration, and pays for it once that is mined."""
+
+    code = "commitment_pending"
 
 
 class AlreadyVoted(RefusedError):

@@ -11,6 +11,8 @@ from typing import NewType
 
 import msgspec
 
+from chatchain.errors import ChatchainError
+
 Uid = NewType("Uid", int)
 """A user's 15-digit number, check digit included. It names; it never authenticates."""
 
@@ -452,6 +454,33 @@ class Mined(msgspec.Struct, frozen=True):
 
     tx_hash: bytes
     block: int
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a call would take, and the gas and the fees (wei) that its transaction is given."""
+
+    gas: int
+    limit: int
+    fee: int
+    tip: int
+
+    @property
+    def wei(self) -> int:
+        """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
+        return self.limit * self.fee
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a transaction: which of its versions was mined, what it cost, and why it failed if so.
+
+    One whose nonce somebody else's transaction took was never mined, and cost nothing.
+    """
+
+    submitted: bytes
+    mined: bytes
+    block: int
+    wei: int
+    failure: ChatchainError | None = None
 
 
 class Pin(msgspec.Struct, frozen=True):

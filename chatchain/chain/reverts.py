@@ -15,6 +15,7 @@ from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
     ChatchainError,
+    CommitmentNeeded,
     LimitReached,
     MalformedName,
     NameUnavailable,
@@ -123,7 +124,7 @@ FAILURES: Final[dict[str, _Failure]] = {
     "VetoSpent(uint64)": lambda ready: LimitReached(
         f"A recovery can be refused once in 30 days, and so again from {_time(ready)} on."
     ),
-    "CommitmentNeeded(uint64)": lambda until: RefusedError(
+    "CommitmentNeeded(uint64)": lambda until: CommitmentNeeded(
         f"Until {_time(until)} a registration must have been committed to in an earlier block.",
         "Commit first, or wait until then.",
     ),

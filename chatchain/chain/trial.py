@@ -15,29 +15,15 @@ import msgspec
 from chatchain.chain.calls import address_in
 from chatchain.chain.reverts import explain, revert_data
 from chatchain.chain.rpc import Header, Request, Rpc, RpcFault, hexed, quantity
-from chatchain.errors import ChatchainError, NoEther, RefusedError
+from chatchain.errors import ChatchainError, NoEther, TooLarge
 from chatchain.identity.keys import to_checksum
-from chatchain.model import Address, Call, Network
+from chatchain.model import Address, Call, Cost, Network
 
 GAS_MARGIN: Final = 150_000
 """Gas beyond the estimate: when a vote is mined it may be the deciding one, which executes the proposal."""
 
 TIP: Final = 1_000_000_000
 """Wei that a block's maker is offered for each gas when a node has no opinion."""
-
-
-class Cost(NamedTuple):
-    """What a call would take now, and the gas and the fees that its transaction is given."""
-
-    gas: int
-    limit: int
-    fee: int
-    tip: int
-
-    @property
-    def wei(self) -> int:
-        """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
-        return self.limit * self.fee
 
 
 class Candidate(NamedTuple):
@@ -48,10 +34,13 @@ class Candidate(NamedTuple):
 
 
 class Trial:
-    """Tries candidates out against the state as it is."""
+    """Tries candidates out against the state as it is, or as it will be when the next block is begun."""
 
-    def __init__(self, network: Network, candidates: Sequence[Candidate], sender: Address) -> None:
+    def __init__(
+        self, network: Network, candidates: Sequence[Candidate], sender: Address, *, next_block: bool = False
+    ) -> None:
         self._sender = sender
+        self._block = "pending" if next_block else "latest"
         self._most = [candidate.most for candidate in candidates]
         self._transactions: list[dict[str, str]] = []
         self._alike: dict[tuple[str, bytes, int], list[int]] = {}
@@ -99,7 +88,7 @@ class Trial:
         return prices, self._read(endpoint, places, gas)
 
     def _estimate(self, place: int) -> Request:
-        return Request("eth_estimateGas", (self._with_gas(place, self._most[place]),))
+        return Request("eth_estimateGas", (self._with_gas(place, self._most[place]), self._block))
 
     def _with_gas(self, place: int, gas: int) -> dict[str, str]:
         return self._transactions[place] | ({"gas": hex(gas)} if gas else {})
@@ -122,7 +111,7 @@ class Trial:
     ) -> list[int]:
         """Runs calls once with the gas that they would be given; gives those that did not pass."""
         requests = [
-            Request("eth_call", (self._with_gas(place, self._limit(place, gas)), "latest"))
+            Request("eth_call", (self._with_gas(place, self._limit(place, gas)), self._block))
             for place, gas in measured
         ]
         unclear = []
@@ -185,11 +174,11 @@ def refusal(fault: RpcFault) -> ChatchainError:
     return fault
 
 
-def _too_much(fault: RpcFault, most: int) -> RefusedError | None:
+def _too_much(fault: RpcFault, most: int) -> TooLarge | None:
     """What a node's error means when the call was tried out with so much gas and no more."""
     if not most or revert_data(fault.data) is not None or "gas" not in fault.reason.lower():
         return None
-    return RefusedError(f"The call would take more than {most} gas, and that is all that is paid for.")
+    return TooLarge(f"The call would take more than {most} gas, and that is all that is paid for.")
 
 
 def _ether(wei: int) -> str:

@@ -25,7 +25,7 @@ import msgspec
 from chatchain.chain.calls import address_in
 from chatchain.chain.rpc import Endpoints, Header, Request, Rpc, RpcFault, hexed, quantity
 from chatchain.chain.transactions import Transaction, sign
-from chatchain.chain.trial import TIP, Candidate, Cost, Trial, refusal
+from chatchain.chain.trial import TIP, Candidate, Trial, refusal
 from chatchain.errors import (
     ChainError,
     ChainUnreachable,
@@ -36,7 +36,7 @@ from chatchain.errors import (
     TransactionPending,
 )
 from chatchain.identity.keys import address_of, to_checksum
-from chatchain.model import Address, Call, Mined, Network
+from chatchain.model import Address, Call, Cost, Mined, Network, Outcome
 
 if TYPE_CHECKING:
     from web3 import Web3
@@ -80,17 +80,8 @@ class _Transaction(msgspec.Struct):
     to: str | None = None
 
 
-class Outcome(NamedTuple):
-    """What became of a transaction: which of its versions was mined, what it cost, and why it failed if so.
-
-    One whose nonce somebody else's transaction took was never mined, and cost nothing.
-    """
-
-    submitted: bytes
-    mined: bytes
-    block: int
-    wei: int
-    failure: ChatchainError | None = None
+Allow = Callable[[bytes, int], bool]
+"""Whether the transaction that was submitted under this hash may cost so many wei more."""
 
 
 class _Trace(NamedTuple):
@@ -164,9 +155,15 @@ class ChainWriter:
             raise cost
         return cost
 
-    def estimate_all(self, candidates: Sequence[Candidate], sender: Address) -> list[Cost | ChatchainError]:
-        """What each of the calls would cost the sender now, or what the contract would refuse it with."""
-        return self._endpoints.first(Trial(self._network, candidates, sender).run)
+    def estimate_all(
+        self, candidates: Sequence[Candidate], sender: Address, *, next_block: bool = False
+    ) -> list[Cost | ChatchainError]:
+        """What each of the calls would cost the sender now, or what the contract would refuse it with.
+
+        With `next_block` nodes are asked as if the next block were begun.
+        """
+        trial = Trial(self._network, candidates, sender, next_block=next_block)
+        return self._endpoints.first(trial.run)
 
     def submit_all(self, calls: Sequence[tuple[Call, Cost]], key: bytes) -> list[bytes | ChatchainError]:
         """Signs and sends calls for exactly these costs, nonce after nonce; gives the transactions' hashes.
@@ -247,11 +244,11 @@ class ChainWriter:
         receipt = self._receipts([tx_hash])[0]
         return None if receipt is None else self._outcome(tx_hash, receipt)
 
-    def tend(self, allow: Callable[[int], bool] | None = None) -> list[Outcome]:
+    def tend(self, allow: Allow | None = None) -> list[Outcome]:
         """Looks after everything sent and not settled; gives what was mined or failed since the last time.
 
         To be called every few seconds by a process that outlives its transactions; one that fails never keeps
-        another from its turn. `allow` is asked before one may cost so many wei more than was agreed. A
+        another from its turn. `allow` is asked before one may cost more than was agreed. A
         transaction that a reorg takes back is looked after again, and told of no second time.
         """
         with self._lock:
@@ -272,9 +269,7 @@ class ChainWriter:
                 self._forget(sent)
         return outcomes
 
-    def _tend_one_of_many(
-        self, sent: _Sent, trace: _Trace, allow: Callable[[int], bool] | None
-    ) -> Outcome | None:
+    def _tend_one_of_many(self, sent: _Sent, trace: _Trace, allow: Allow | None) -> Outcome | None:
         try:
             mined = self._tend_one(sent, allow, trace)
         except ChainUnreachable:
@@ -324,11 +319,12 @@ class ChainWriter:
     def _submit(self, call: Call, key: bytes, cost: Cost | None = None) -> _Sent:
         sender = address_of(key)
         to = address_in(self._network, call.contract)
-        _, limit, fee, tip = cost or self.estimate(call, sender)
+        given = cost or self.estimate(call, sender)
         with self._lock:
             self._require_room(1)
             for _ in range(3):
-                sent = _Sent(sender, self._next_nonce(sender), to, call.data, limit, fee, tip, key)
+                nonce = self._next_nonce(sender)
+                sent = _Sent(sender, nonce, to, call.data, given.limit, given.fee, given.tip, key)
                 try:
                     self._broadcast(sent)
                 except _NonceTaken:
@@ -462,9 +458,7 @@ class ChainWriter:
 
     # -- seeing it through
 
-    def _tend_one(
-        self, sent: _Sent, allow: Callable[[int], bool] | None = None, trace: _Trace | None = None
-    ) -> Mined | None:
+    def _tend_one(self, sent: _Sent, allow: Allow | None = None, trace: _Trace | None = None) -> Mined | None:
         """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
         known, receipts = trace or self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
@@ -481,7 +475,7 @@ class ChainWriter:
                 return self._overtaken(sent)
         return None
 
-    def _send_again(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
+    def _send_again(self, sent: _Sent, allow: Allow | None) -> None:
         """Sends what the node has lost, with higher fees if it has become too cheap to be taken."""
         try:
             self._send_raw(sent)
@@ -511,7 +505,7 @@ class ChainWriter:
         sent.seen_in = (quantity(receipt.block_number), receipt.block_hash)
         return self._outcome(tx_hash, receipt)
 
-    def _raise_fee(self, sent: _Sent, allow: Callable[[int], bool] | None) -> None:
+    def _raise_fee(self, sent: _Sent, allow: Allow | None) -> None:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
@@ -519,7 +513,7 @@ class ChainWriter:
         tip = max(sent.tip * 5 // 4 + 1, TIP)
         fee = max(sent.fee * 5 // 4 + 1, 2 * base + tip)
         more = fee - max(sent.fee, sent.agreed)
-        if allow is not None and more > 0 and not allow(sent.gas * more):
+        if allow is not None and more > 0 and not allow(sent.hashes[0], sent.gas * more):
             return  # it waits until more may be spent, or the chain is cheaper
         sent.tip, sent.fee, sent.agreed = tip, fee, max(fee, sent.agreed)
         try:

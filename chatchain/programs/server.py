@@ -24,20 +24,18 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from chatchain import __version__
-from chatchain.chain.calls import VERBS, arguments
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
-from chatchain.chain.trial import Cost
 from chatchain.chain.view import CONFIRMATIONS, ChainView
-from chatchain.chain.writer import ChainWriter
 from chatchain.config import ServerConfig, load_server
-from chatchain.errors import BadConfig, ChainError, ChatchainError, MissingInput
-from chatchain.identity.keys import address_of, parse_address, to_checksum
-from chatchain.model import Address, Call, Network
+from chatchain.errors import BadConfig, ChatchainError, MissingInput
+from chatchain.identity.keys import parse_address, to_checksum
+from chatchain.model import Address, Network
+from chatchain.programs.purse import Purse
 from chatchain.relay import metrics as pages
-from chatchain.relay import ports
 from chatchain.relay.directory import Keeper
 from chatchain.relay.service import Deployment, Relay
+from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
 from chatchain.store.server import ServerStore, ServerWriter
 from chatchain.store.writer import Listener as StoreListener
@@ -98,43 +96,6 @@ def _parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------
 
 
-class Purse:
-    """Satisfies `relay.ports.Payer`: the chain's writer with the sponsor's key."""
-
-    def __init__(self, writer: ChainWriter, key: bytes) -> None:
-        self._writer = writer
-        self._key = key
-        self.account = address_of(key)
-
-    def canonical(self, call: Call) -> bool:
-        """Whether our own encoder spells the call's arguments so."""
-        try:
-            values = arguments(call)
-        except ChainError:
-            return False
-        return any(verb(*values) == call for verb in VERBS if call.data.startswith(verb.selector))
-
-    def has_code(self, account: Address) -> bool:
-        """Whether there is a contract."""
-        return self._writer.has_code(account)
-
-    def estimate(self, call: Call, most: int) -> Cost:
-        """Tries the call out from the sponsor's account."""
-        return self._writer.estimate(call, self.account, most)
-
-    def submit(self, call: Call, cost: ports.Cost) -> bytes:
-        """Signs and sends the call."""
-        return self._writer.submit(call, self._key, Cost(cost.gas, cost.limit, cost.fee, cost.tip))
-
-    def tend(self, allow: Callable[[int], bool]) -> None:
-        """Sees transactions through."""
-        self._writer.tend(allow)
-
-    def prepare(self) -> None:
-        """Loads what the first payment needs."""
-        self._writer.prepare()
-
-
 async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -152,7 +113,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
         await asyncio.to_thread(store.claim)
         network = await asyncio.to_thread(view.network)
         await asyncio.to_thread(store.deployment, network.chain_id, network.directory)
-        sponsor = _sponsor(config, endpoints, network, log)
+        sponsor = _sponsor(config, endpoints, network, store, log)
         await asyncio.to_thread(_compare_certificate, view, spki, log)
         confirmations = 0 if network.chain_id in DEV_CHAINS else CONFIRMATIONS
         relay = Relay(
@@ -287,16 +248,22 @@ def _compare_certificate(view: ChainView, spki: bytes, log: FilteringBoundLogger
 
 
 def _sponsor(
-    config: ServerConfig, endpoints: Endpoints, network: Network, log: FilteringBoundLogger
+    config: ServerConfig,
+    endpoints: Endpoints,
+    network: Network,
+    store: ServerStore,
+    log: FilteringBoundLogger,
 ) -> Sponsor | None:
     if config.private_key is None or not config.sponsor_wei_per_day:
         log.warning("sponsor off", reason="no PRIVATE_KEY" if config.private_key is None else "limit is 0")
         return None
-    purse = Purse(ChainWriter(endpoints, network), config.private_key)
-    log.info("sponsor", account=to_checksum(purse.account), wei_per_day=config.sponsor_wei_per_day)
+    purse = Purse(endpoints, network, config.private_key)
+    hour, day = config.sponsor_wei_per_hour, config.sponsor_wei_per_day
+    log.info("sponsor", account=to_checksum(purse.account), wei_per_hour=hour, wei_per_day=day)
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)
-    return Sponsor(purse, SponsorLimits(config.sponsor_wei_per_day), time.monotonic())
+    spending = Spending(store.sponsoring, time.time, wei_per_hour=hour, wei_per_day=day)
+    return Sponsor(purse, spending, SponsorLimits(), time.monotonic())
 
 
 @contextlib.contextmanager

@@ -10,13 +10,16 @@ from typing import Protocol
 
 import msgspec
 
+from chatchain.errors import ChatchainError
 from chatchain.model import (
     Address,
     Call,
+    Cost,
     Delivery,
     Envelope,
     Group,
     KeyBundle,
+    Outcome,
     Policy,
     PrekeyBatch,
     PrekeyDraw,
@@ -82,26 +85,6 @@ class Peer(Protocol):
         """The peer is a stranger no more."""
 
 
-class Cost(Protocol):
-    """What a call would cost: the gas by estimate, and what its transaction is given."""
-
-    @property
-    def gas(self) -> int: ...
-
-    @property
-    def limit(self) -> int: ...
-
-    @property
-    def fee(self) -> int: ...
-
-    @property
-    def tip(self) -> int: ...
-
-    @property
-    def wei(self) -> int:
-        """All of the limit at the highest fee: the most that it can cost."""
-
-
 class Payer(Protocol):
     """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
 
@@ -111,17 +94,39 @@ class Payer(Protocol):
     def has_code(self, account: Address) -> bool:
         """Whether the account is a contract, whose code would judge its signatures."""
 
-    def estimate(self, call: Call, most: int) -> Cost:
-        """Tries the call out with so much gas at most; raises what the contract would refuse it with."""
+    def estimate_all(
+        self, calls: Sequence[tuple[Call, int]], *, next_block: bool = False
+    ) -> list[Cost | ChatchainError]:
+        """Tries each call out with so much gas at most: its cost, or what the contract would refuse it with.
 
-    def submit(self, call: Call, cost: Cost) -> bytes:
-        """Sends the call for exactly that cost and gives the transaction's hash without waiting."""
+        With `next_block` as if the next block were begun.
+        """
+
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
+        """Sends each call for exactly that cost and gives the transactions' hashes without waiting."""
+
+    def together(self, votes: Sequence[Call]) -> Call:
+        """One call that casts all of these votes and skips those that fail. Does not block."""
+
+    def commitment(self, registration: Call) -> Call:
+        """The call that commits to a registration. Does not block."""
+
+    def is_about_relays(self, vote: Call) -> bool:
+        """Whether the vote's proposal would enter a new list of relays."""
+
+    def has_voted(self, vote: Call, uid: int) -> bool:
+        """Whether this user's vote on the vote's proposal is counted."""
+
+    def follow(self, tx_hash: bytes) -> bytes:
+        """The hash under which a transaction is found that was submitted under this one. Does not block."""
 
     def prepare(self) -> None:
         """Gets ready, so that the first call does not wait for it."""
 
-    def tend(self, allow: Callable[[int], bool]) -> None:
-        """Sends again what is not mined yet, or for a better price if so many wei more are allowed."""
+    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+        """Sends again what is not mined yet, or for a better price if the submitted one is allowed so many
+        wei more; gives what was mined or failed since the last time.
+        """
 
 
 class Chain(Protocol):

@@ -23,6 +23,7 @@ from chatchain.errors import (
     BadRecord,
     ChainError,
     ChatchainError,
+    CommitmentPending,
     LimitReached,
     LoginRefused,
     NetworkError,
@@ -40,7 +41,8 @@ from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import Membership, Peer, Reader, Writer
 from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
-from chatchain.relay.sponsor import Sponsor
+from chatchain.relay.sponsor import Order, Paid, Sponsor
+from chatchain.relay.turns import Turns
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
@@ -177,6 +179,7 @@ class Relay:
         self._readers = ThreadPoolExecutor(2, "store-reader")
         self._chain = ThreadPoolExecutor(1, "chain")
         self._payers = ThreadPoolExecutor(4, "sponsor")
+        self._turns = Turns(self._pay_all, self._payers)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- life ---
@@ -211,6 +214,7 @@ class Relay:
             await asyncio.sleep(0.02)
         for peer in list(self._peers):
             peer.abort()
+        self._turns.stop()
         for task in list(self._tasks):
             task.cancel()
         for pool in (self._readers, self._chain, self._payers):
@@ -493,6 +497,10 @@ class Relay:
     async def _pay_for(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> None:
         await self._answer(peer, request.ref, self._paid(peer, session, request))
 
+    def _pay_all(self, orders: Sequence[Order]) -> list[Paid | ChatchainError]:
+        assert self._sponsor is not None, "who has no sponsor takes no turns"
+        return self._sponsor.pay_all(orders, time.monotonic())
+
     async def _paid(self, peer: Peer, session: _Session | None, request: SponsorRequest) -> Message:
         if self._sponsor is None:
             raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
@@ -508,10 +516,10 @@ class Relay:
             sponsor.admit(call, user, peer.address, time.monotonic())
             if session is None:
                 await self._in(self._payers, lambda: sponsor.inspect(call))
-            cost = await self._in(self._payers, lambda: sponsor.estimate(call))
-            sponsor.reserve(call, cost, time.monotonic())
-            tx_hash = await self._in(self._payers, lambda: sponsor.pay(call, cost))
+            paid = await self._turns.pay(Order(call, session.uid if session is not None else 0))
         except ChatchainError as error:
+            if isinstance(error, CommitmentPending):
+                _give_time(peer)
             self.metrics.sponsored.labels(error.code).inc()
             self._log.info("sponsor refused", code=error.code, uid=session.uid if session is not None else 0)
             raise
@@ -522,10 +530,9 @@ class Relay:
                 self._guests_paid += Counter()  # forgets those at zero
         self.metrics.sponsored.labels("sent").inc()
         uid = session.uid if session is not None else 0
-        self._log.info("sponsored", tx=tx_hash.hex(), uid=uid, wei=cost.wei)
-        if session is None and peer.deadline:
-            peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
-        return Sponsored(request.ref, tx_hash)
+        self._log.info("sponsored", tx=paid.tx_hash.hex(), uid=uid, wei=paid.wei)
+        _give_time(peer)
+        return Sponsored(request.ref, paid.tx_hash)
 
     # --- actions of the mailbox ---
 
@@ -791,8 +798,8 @@ class Relay:
         while True:
             await asyncio.sleep(TEND)
             try:
-                await self._in(self._payers, lambda: sponsor.tend(time.monotonic()))
-            except ChainError as error:
+                await self._in(self._payers, sponsor.tend)
+            except (ChainError, StoreUnavailable) as error:
                 self._log.warning("transactions not tended", code=error.code)
 
     # --- small parts ---
@@ -836,6 +843,12 @@ class Relay:
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def _give_time(peer: Peer) -> None:
+    """The chain has to mine what was paid for a stranger before it can log in."""
+    if peer.deadline:
+        peer.deadline = asyncio.get_running_loop().time() + deadlines.SPONSORED
 
 
 def _digest(envelope: Envelope) -> bytes:

@@ -1,37 +1,68 @@
 """Pays for signed calls of accounts without ether: which, for whom, how often and for how much.
 
 Only calls that carry their author's own signature are paid for, so a sponsor can withhold but not forge.
-Before login that is a registration, or the device and verifier that an account adds to restore a home;
-afterwards what the logged-in user signed, recognised by the uid or address in the calldata. A call is tried
-out before it is paid for; one that would be refused costs nothing but its place in the rate.
+Before login that is a registration, or what gives an account back to its owner; afterwards what the logged-in
+user signed, recognised by the uid or address in the calldata.
+
+Calls are paid for in turns. All of a turn are tried out together, with a bound on the gas of each; those that
+would succeed are booked for the most that they can cost, and sent for exactly that. One that would be refused
+costs nothing but its place in the rate, and spoils none of the others. When a transaction is mined, what it
+did not use is given back.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from chatchain.errors import LimitReached, RefusedError
+from chatchain.errors import (
+    AlreadyDone,
+    ChatchainError,
+    CommitmentNeeded,
+    CommitmentPending,
+    LimitReached,
+    RefusedError,
+    TooLarge,
+)
 from chatchain.identity.keys import keccak256
-from chatchain.model import Address, Call, User
-from chatchain.relay.limits import Bucket, Buckets, Budget, Rate
-from chatchain.relay.ports import Cost, Payer
+from chatchain.model import Address, Call, Cost, Outcome, User
+from chatchain.relay.limits import Bucket, Buckets, Rate
+from chatchain.relay.ports import Payer
+from chatchain.relay.spending import Booked, Spending
 
 MAX_GAS: Final = 1_000_000
-"""A registration takes about a quarter of it; an account that is a contract could take any amount to check
-a signature.
+"""A registration takes about a quarter of it, a vote that decides on the network's own roles up to all; an
+account that is a contract could take any amount to check a signature.
 """
 
-DAY: Final = 24 * 3600.0
+MAX_GAS_OF_RELAYS: Final = 5_000_000
+"""For the vote that may decide on a new list of relays, which the contract then writes."""
+
+VOTES_TOGETHER: Final = 64
+GAS_TOGETHER: Final = 10_000_000
+"""Votes in one transaction, and their gas: a third of what a block holds."""
+
+REMEMBERED: Final = 10_000
+REMEMBERED_SECONDS: Final = 600.0
+"""How many calls are known to have been sent, and for how long: as long as clients let signatures last."""
+
+CLAIMED_SECONDS: Final = 60.0
+"""How long a name counts as about to be taken: until the transaction is surely mined, or lost."""
+
+ON_ITS_WAY_MS: Final = 2_000
+"""After how long somebody who waits for a transaction asks again."""
+
 _WORD: Final = 32
 
 
 class SponsorLimits(msgspec.Struct, frozen=True):
-    """How often the sponsor pays; `wei_per_day` is all that it spends in 24 hours."""
+    """How often the sponsor pays."""
 
-    wei_per_day: int
     registrations: Rate = Rate.hourly(1000)
     registrations_per_address: Rate = Rate.hourly(200)
     calls_per_user: Rate = Rate.hourly(200)
@@ -42,51 +73,129 @@ class _Verb(msgspec.Struct, frozen=True):
 
     contract: str
     signature: str
-    author: int = -1
+    author: int = 0
     by_address: bool = False
 
 
+_REGISTRATION: Final = _Verb(
+    "identity", "registerFor(address,string,bytes32,bytes,address,address,bytes,uint256,bytes)"
+)
+_VOTE: Final = _Verb("membership", "voteBySig(uint64,bool,address,bytes)", 2, by_address=True)
+_RESTORING: Final = (
+    _Verb("identity", "addDeviceFor(uint64,address,bytes,uint256,bytes)"),
+    _Verb("identity", "setVerifierFor(uint64,bytes32,bytes,uint256,bytes)"),
+    _Verb("identity", "proposeRecoveryFor(uint64,address,uint256,bytes)"),
+    _Verb("identity", "vetoRecoveryFor(uint64,uint256,bytes)"),
+    _Verb("identity", "finaliseRecoveryFor(uint64,uint256,bytes)"),
+)
+"""Whoever restores a home or recovers an account cannot log in yet; the contract knows who must sign."""
+
 _VERBS: Final = (
-    _Verb("identity", "registerFor(address,string,bytes32,bytes,address,address,bytes,uint256,bytes)"),
-    _Verb("identity", "addDeviceFor(uint64,address,bytes,uint256,bytes)", 0),
-    _Verb("identity", "updateDeviceFor(uint64,uint32,uint32,address,bytes,uint256,address,bytes)", 0),
-    _Verb("identity", "revokeDeviceFor(uint64,uint32,uint256,bytes)", 0),
-    _Verb("identity", "setVerifierFor(uint64,bytes32,bytes,uint256,bytes)", 0),
+    _REGISTRATION,
+    *_RESTORING,
+    _Verb("identity", "updateDeviceFor(uint64,uint32,uint32,address,bytes,uint256,address,bytes)"),
+    _Verb("identity", "revokeDeviceFor(uint64,uint32,uint256,bytes)"),
+    _Verb("identity", "addKeyFor(uint64,uint8,bytes,uint256,bytes)"),
+    _Verb("identity", "updateKeyFor(uint64,uint32,uint32,bytes,uint256,bytes)"),
+    _Verb("identity", "revokeKeyFor(uint64,uint32,uint256,bytes)"),
+    _Verb("identity", "setRecoveryFor(uint64,address,uint256,bytes)"),
+    _Verb("identity", "transferFor(uint64,address,uint256,bytes,bytes)"),
+    _Verb("identity", "invalidateNonceFor(uint64,uint256,bytes)"),
+    _Verb(
+        "membership",
+        "createGroupFor(string,uint64[],(uint16,uint32),address,uint256,bytes)",
+        4,
+        by_address=True,
+    ),
     _Verb("membership", "requestFor(uint32,address,uint256,bytes)", 1, by_address=True),
     _Verb("membership", "proposeFor(uint32,uint8,uint64,bytes,address,uint256,bytes)", 4, by_address=True),
-    _Verb("membership", "voteBySig(uint64,bool,address,bytes)", 2, by_address=True),
+    _VOTE,
+    _Verb("membership", "leaveFor(uint32,address,uint256,bytes)", 1, by_address=True),
 )
-_REGISTRATION: Final = _VERBS[0]
-_RESTORING: Final = frozenset({_VERBS[1], _VERBS[4]})
-"""A restored home cannot log in before its device is listed; the account has signed both calls."""
 
 
 def _selector(signature: str) -> bytes:
     return keccak256(signature.encode())[:4]
 
 
+_BY_SELECTOR: Final = {(verb.contract, _selector(verb.signature)): verb for verb in _VERBS}
+
+
+def _verb(call: Call) -> _Verb | None:
+    return _BY_SELECTOR.get((call.contract, call.data[:4]))
+
+
+def is_registration(call: Call) -> bool:
+    """Whether a call makes a newcomer's account."""
+    return _verb(call) is _REGISTRATION
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A call to be paid for, and who asks: the logged-in user's uid, or 0 before login."""
+
+    call: Call
+    uid: int = 0
+
+    @property
+    def patient(self) -> bool:
+        """Whether it may wait a moment for others of its kind."""
+        return _verb(self.call) is _VOTE
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """A call that was sent: under which transaction, and the most wei that it can cost."""
+
+    tx_hash: bytes
+    wei: int
+
+
+class _Parcel(msgspec.Struct):
+    """One transaction to be: its call and cost, and the orders that it carries out, each with its cost."""
+
+    call: Call
+    cost: Cost
+    orders: list[Order]
+    costs: list[Cost]
+    booked: list[Booked]
+
+
+class _Memory(msgspec.Struct):
+    """A call that was sent, for those who ask again: until when, and whether it is mined."""
+
+    until: float
+    paid: Paid
+    together: bool  # with other votes, of which a mined transaction may have skipped some
+    mined: bool = False
+
+
+class _Bill(msgspec.Struct):
+    """A transaction that is not settled: what was booked for it, and the calls that it carries out."""
+
+    booked: list[Booked]
+    calls: list[Call]
+
+
 class Sponsor:
-    """Decides about calls and has them paid for. Methods may be called from several threads one at a time
-    each.
+    """Decides about calls and has them paid for, many in one turn.
+
+    `admit` may be called at any time; `inspect`, `pay_all` and `tend` block, and of the last two one runs at
+    a time.
     """
 
-    def __init__(self, payer: Payer, limits: SponsorLimits, now: float) -> None:
+    def __init__(self, payer: Payer, spending: Spending, limits: SponsorLimits, now: float) -> None:
         self._payer = payer
-        self._by_selector = {(verb.contract, _selector(verb.signature)): verb for verb in _VERBS}
+        self._spending = spending
         self._registrations = Bucket(limits.registrations, now)
         self._by_address = Buckets(limits.registrations_per_address)
         self._by_user = Buckets(limits.calls_per_user)
-        self._budget = Budget(limits.wei_per_day, DAY)
-        self._purse = threading.Lock()  # calls are booked on the loop, higher fees in a thread
-
-    @property
-    def spent(self) -> int:
-        """Wei booked within the last 24 hours: the most that what was sent can cost."""
-        return self._budget.total
+        self._sent: OrderedDict[bytes, _Memory] = OrderedDict()
+        self._claims: OrderedDict[bytes, float] = OrderedDict()
+        self._bills: dict[bytes, _Bill] = {}
+        self._turn = threading.Lock()
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
-        """Lets a call pass to `estimate`; `user` is who is logged in. Raises RefusedError or LimitReached."""
-        verb = self._verb(call)
+        """Lets a call pass to `pay_all`; `user` is who is logged in. Raises RefusedError or LimitReached."""
+        verb = _verb(call)
         if verb is None:
             raise RefusedError("The relay does not pay for this call.")
         if not self._payer.canonical(call):
@@ -106,45 +215,296 @@ class Sponsor:
         """Refuses strangers the registration of a contract, whose own code would run at their bidding before
         anybody is known. Blocks.
         """
-        if self._verb(call) is _REGISTRATION and self._payer.has_code(Address(call.data[16:36])):
+        if is_registration(call) and self._payer.has_code(_account(call)):
             raise RefusedError("The relay does not pay for the registration of a contract.")
 
-    def estimate(self, call: Call) -> Cost:
-        """Tries the call out and gives its cost; raises why the contract would refuse it. Blocks."""
-        cost = self._payer.estimate(call, MAX_GAS)
-        if max(cost.gas, cost.limit) > MAX_GAS:
-            raise RefusedError(f"The call would take {cost.gas} gas; the relay pays for {MAX_GAS}.")
-        return cost
+    def pay_all(self, orders: Sequence[Order], now: float) -> list[Paid | ChatchainError]:
+        """Tries calls out, books them and sends those that would succeed: what became of each. Blocks.
 
-    def reserve(self, call: Call, cost: Cost, now: float) -> None:
-        """Books a call that would succeed against the sums; raises LimitReached.
-
-        Only here do registrations count for all together: attempts that fail do not use up the others' share.
+        A call that was sent before is answered with its transaction: whoever lost the answer, and asks again,
+        finds the name taken and the signature used by nobody else, and learns under which hash a replaced
+        transaction is found.
         """
-        if self._verb(call) is _REGISTRATION:
-            _require(self._registrations.take(now), "registrations")
-        with self._purse:
-            _require(self._budget.spend(now, cost.wei), "calls")
-
-    def pay(self, call: Call, cost: Cost) -> bytes:
-        """Sends the call for what was reserved and gives the transaction's hash. Blocks."""
-        return self._payer.submit(call, cost)
-
-    def _verb(self, call: Call) -> _Verb | None:
-        return self._by_selector.get((call.contract, call.data[:4]))
+        with self._turn:
+            outcomes: dict[bytes, Paid | ChatchainError] = {}
+            fresh = self._fresh(orders, now, outcomes)
+            costs = self._try_out([order.call for order in fresh])
+            self._commit_first(fresh, costs, now)
+            parcels = self._booked(fresh, costs, outcomes, now)
+            self._send(_packed(self._payer, parcels), outcomes, now)
+            return [outcomes[_digest(order.call)] for order in orders]
 
     def prepare(self) -> None:
         """Gets ready to pay. Blocks."""
         self._payer.prepare()
 
-    def tend(self, now: float) -> None:
+    def tend(self) -> None:
         """Sees what was sent through until it is mined and settled; higher fees are booked, too. Blocks."""
+        with self._turn:
+            for outcome in self._payer.tend(self._allow):
+                self._settle(outcome)
 
-        def allow(wei: int) -> bool:
-            with self._purse:
-                return not self._budget.spend(now, wei)
+    # --- one turn ------------------------------------------------------------------------------------------
 
-        self._payer.tend(allow)
+    def _fresh(
+        self, orders: Sequence[Order], now: float, outcomes: dict[bytes, Paid | ChatchainError]
+    ) -> list[Order]:
+        """The orders to be tried out, each call once; the others are answered at once."""
+        while self._sent and next(iter(self._sent.values())).until <= now:
+            self._sent.popitem(last=False)
+        while self._claims and next(iter(self._claims.values())) <= now:
+            self._claims.popitem(last=False)
+        fresh: list[Order] = []
+        seen: set[bytes] = set()
+        claimed: set[bytes] = set()
+        for order in orders:
+            digest = _digest(order.call)
+            if digest in seen:
+                continue
+            seen.add(digest)
+            before = self._remembered(digest, order)
+            claims = _claims_of(order.call)
+            if before is not None:
+                outcomes[digest] = before
+            elif any(claim in claimed or claim in self._claims for claim in claims):
+                outcomes[digest] = _overlapping()
+            else:
+                claimed.update(claims)
+                fresh.append(order)
+        return fresh
+
+    def _remembered(self, digest: bytes, order: Order) -> Paid | None:
+        """The transaction that carries a call out already; None if the call must be tried out (again)."""
+        memory = self._sent.get(digest)
+        if memory is None:
+            return None
+        if memory.together and not self._payer.has_voted(order.call, order.uid) and memory.mined:
+            del self._sent[digest]  # its batch skipped it; tried out by itself it tells why
+            return None
+        if memory.mined:
+            return memory.paid
+        return msgspec.structs.replace(memory.paid, tx_hash=self._payer.follow(memory.paid.tx_hash))
+
+    def _try_out(self, calls: Sequence[Call]) -> list[Cost | ChatchainError]:
+        costs = self._estimate(calls, MAX_GAS)
+        # Which votes write a list of relays is asked only where one takes more than others may.
+        large = [
+            place
+            for place, call in enumerate(calls)
+            if isinstance(costs[place], TooLarge)
+            and _verb(call) is _VOTE
+            and self._payer.is_about_relays(call)
+        ]
+        again = self._estimate([calls[place] for place in large], MAX_GAS_OF_RELAYS)
+        for place, cost in zip(large, again, strict=True):
+            costs[place] = cost
+        return costs
+
+    def _estimate(
+        self, calls: Sequence[Call], most: int, *, next_block: bool = False
+    ) -> list[Cost | ChatchainError]:
+        if not calls:
+            return []
+        costs = self._payer.estimate_all([(call, most) for call in calls], next_block=next_block)
+        return [
+            TooLarge(f"The call would take {cost.gas} gas; the relay pays for {most}.")
+            if isinstance(cost, Cost) and max(cost.gas, cost.limit) > most
+            else cost
+            for cost in costs
+        ]
+
+    def _commit_first(self, orders: Sequence[Order], costs: list[Cost | ChatchainError], now: float) -> None:
+        """Commits for newcomers whose names must have been committed to in an earlier block.
+
+        Where that is done and mined, the call is tried out as part of the next block; otherwise who asked is
+        told to come again.
+        """
+        needed = [place for place, cost in enumerate(costs) if isinstance(cost, CommitmentNeeded)]
+        if not needed:
+            return
+        commitments = [Order(self._payer.commitment(orders[place].call)) for place in needed]
+        told: dict[bytes, Paid | ChatchainError] = {}
+        fresh = self._fresh(commitments, now, told)
+        tried = self._estimate([order.call for order in fresh], MAX_GAS)
+        self._send(self._booked(fresh, tried, told, now), told, now)
+        ready: list[int] = []
+        for place, commitment in zip(needed, commitments, strict=True):
+            digest = _digest(commitment.call)
+            answer, memory = told[digest], self._sent.get(digest)
+            if isinstance(answer, AlreadyDone) or (memory is not None and memory.mined):
+                ready.append(place)
+            elif isinstance(answer, ChatchainError):
+                costs[place] = answer
+            else:
+                costs[place] = _committing()
+        later = self._estimate([orders[place].call for place in ready], MAX_GAS, next_block=True)
+        for place, cost in zip(ready, later, strict=True):
+            costs[place] = _committing() if isinstance(cost, CommitmentNeeded) else cost
+
+    def _booked(
+        self,
+        orders: Sequence[Order],
+        costs: Sequence[Cost | ChatchainError],
+        outcomes: dict[bytes, Paid | ChatchainError],
+        now: float,
+    ) -> list[_Parcel]:
+        """Books the calls that would succeed; the others' refusals, and those of the limits, are outcomes.
+
+        Only here do registrations count for all together, and calls before login for the user whose account
+        they are about: attempts that fail do not use up others' shares.
+        """
+        passed: list[tuple[Order, Cost]] = []
+        for order, cost in zip(orders, costs, strict=True):
+            try:
+                if isinstance(cost, ChatchainError):
+                    raise cost
+                if is_registration(order.call):
+                    _require(self._registrations.take(now), "registrations")
+                elif not order.uid and _verb(order.call) in _RESTORING:
+                    _require(self._by_user.take(_word(order.call.data, 0), now), "calls")
+                passed.append((order, cost))
+            except ChatchainError as refusal:
+                outcomes[_digest(order.call)] = refusal
+        parcels = []
+        told = self._spending.book([cost.wei for _, cost in passed]) if passed else []
+        for (order, cost), booked in zip(passed, told, strict=True):
+            if isinstance(booked, Booked):
+                parcels.append(_Parcel(order.call, cost, [order], [cost], [booked]))
+            else:
+                outcomes[_digest(order.call)] = _spent(booked, "calls")
+        return parcels
+
+    def _send(
+        self, parcels: Sequence[_Parcel], outcomes: dict[bytes, Paid | ChatchainError], now: float
+    ) -> None:
+        """Sends what was booked for exactly that; what cannot be sent is given back."""
+        if not parcels:
+            return
+        try:
+            told = self._payer.submit_all([(parcel.call, parcel.cost) for parcel in parcels])
+        except ChatchainError as failure:
+            told = [failure] * len(parcels)
+        for parcel, sent in zip(parcels, told, strict=True):
+            if isinstance(sent, ChatchainError):
+                self._give_back(parcel.booked, 0)
+                outcomes.update((_digest(order.call), sent) for order in parcel.orders)
+                continue
+            self._bills[sent] = _Bill(parcel.booked, [order.call for order in parcel.orders])
+            for order, cost in zip(parcel.orders, parcel.costs, strict=True):
+                outcomes[_digest(order.call)] = paid = Paid(sent, cost.wei)
+                self._remember(order.call, paid, now, together=len(parcel.orders) > 1)
+
+    def _remember(self, call: Call, paid: Paid, now: float, *, together: bool) -> None:
+        self._sent[_digest(call)] = _Memory(now + REMEMBERED_SECONDS, paid, together)
+        for claim in _claims_of(call):
+            self._claims[claim] = now + CLAIMED_SECONDS
+        while len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
+        while len(self._claims) > 2 * REMEMBERED:
+            self._claims.popitem(last=False)
+
+    # --- afterwards ----------------------------------------------------------------------------------------
+
+    def _allow(self, submitted: bytes, wei: int) -> bool:
+        """Books a higher fee, if the limits let it."""
+        bill = self._bills.get(submitted)
+        (booked,) = self._spending.book([wei])
+        if bill is None or not isinstance(booked, Booked):
+            return False
+        bill.booked.append(booked)
+        return True
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Gives back what a transaction did not use, and keeps in mind what it has done."""
+        bill = self._bills.pop(outcome.submitted, None)
+        if bill is None:
+            return
+        self._give_back(bill.booked, outcome.wei)
+        for call in bill.calls:
+            memory = self._sent.get(_digest(call))
+            if memory is None or memory.paid.tx_hash != outcome.submitted:
+                continue
+            if outcome.failure is None:
+                memory.mined = True
+                memory.paid = msgspec.structs.replace(memory.paid, tx_hash=outcome.mined)
+                continue
+            del self._sent[_digest(call)]  # whoever asks again is told why, or has it tried anew
+            for claim in _claims_of(call):
+                self._claims.pop(claim, None)
+
+    def _give_back(self, booked: Iterable[Booked], wei: int) -> None:
+        for one in booked:
+            self._spending.give_back(one, wei)
+            wei = max(0, wei - one.wei)
+
+
+def _packed(payer: Payer, parcels: list[_Parcel]) -> list[_Parcel]:
+    """Votes that wait together go in one transaction, for the sum of what was booked for each."""
+    votes = [parcel for parcel in parcels if _verb(parcel.call) is _VOTE and parcel.cost.limit <= MAX_GAS]
+    if len(votes) < 2:
+        return parcels
+    alone = [parcel for parcel in parcels if parcel not in votes]
+    batches: list[list[_Parcel]] = [[]]
+    for vote in votes:
+        gas = sum(parcel.cost.limit for parcel in batches[-1]) + vote.cost.limit
+        if len(batches[-1]) == VOTES_TOGETHER or (batches[-1] and gas > GAS_TOGETHER):
+            batches.append([])
+        batches[-1].append(vote)
+    return alone + [batch[0] if len(batch) == 1 else _together(payer, batch) for batch in batches]
+
+
+def _together(payer: Payer, batch: Sequence[_Parcel]) -> _Parcel:
+    limit = sum(parcel.cost.limit for parcel in batch)
+    fee = sum(parcel.cost.wei for parcel in batch) // limit
+    tip = min(fee, *(parcel.cost.tip for parcel in batch))
+    return _Parcel(
+        payer.together([parcel.call for parcel in batch]),
+        Cost(sum(parcel.cost.gas for parcel in batch), limit, fee, tip),
+        [order for parcel in batch for order in parcel.orders],
+        [cost for parcel in batch for cost in parcel.costs],
+        [booked for parcel in batch for booked in parcel.booked],
+    )
+
+
+def _committing() -> CommitmentPending:
+    return CommitmentPending(
+        "The relay has committed to this registration, and pays for it once that is mined.",
+        "Ask again in a moment.",
+        retry_after_ms=ON_ITS_WAY_MS,
+    )
+
+
+def _overlapping() -> LimitReached:
+    """On the chain as it is both would pass, and the second would fail when it is mined."""
+    return LimitReached(
+        "Another registration of this name or account is on its way.", retry_after_ms=ON_ITS_WAY_MS
+    )
+
+
+def _claims_of(call: Call) -> tuple[bytes, ...]:
+    """What a registration takes that no other can have: its account and its name."""
+    if not is_registration(call):
+        return ()
+    return _account(call), b"name" + _text(call.data, 1)
+
+
+def _account(registration: Call) -> Address:
+    return Address(registration.data[16:36])
+
+
+def _digest(call: Call) -> bytes:
+    return sha256(call.contract.encode() + b"\0" + call.data).digest()
+
+
+def _word(data: bytes, argument: int) -> int:
+    return int.from_bytes(data[4 + argument * _WORD :][:_WORD], "big")
+
+
+def _text(data: bytes, argument: int) -> bytes:
+    """A string among the arguments of canonical calldata."""
+    at = 4 + _word(data, argument)
+    length = int.from_bytes(data[at : at + _WORD], "big")
+    return data[at + _WORD : at + _WORD + length]
 
 
 def _is_author(verb: _Verb, data: bytes, user: User) -> bool:
@@ -160,6 +520,10 @@ def _is_author(verb: _Verb, data: bytes, user: User) -> bool:
 
 def _require(wait: float, what: str) -> None:
     if wait:
-        raise LimitReached(
-            f"The relay has paid for as many {what} as it does for now.", retry_after_ms=int(wait * 1000) + 1
-        )
+        raise _spent(wait, what)
+
+
+def _spent(wait: float, what: str) -> LimitReached:
+    return LimitReached(
+        f"The relay has paid for as many {what} as it does for now.", retry_after_ms=int(wait * 1000) + 1
+    )

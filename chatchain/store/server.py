@@ -33,6 +33,7 @@ from chatchain.model import (
 from chatchain.store import prekeys
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
+from chatchain.store.sponsoring import SponsorJournal
 from chatchain.store.tables import (
     accepted,
     chain_blocks,
@@ -62,6 +63,8 @@ class ServerStore:
         self._claim: Claim | None = None
         self.log = ServerLogStore(self._engine)
         """The chain's events."""
+        self.sponsoring = SponsorJournal(self._engine)
+        """What the sponsor spent."""
 
     def touched(self) -> dict[int, int]:
         """Users that must be rewritten (0: the members), each with the newest block that concerns it."""

@@ -159,6 +159,9 @@ one_time_prekeys: Final = _table(
     _column("prekey", fixed_bytes(2048)),
 )
 
+sponsor_spending: Final = _table("sponsor_spending", _key("slice", number()), _column("gwei", number()))
+"""What the sponsor spent in each slice of time; the row of slice 0 is what those who book wait for."""
+
 chain_blocks: Final = _table(
     "chain_blocks",
     _key("number", number()),

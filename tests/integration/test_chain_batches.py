@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from chatchain.chain.rpc import Endpoints, hexed, quantity
-from chatchain.chain.trial import Candidate, Cost
-from chatchain.chain.writer import ChainWriter, Outcome
+from chatchain.chain.trial import Candidate
+from chatchain.chain.writer import ChainWriter
 from chatchain.errors import ChatchainError, NameUnavailable, NoEther, RefusedError, VerificationError
 from chatchain.identity import typed_data
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest
-from chatchain.model import Address, Call
+from chatchain.model import Address, Call, Cost, Outcome
 from tests.chain.proxy import proxy
 from tests.chain.world import ETHER, FAR, World
 from tests.fixtures.chains import DevChain
@@ -134,7 +136,9 @@ def test_what_a_node_refuses_leaves_no_gap(anvil: DevChain) -> None:
     world = World(anvil)
     key, sponsor = purse(world)
     batch = costs(world, [newcomer(world, name) for name in ("bob", "eve", "fay")], sponsor)
-    poisoned = batch[1][1]._replace(limit=2**40)  # more than a block holds: a node refuses it at once
+    poisoned = msgspec.structs.replace(
+        batch[1][1], limit=2**40
+    )  # more than a block holds: a node refuses it at once
     batch[1] = (batch[1][0], poisoned)
     first, second, third = world.writer.submit_all(batch, key)
     assert isinstance(second, ChatchainError)

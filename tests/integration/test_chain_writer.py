@@ -559,14 +559,15 @@ def test_f3_fees_are_raised_within_what_is_allowed_only(new_anvil: Callable[...,
     tx_hash = writer.submit(call, key, cost)
     asked: list[int] = []
 
-    def refuse(wei: int) -> bool:
+    def refuse(submitted: bytes, wei: int) -> bool:
+        assert submitted == tx_hash
         asked.append(wei)
         return False
 
     writer.tend(refuse)
     waiting: Any = world.rpc.call("eth_getTransactionByHash", hexed(tx_hash))
     assert quantity(waiting["maxFeePerGas"]) == cost.fee
-    writer.tend(lambda wei: not refuse(wei))
+    writer.tend(lambda submitted, wei: not refuse(submitted, wei))
     assert asked[0] == asked[1] > 0
     world.mine()
     block: Any = world.rpc.call("eth_getBlockByNumber", "latest", True)

@@ -1,0 +1,95 @@
+"""The sponsor's purse: the chain's writer with the relay's own key, as the sponsor asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from chatchain.chain.calls import (
+    HAS_VOTED,
+    PROPOSAL,
+    VERBS,
+    Calls,
+    View,
+    arguments,
+    registration_commitment,
+)
+from chatchain.chain.rpc import Endpoints, unhex
+from chatchain.chain.trial import Candidate
+from chatchain.chain.writer import ChainWriter
+from chatchain.errors import ChainError, ChatchainError
+from chatchain.identity.keys import address_of
+from chatchain.model import Address, Call, Cost, Kind, Network, Outcome
+
+_PROPOSAL_KIND = 1  # the field's place in the answer of PROPOSAL
+
+
+class Purse:
+    """Satisfies `relay.ports.Payer`."""
+
+    def __init__(self, endpoints: Endpoints, network: Network, key: bytes) -> None:
+        self._endpoints = endpoints
+        self._network = network
+        self._writer = ChainWriter(endpoints, network)
+        self._calls = Calls()
+        self._key = key
+        self.account = address_of(key)
+
+    def canonical(self, call: Call) -> bool:
+        """Whether our own encoder spells the call's arguments so."""
+        try:
+            values = arguments(call)
+        except ChainError:
+            return False
+        return any(verb(*values) == call for verb in VERBS if call.data.startswith(verb.selector))
+
+    def has_code(self, account: Address) -> bool:
+        """Whether there is a contract."""
+        return self._writer.has_code(account)
+
+    def estimate_all(
+        self, calls: Sequence[tuple[Call, int]], *, next_block: bool = False
+    ) -> list[Cost | ChatchainError]:
+        """Tries the calls out from the sponsor's account."""
+        candidates = [Candidate(call, most) for call, most in calls]
+        return self._writer.estimate_all(candidates, self.account, next_block=next_block)
+
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
+        """Signs and sends the calls."""
+        return self._writer.submit_all(calls, self._key)
+
+    def together(self, votes: Sequence[Call]) -> Call:
+        """The batch of the votes' arguments."""
+        return self._calls.vote_batch([arguments(vote) for vote in votes])
+
+    def commitment(self, registration: Call) -> Call:
+        """What the registration's name, account and verifier commit to."""
+        account, username, verifier, *_ = arguments(registration)
+        return self._calls.commit(registration_commitment(username, account, verifier))
+
+    def is_about_relays(self, vote: Call) -> bool:
+        """Asks the contract for the proposal's kind."""
+        (proposal,) = self._ask(PROPOSAL, arguments(vote)[0])
+        return bool(proposal[_PROPOSAL_KIND] == Kind.SET_RELAYS)
+
+    def has_voted(self, vote: Call, uid: int) -> bool:
+        """Asks the contract."""
+        (counted,) = self._ask(HAS_VOTED, arguments(vote)[0], uid)
+        return bool(counted)
+
+    def follow(self, tx_hash: bytes) -> bytes:
+        """Asks the writer, which replaces what is stuck."""
+        return self._writer.follow(tx_hash)
+
+    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+        """Sees transactions through."""
+        return self._writer.tend(allow)
+
+    def prepare(self) -> None:
+        """Loads what the first payment needs."""
+        self._writer.prepare()
+
+    def _ask(self, view: View, *values: object) -> tuple[object, ...]:
+        request = view.request(self._network.membership, *values)
+        return self._endpoints.first(
+            lambda endpoint: view.answer(unhex(endpoint.call(request.method, *request.params)))
+        )
