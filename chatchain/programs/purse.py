@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from chatchain.chain.calls import (
     HAS_VOTED,
@@ -88,7 +89,7 @@ class Purse:
         """Loads what the first payment needs."""
         self._writer.prepare()
 
-    def _ask(self, view: View, *values: object) -> tuple[object, ...]:
+    def _ask(self, view: View, *values: object) -> tuple[Any, ...]:
         request = view.request(self._network.membership, *values)
         return self._endpoints.first(
             lambda endpoint: view.answer(unhex(endpoint.call(request.method, *request.params)))

@@ -44,6 +44,9 @@ from chatchain.transport import Listener, fingerprint, server_context, spki_of
 DRAIN_SECONDS: Final = 9.0
 """Less than the ten seconds after which an impatient supervisor kills."""
 
+GATHER_SECONDS: Final = 2.0
+"""How long a sponsored vote waits for others where blocks are made seconds apart."""
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a relay and ends the process with the exit code of what stopped it."""
@@ -263,7 +266,8 @@ def _sponsor(
     if config.account is not None and parse_address(config.account) != purse.account:
         log.warning("ACCOUNT is not the address of PRIVATE_KEY", account=config.account)
     spending = Spending(store.sponsoring, time.time, wei_per_hour=hour, wei_per_day=day)
-    return Sponsor(purse, spending, SponsorLimits(), time.monotonic())
+    gather = 0.0 if network.chain_id in DEV_CHAINS else GATHER_SECONDS
+    return Sponsor(purse, spending, SponsorLimits(gather=gather), time.monotonic())
 
 
 @contextlib.contextmanager

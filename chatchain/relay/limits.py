@@ -1,8 +1,8 @@
-"""Rates, quotas and budgets. Pure: the clock is an argument, in seconds that never run backwards."""
+"""Rates and quotas. Pure: the clock is an argument, in seconds that never run backwards."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Final
 
 import msgspec
@@ -84,37 +84,3 @@ class Buckets:
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket.give_back(amount)
-
-
-class Budget:
-    """A sum that may be spent within a window of time; it counts in slices, so that its memory is bounded."""
-
-    SLICES: Final = 240
-
-    def __init__(self, limit: int, window: float) -> None:
-        self._limit = limit
-        self._window = window
-        self._spent: deque[tuple[int, int]] = deque()  # slice of time, sum
-        self._total = 0
-
-    @property
-    def total(self) -> int:
-        """What was spent within the window, as of the last look."""
-        return self._total
-
-    def spend(self, now: float, amount: int) -> float:
-        """Spends the amount, or gives the seconds until some of the window has passed and spends nothing."""
-        width = self._window / self.SLICES
-        slice_ = int(now / width)
-        while self._spent and self._spent[0][0] <= slice_ - self.SLICES:
-            self._total -= self._spent.popleft()[1]
-        if self._total + amount > self._limit:
-            oldest = self._spent[0][0] if self._spent else slice_
-            return max(width, (oldest + self.SLICES) * width - now)
-        if self._spent and self._spent[-1][0] == slice_:
-            amount_before = self._spent.pop()[1]
-            self._spent.append((slice_, amount_before + amount))
-        else:
-            self._spent.append((slice_, amount))
-        self._total += amount
-        return 0.0

@@ -179,7 +179,9 @@ class Relay:
         self._readers = ThreadPoolExecutor(2, "store-reader")
         self._chain = ThreadPoolExecutor(1, "chain")
         self._payers = ThreadPoolExecutor(4, "sponsor")
-        self._turns = Turns(self._pay_all, self._payers)
+        self._turns = Turns(
+            self._pay_all, self._payers, gather=sponsor.gather if sponsor is not None else 0.0
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- life ---

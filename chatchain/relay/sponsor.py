@@ -61,11 +61,12 @@ _WORD: Final = 32
 
 
 class SponsorLimits(msgspec.Struct, frozen=True):
-    """How often the sponsor pays."""
+    """How often the sponsor pays, and how many seconds votes wait for others when nothing else is due."""
 
     registrations: Rate = Rate.hourly(1000)
     registrations_per_address: Rate = Rate.hourly(200)
     calls_per_user: Rate = Rate.hourly(200)
+    gather: float = 0.0
 
 
 class _Verb(msgspec.Struct, frozen=True):
@@ -185,6 +186,7 @@ class Sponsor:
     def __init__(self, payer: Payer, spending: Spending, limits: SponsorLimits, now: float) -> None:
         self._payer = payer
         self._spending = spending
+        self.gather = limits.gather
         self._registrations = Bucket(limits.registrations, now)
         self._by_address = Buckets(limits.registrations_per_address)
         self._by_user = Buckets(limits.calls_per_user)

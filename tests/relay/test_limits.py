@@ -1,10 +1,8 @@
-"""Buckets and budgets, with a clock that the test turns."""
+"""Buckets, with a clock that the test turns."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Budget, Rate
+from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -51,30 +49,3 @@ def test_remembered_keys_are_bounded() -> None:
     assert len(buckets._buckets) == REMEMBERED
     assert buckets.take(0, 0) == 0
     assert buckets.take(REMEMBERED + 9, 0) > 0
-
-
-def test_a_budget_is_spent_once_a_window() -> None:
-    """A sum comes free again when its own window has passed, not before."""
-    budget = Budget(100, window=24)
-    assert budget.spend(0, 60) == 0
-    assert budget.spend(10, 40) == 0
-    assert budget.spend(11, 1) == pytest.approx(13)
-    assert budget.spend(23.8, 1) > 0
-    assert budget.spend(24.1, 60) == 0
-    assert budget.spend(24.2, 1) > 0
-    assert budget.total == 100
-
-
-@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 60)), max_size=200))
-def test_no_window_holds_more_than_the_limit(spending: list[tuple[float, int]]) -> None:
-    """Whatever is asked for whenever, no span of the window's length exceeds the limit."""
-    budget, now, spent = Budget(100, window=24), 0.0, []
-    for pause, amount in spending:
-        now += pause
-        if not budget.spend(now, amount):
-            spent.append((now, amount))
-    for start, _ in spent:
-        assert (
-            sum(amount for at, amount in spent if start <= at < start + 24 * (1 - 1 / Budget.SLICES)) <= 100
-        )
-    assert len(budget._spent) <= Budget.SLICES + 1

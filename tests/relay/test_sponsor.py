@@ -1,19 +1,44 @@
-"""What the sponsor pays for, with a payer that only keeps accounts."""
+"""What the sponsor pays for, with a payer and a journal that only keep accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from chatchain.chain.calls import Calls
-from chatchain.errors import LimitReached, RefusedError
-from chatchain.model import Address, Call, DeviceState, ProposalId, Uid, User
-from chatchain.programs.server import Purse
-from chatchain.relay import ports
+from chatchain.chain.calls import Calls, arguments
+from chatchain.errors import (
+    AlreadyDone,
+    ChatchainError,
+    CommitmentNeeded,
+    CommitmentPending,
+    LimitReached,
+    NameUnavailable,
+    NoEther,
+    RefusedError,
+    Reverted,
+    TooLarge,
+    VerificationError,
+    VotingClosed,
+)
+from chatchain.model import Address, Call, Cost, DeviceState, Outcome, ProposalId, Uid, User
+from chatchain.programs.purse import Purse
 from chatchain.relay.limits import Rate
-from chatchain.relay.sponsor import DAY, MAX_GAS, Sponsor, SponsorLimits
+from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Spending
+from chatchain.relay.sponsor import (
+    CLAIMED_SECONDS,
+    GAS_TOGETHER,
+    MAX_GAS,
+    MAX_GAS_OF_RELAYS,
+    REMEMBERED_SECONDS,
+    VOTES_TOGETHER,
+    Order,
+    Paid,
+    Sponsor,
+    SponsorLimits,
+)
+from tests.relay.journal import MemoryJournal
 from tests.relay.test_mailbox import ADA, BOB, user
 
 CALLS = Calls()
@@ -21,28 +46,31 @@ FAR, SIGNATURE, RECORD = 2**40, bytes(65), bytes(227)
 NOBODY = Address(bytes(20))
 SIGNER = Address(b"\x01" * 20)  # of the first device that `user` makes
 STRANGER = Address(b"\x09" * 20)
+ETHER = 10**18
 
-
-class Cost(NamedTuple):
-    gas: int
-    wei: int
-    limit: int = 400_000
-    fee: int = 1
-    tip: int = 1
-
-
-COST = Cost(250_000, 1000)
+COST = Cost(250_000, 400_000, GWEI, 1)
+WEI = COST.wei
 
 
 class Payer:
-    """Names a price, and remembers what it was made to pay for."""
+    """Names a price, and remembers what it was made to pay for; some calls it refuses to try or to send."""
 
     def __init__(self) -> None:
         self.cost = COST
+        self.costs: dict[Call, Cost] = {}
         self.paid: list[Call] = []
+        self.given: list[Cost] = []
+        self.tried: list[tuple[Call, int, bool]] = []
+        self.refused: dict[Call, ChatchainError] = {}
+        self.refused_now: dict[Call, ChatchainError] = {}
+        self.unsendable: dict[Call, ChatchainError] = {}
         self.contracts: set[Address] = set()
-        self.raises: list[int] = []
+        self.about_relays: set[Call] = set()
+        self.voted: set[Call] = set()
+        self.followed: dict[bytes, bytes] = {}
+        self.raises: list[tuple[bytes, int]] = []
         self.raised: list[bool] = []
+        self.outcomes: list[Outcome] = []
 
     def canonical(self, call: Call) -> bool:
         return Purse.canonical(self, call)  # type: ignore[arg-type]  # it looks at the call only
@@ -50,23 +78,67 @@ class Payer:
     def has_code(self, account: Address) -> bool:
         return account in self.contracts
 
-    def estimate(self, call: Call, most: int) -> Cost:
-        return self.cost
+    def estimate_all(
+        self, calls: Sequence[tuple[Call, int]], *, next_block: bool = False
+    ) -> list[Cost | ChatchainError]:
+        self.tried += [(call, most, next_block) for call, most in calls]
+        return [self._judge(call, most, next_block) for call, most in calls]
 
-    def submit(self, call: Call, cost: ports.Cost) -> bytes:
-        assert cost == self.cost
-        self.paid.append(call)
-        return bytes(32)
+    def _judge(self, call: Call, most: int, next_block: bool) -> Cost | ChatchainError:
+        if not next_block and call in self.refused_now:
+            return self.refused_now[call]
+        cost = self.costs.get(call, self.cost)
+        return self.refused.get(call) or (cost if cost.gas <= most else TooLarge("Too much gas."))
+
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
+        outcomes: list[bytes | ChatchainError] = []
+        for call, cost in calls:
+            refusal = self.unsendable.get(call)
+            if refusal is None:
+                self.paid.append(call)
+                self.given.append(cost)
+            outcomes.append(refusal or len(self.paid).to_bytes(32, "big"))
+        return outcomes
+
+    def together(self, votes: Sequence[Call]) -> Call:
+        return CALLS.vote_batch([arguments(vote) for vote in votes])
+
+    def commitment(self, registration: Call) -> Call:
+        return CALLS.commit(registration.data[36:68])
+
+    def is_about_relays(self, vote: Call) -> bool:
+        return vote in self.about_relays
+
+    def has_voted(self, vote: Call, uid: int) -> bool:
+        assert uid
+        return vote in self.voted
+
+    def follow(self, tx_hash: bytes) -> bytes:
+        return self.followed.get(tx_hash, tx_hash)
 
     def prepare(self) -> None:
         pass
 
-    def tend(self, allow: Callable[[int], bool]) -> None:
-        self.raised = [allow(wei) for wei in self.raises]
+    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+        self.raised = [allow(*more) for more in self.raises]
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes
+
+    def mine(self, tx_hash: bytes, wei: int = 0, failure: ChatchainError | None = None) -> None:
+        self.outcomes.append(Outcome(tx_hash, self.follow(tx_hash), 7, wei, failure))
 
 
-def registration() -> Call:
-    return CALLS.register_for(STRANGER, "ada", bytes(32), b"kdf", NOBODY, SIGNER, RECORD, FAR, SIGNATURE)
+def registration(name: str = "ada", account: Address = STRANGER, deadline: int = FAR) -> Call:
+    return CALLS.register_for(account, name, bytes(32), b"kdf", NOBODY, SIGNER, RECORD, deadline, SIGNATURE)
+
+
+def newcomers(count: int) -> list[Call]:
+    """Registrations that have nothing in common."""
+    return [registration(f"user-{number}", Address(bytes([9, number]) * 10)) for number in range(count)]
+
+
+def vote(number: int, by: Address = SIGNER) -> Call:
+    return CALLS.vote_by_sig(ProposalId(number), True, by, SIGNATURE)
 
 
 def someone(uid: int = ADA) -> User:
@@ -81,19 +153,74 @@ def calls_of(uid: int, by: Address) -> dict[str, Call]:
         "updateDeviceFor": CALLS.update_device_for(me, 1, 2, STRANGER, RECORD, FAR, STRANGER, SIGNATURE),
         "revokeDeviceFor": CALLS.revoke_device_for(me, 1, FAR, SIGNATURE),
         "setVerifierFor": CALLS.set_verifier_for(me, bytes(32), b"kdf", FAR, SIGNATURE),
+        "addKeyFor": CALLS.add_key_for(me, 0, bytes(294), FAR, SIGNATURE),
+        "updateKeyFor": CALLS.update_key_for(me, 1, 2, bytes(294), FAR, SIGNATURE),
+        "revokeKeyFor": CALLS.revoke_key_for(me, 1, FAR, SIGNATURE),
+        "setRecoveryFor": CALLS.set_recovery_for(me, STRANGER, FAR, SIGNATURE),
+        "proposeRecoveryFor": CALLS.propose_recovery_for(me, STRANGER, FAR, SIGNATURE),
+        "vetoRecoveryFor": CALLS.veto_recovery_for(me, FAR, SIGNATURE),
+        "finaliseRecoveryFor": CALLS.finalise_recovery_for(me, FAR, SIGNATURE),
+        "transferFor": CALLS.transfer_for(me, STRANGER, FAR, SIGNATURE, SIGNATURE),
+        "invalidateNonceFor": CALLS.invalidate_nonce_for(me, FAR, SIGNATURE),
+        "createGroupFor": CALLS.create_group_for("group", [Uid(BOB)], 5000, 60, by, FAR, SIGNATURE),
         "requestFor": CALLS.request_for(0, by, FAR, SIGNATURE),
         "proposeFor": CALLS.propose_for(0, 0, Uid(BOB), b"", by, FAR, SIGNATURE),
         "voteBySig": CALLS.vote_by_sig(ProposalId(1), True, by, SIGNATURE),
+        "leaveFor": CALLS.leave_for(0, by, FAR, SIGNATURE),
     }
 
 
-def sponsor(**limits: object) -> tuple[Sponsor, Payer]:
+RESTORING = ("addDeviceFor", "setVerifierFor", "proposeRecoveryFor", "vetoRecoveryFor", "finaliseRecoveryFor")
+
+
+class Clock:
+    """Seconds since 1970, as the test sets them."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def sponsor(
+    wei_per_day: int = ETHER,
+    wei_per_hour: int = ETHER,
+    clock: Clock | None = None,
+    journal: MemoryJournal | None = None,
+    **limits: Any,
+) -> tuple[Sponsor, Payer]:
     payer = Payer()
-    return Sponsor(payer, SponsorLimits(**{"wei_per_day": 10**6, **limits}), 0), payer  # type: ignore[arg-type]
+    spending = Spending(
+        journal or MemoryJournal(), clock or Clock(), wei_per_hour=wei_per_hour, wei_per_day=wei_per_day
+    )
+    return Sponsor(payer, spending, SponsorLimits(**limits), 0), payer
+
+
+def pay(made: Sponsor, calls: Sequence[Call], now: float = 0, uid: int = ADA) -> list[Paid | ChatchainError]:
+    return made.pay_all([Order(call, uid) for call in calls], now)
+
+
+def kinds(outcomes: Sequence[Paid | ChatchainError]) -> list[type]:
+    return [type(outcome) for outcome in outcomes]
 
 
 OWN = calls_of(ADA, SIGNER)
 OTHERS = calls_of(BOB, STRANGER)
+
+
+def test_every_signed_twin_of_the_contracts_is_paid_for() -> None:
+    """Whatever verb takes its author's signature, and no other."""
+    from chatchain.chain.calls import VERBS
+    from chatchain.relay.sponsor import _VERBS
+
+    signed = {
+        verb.signature
+        for verb in VERBS
+        if verb.contract in ("identity", "membership")
+        and verb.signature.partition("(")[0].endswith(("For", "BySig"))
+    }
+    assert {verb.signature for verb in _VERBS} == signed
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -114,11 +241,11 @@ def test_what_another_signed_is_not_paid_for(name: str) -> None:
         made.admit(revoked, someone(), "address", 0)
 
 
-@pytest.mark.parametrize("name", [name for name in OWN if name not in ("addDeviceFor", "setVerifierFor")])
+@pytest.mark.parametrize("name", [name for name in OWN if name not in RESTORING])
 def test_a_stranger_gets_only_what_makes_login_possible(name: str) -> None:
     """Registering, and what brings a home back; nothing else before login."""
     made, _ = sponsor()
-    for call in (registration(), OWN["addDeviceFor"], OWN["setVerifierFor"]):
+    for call in (registration(), *(OWN[verb] for verb in RESTORING)):
         made.admit(call, None, "address", 0)
     with pytest.raises(RefusedError, match="Before login"):
         made.admit(OWN[name], None, "address", 0)
@@ -164,43 +291,123 @@ def test_other_calls_are_not_paid_for(call: Call) -> None:
 def test_a_call_that_takes_too_much_gas_is_refused_before_it_is_sent() -> None:
     """Whatever an account's own code would burn."""
     made, payer = sponsor()
-    payer.cost = Cost(MAX_GAS + 1, 1)
-    with pytest.raises(RefusedError, match="gas"):
-        made.estimate(registration())
+    payer.cost = Cost(MAX_GAS + 1, MAX_GAS + 1, 1, 1)
+    (refusal,) = pay(made, [registration()])
+    assert isinstance(refusal, TooLarge)
+    assert "gas" in refusal.message
     assert payer.paid == []
-
-
-def test_a_day_has_a_limit_in_wei() -> None:
-    """What was spent comes free after 24 hours, and the refusal says when to come again."""
-    made, payer = sponsor(wei_per_day=2500)
-    for _ in range(2):
-        cost = made.estimate(registration())
-        made.reserve(registration(), cost, 0)
-        made.pay(registration(), cost)
-    with pytest.raises(LimitReached) as raised:
-        made.reserve(registration(), COST, 1)
-    assert 0 < raised.value.retry_after_ms <= DAY * 1000
-    assert made.spent == 2000
-    assert len(payer.paid) == 2
-    made.reserve(registration(), COST, DAY + 400)
-
-
-def test_f3_higher_fees_are_booked_too() -> None:
-    """A replacement for a better price stays within the day's limit."""
-    made, payer = sponsor(wei_per_day=2500)
-    made.reserve(registration(), COST, 0)
-    payer.raises = [1000, 600, 500, 1]
-    made.tend(1)
-    assert payer.raised == [True, False, True, False]
-    assert made.spent == 2500
 
 
 def test_f3_the_limit_of_a_transaction_is_judged_like_its_estimate() -> None:
     """What a contract could burn counts, not what it took when it was asked."""
     made, payer = sponsor()
-    payer.cost = Cost(250_000, 1, limit=MAX_GAS + 1)
-    with pytest.raises(RefusedError, match="gas"):
-        made.estimate(registration())
+    payer.cost = Cost(250_000, MAX_GAS + 1, 1, 1)
+    assert kinds(pay(made, [registration()])) == [TooLarge]
+    assert payer.paid == []
+
+
+def test_every_question_names_the_most_gas() -> None:
+    """No node runs more for us than is paid for."""
+    made, payer = sponsor()
+    pay(made, [*newcomers(2), vote(1), vote(2)])
+    assert {most for _, most, _ in payer.tried} == {MAX_GAS}
+
+
+def test_only_a_vote_on_relays_may_take_more() -> None:
+    """It writes the whole list; any other vote, and any other call, keeps to the common bound."""
+    made, payer = sponsor()
+    dear = Cost(3_000_000, 3_900_000, GWEI, 1)
+    on_relays, other = vote(1), vote(2)
+    payer.about_relays = {on_relays}
+    payer.costs = {on_relays: dear, other: dear, registration(): dear}
+    assert kinds(pay(made, [on_relays, other, registration()])) == [Paid, TooLarge, TooLarge]
+    assert payer.given == [dear]
+    assert [most for call, most, _ in payer.tried if call == on_relays] == [MAX_GAS, MAX_GAS_OF_RELAYS]
+    payer.costs[vote(3)] = Cost(MAX_GAS_OF_RELAYS + 1, MAX_GAS_OF_RELAYS + 1, GWEI, 1)
+    payer.about_relays.add(vote(3))
+    assert kinds(pay(made, [vote(3)])) == [TooLarge]
+
+
+def test_a_day_has_a_limit_in_wei() -> None:
+    """What was spent comes free after 24 hours, and the refusal says when to come again."""
+    clock = Clock()
+    made, payer = sponsor(wei_per_day=2 * WEI + WEI // 2, clock=clock)
+    first, second, third = newcomers(3)
+    refusal = pay(made, [first, second, third])[2]
+    assert isinstance(refusal, LimitReached)
+    assert 0 < refusal.retry_after_ms <= DAY * SLICE * 1000 + 1
+    assert payer.paid == [first, second]
+    clock.now += DAY * SLICE - SLICE
+    assert kinds(pay(made, [third])) == [LimitReached]
+    clock.now += refusal.retry_after_ms / 1000 - (DAY * SLICE - SLICE)
+    assert kinds(pay(made, [third])) == [Paid]
+
+
+def test_an_hour_has_a_limit_within_the_day_s() -> None:
+    """A rush ends at the hour's sum and takes nothing of the day's; an hour later there is more."""
+    clock = Clock()
+    made, payer = sponsor(wei_per_day=10 * WEI, wei_per_hour=2 * WEI, clock=clock)
+    calls = newcomers(4)
+    refusal = pay(made, calls[:3])[2]
+    assert isinstance(refusal, LimitReached)
+    assert 0 < refusal.retry_after_ms <= HOUR * SLICE * 1000 + 1
+    clock.now += refusal.retry_after_ms / 1000
+    assert kinds(pay(made, calls[2:])) == [Paid, Paid]
+    assert payer.paid == calls
+
+
+def test_a_restart_forgets_nothing_that_was_spent() -> None:
+    """Another sponsor over the same journal goes on where the first stopped; so do two at once."""
+    journal, clock = MemoryJournal(), Clock()
+    first, _ = sponsor(wei_per_hour=2 * WEI, clock=clock, journal=journal)
+    second, _ = sponsor(wei_per_hour=2 * WEI, clock=clock, journal=journal)
+    assert kinds(pay(first, newcomers(1))) == [Paid]
+    assert kinds(pay(second, newcomers(3))) == [Paid, LimitReached, LimitReached]
+    assert kinds(pay(first, newcomers(2)[1:])) == [LimitReached]
+
+
+def test_what_mining_did_not_use_is_given_back() -> None:
+    """A call is booked for the most that it can cost, and counts with what it cost once that is known."""
+    journal = MemoryJournal()
+    made, payer = sponsor(wei_per_hour=2 * WEI, journal=journal)
+    first, second, *later = newcomers(4)
+    sent = pay(made, [first, second])
+    assert kinds(pay(made, later)) == [LimitReached, LimitReached]
+    for paid in sent:
+        assert isinstance(paid, Paid)
+        payer.mine(paid.tx_hash, WEI // 2)
+    made.tend()
+    assert journal.total == WEI // GWEI
+    assert kinds(pay(made, later)) == [Paid, LimitReached]
+
+
+def test_what_failed_when_it_was_mined_costs_what_it_cost() -> None:
+    """No more and no less; what was never mined costs nothing."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    failed, overtaken = pay(made, newcomers(2))
+    assert isinstance(failed, Paid)
+    assert isinstance(overtaken, Paid)
+    payer.mine(failed.tx_hash, 1000 * GWEI, Reverted("It failed."))
+    payer.mine(overtaken.tx_hash, 0, Reverted("Another took its place."))
+    made.tend()
+    assert journal.total == 1000
+
+
+def test_f3_higher_fees_are_booked_too() -> None:
+    """A replacement for a better price stays within the limits, and is given back like the rest."""
+    journal = MemoryJournal()
+    made, payer = sponsor(wei_per_day=WEI + 1500 * GWEI, journal=journal)
+    (paid,) = pay(made, [registration()])
+    assert isinstance(paid, Paid)
+    payer.raises = [(paid.tx_hash, wei * GWEI) for wei in (1000, 600, 500, 1)]
+    made.tend()
+    assert payer.raised == [True, False, True, False]
+    assert journal.total == WEI // GWEI + 1500
+    payer.raises = []
+    payer.mine(paid.tx_hash, WEI + 700 * GWEI)
+    made.tend()
+    assert journal.total == WEI // GWEI + 700
 
 
 def test_f4_a_contract_is_not_registered_for_strangers() -> None:
@@ -225,19 +432,205 @@ def test_calldata_that_is_more_than_its_call_is_not_paid_for(name: str) -> None:
             made.admit(Call(call.contract, data), someone(), "address", 0)
 
 
+def test_one_poisoned_call_spoils_none_of_the_others() -> None:
+    """Refused by the contract, too dear, or refused by the node: each answer is its own."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    calls = newcomers(5)
+    payer.refused[calls[1]] = VerificationError("It is by another key.")
+    payer.unsendable[calls[3]] = NoEther("The purse is empty.")
+    assert kinds(pay(made, calls)) == [Paid, VerificationError, Paid, NoEther, Paid]
+    assert payer.paid == [calls[0], calls[2], calls[4]]
+    assert journal.total == 3 * WEI // GWEI
+
+
+def test_a_call_that_was_sent_is_answered_with_its_transaction() -> None:
+    """Who lost the answer and asks again is not told that the name is taken; nothing is paid twice."""
+    made, payer = sponsor()
+    call = registration()
+    (first,) = pay(made, [call])
+    payer.refused[call] = NameUnavailable("The name ada is taken.")
+    assert pay(made, [call], 1) == [first]
+    assert pay(made, [call, call], 2) == [first, first]
+    assert payer.paid == [call]
+    assert kinds(pay(made, [call], REMEMBERED_SECONDS + 1)) == [NameUnavailable]
+
+
+def test_a_replaced_transaction_is_told_under_its_latest_hash() -> None:
+    """Before it is mined and afterwards."""
+    made, payer = sponsor()
+    (first,) = pay(made, [registration()])
+    assert isinstance(first, Paid)
+    payer.followed[first.tx_hash] = b"2" * 32
+    assert pay(made, [registration()]) == [Paid(b"2" * 32, WEI)]
+    payer.mine(first.tx_hash)
+    made.tend()
+    payer.followed.clear()  # the writer forgets what is settled
+    assert pay(made, [registration()]) == [Paid(b"2" * 32, WEI)]
+
+
+def test_a_call_that_failed_when_it_was_mined_is_tried_anew() -> None:
+    """Whoever asks again is told why, or is paid for a second time if the chain would let it pass now."""
+    made, payer = sponsor()
+    (first,) = pay(made, [registration()])
+    assert isinstance(first, Paid)
+    payer.mine(first.tx_hash, 0, NameUnavailable("The name ada is taken."))
+    made.tend()
+    payer.refused[registration()] = NameUnavailable("The name ada is taken.")
+    assert kinds(pay(made, [registration()])) == [NameUnavailable]
+    payer.refused.clear()
+    assert kinds(pay(made, [registration()])) == [Paid]
+    assert len(payer.paid) == 2
+
+
+def test_the_same_call_twice_in_one_turn_is_sent_once() -> None:
+    """Both are told the same transaction."""
+    made, payer = sponsor()
+    first, second = pay(made, [registration(), registration()])
+    assert first == second
+    assert len(payer.paid) == 1
+
+
+def test_of_two_registrations_of_one_name_or_account_one_is_paid_for() -> None:
+    """Both would pass on the chain as it is; the second waits until it is seen what became of the first."""
+    made, payer = sponsor()
+    other = Address(b"\x08" * 20)
+    same_name, same_account = registration("ada", other), registration("eve")
+    outcomes = pay(made, [registration(), same_name, same_account])
+    assert kinds(outcomes) == [Paid, LimitReached, LimitReached]
+    refusal = outcomes[1]
+    assert isinstance(refusal, LimitReached)
+    assert 0 < refusal.retry_after_ms < 10_000
+    assert kinds(pay(made, [same_name, same_account], 1)) == [LimitReached] * 2
+    assert payer.paid == [registration()]
+    assert kinds(pay(made, [same_name], CLAIMED_SECONDS + 1)) == [Paid]
+
+
+def test_a_name_is_free_again_when_its_registration_failed() -> None:
+    """Nobody waits for what is known to have come to nothing."""
+    made, payer = sponsor()
+    (first,) = pay(made, [registration()])
+    assert isinstance(first, Paid)
+    payer.mine(first.tx_hash, 0, Reverted("It failed."))
+    made.tend()
+    assert kinds(pay(made, [registration("ada", Address(b"\x08" * 20))])) == [Paid]
+
+
+def test_votes_that_wait_together_go_in_one_transaction() -> None:
+    """With the other calls of the turn beside them; every voter is told the same transaction."""
+    made, payer = sponsor()
+    votes = [vote(number) for number in range(1, 4)]
+    outcomes = pay(made, [votes[0], registration(), votes[1], votes[2]])
+    hashes = [outcome.tx_hash for outcome in outcomes if isinstance(outcome, Paid)]
+    assert len(hashes) == 4
+    assert hashes[0] == hashes[2] == hashes[3] != hashes[1]
+    assert payer.paid == [registration(), payer.together(votes)]
+
+
+def test_a_batch_of_votes_costs_what_was_booked_for_them() -> None:
+    """It is not tried out again, so nothing that a wallet's code says by then makes it dearer."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    votes = [vote(number) for number in range(1, 4)]
+    payer.costs[votes[0]] = Cost(100_000, 200_000, 3 * GWEI, 2 * GWEI)
+    pay(made, votes)
+    booked = 200_000 * 3 * GWEI + 2 * WEI
+    (given,) = payer.given
+    assert given.limit == 200_000 + 2 * COST.limit
+    assert given.wei <= booked
+    assert given.tip <= given.fee
+    assert journal.total == booked // GWEI
+    assert [call for call, _, _ in payer.tried] == votes
+
+
+def test_a_vote_alone_goes_as_it_came() -> None:
+    """A batch of one would only hide why it failed."""
+    made, payer = sponsor()
+    pay(made, [vote(1)])
+    assert payer.paid == [vote(1)]
+
+
+def test_a_batch_of_votes_has_a_size() -> None:
+    """More votes, or more gas, than one transaction carries go in several."""
+    made, payer = sponsor()
+    payer.cost = Cost(50_000, 100_000, GWEI, 1)
+    pay(made, [vote(number) for number in range(VOTES_TOGETHER + 2)])
+    assert [len(arguments(call)[0]) for call in payer.paid] == [VOTES_TOGETHER, 2]
+    payer.cost = Cost(700_000, MAX_GAS, GWEI, 1)
+    pay(made, [vote(number) for number in range(100, 100 + GAS_TOGETHER // MAX_GAS + 1)])
+    assert len(arguments(payer.paid[-2])[0]) == GAS_TOGETHER // MAX_GAS
+    assert all(cost.limit <= GAS_TOGETHER for cost in payer.given)
+
+
+def test_a_voter_whose_vote_a_batch_skipped_is_told_why() -> None:
+    """Asked again after the batch was mined, the vote is tried by itself; the counted ones keep their
+    transaction.
+    """
+    made, payer = sponsor()
+    counted, skipped = vote(1), vote(2)
+    sent, _ = pay(made, [counted, skipped])
+    assert isinstance(sent, Paid)
+    assert pay(made, [skipped]) == [sent]  # not mined yet: nobody knows
+    payer.mine(sent.tx_hash)
+    made.tend()
+    payer.voted = {counted}
+    payer.refused[skipped] = VotingClosed("Proposal 2 takes no more votes: it is passed.")
+    assert pay(made, [counted]) == [sent]
+    assert kinds(pay(made, [skipped])) == [VotingClosed]
+    payer.refused.clear()
+    assert kinds(pay(made, [skipped])) == [Paid]
+    assert payer.paid[-1] == skipped
+
+
+def test_a_name_that_must_be_committed_to_is() -> None:
+    """First the commitment, then the registration as part of the block after it; who asks is told to wait."""
+    made, payer = sponsor()
+    call = registration()
+    payer.refused_now[call] = CommitmentNeeded("Commit first.")
+    (told,) = pay(made, [call])
+    assert isinstance(told, CommitmentPending)
+    assert 0 < told.retry_after_ms < 10_000
+    assert payer.paid == [payer.commitment(call)]
+    assert kinds(pay(made, [call])) == [CommitmentPending]  # on its way: it is not sent twice
+    assert payer.paid == [payer.commitment(call)]
+    payer.mine((1).to_bytes(32, "big"))
+    made.tend()
+    assert kinds(pay(made, [call])) == [Paid]
+    assert payer.paid == [payer.commitment(call), call]
+    assert payer.tried[-1] == (call, MAX_GAS, True)
+
+
+def test_somebody_else_s_commitment_serves_as_well() -> None:
+    """What it commits to is the same; only that it is mined early enough counts."""
+    made, payer = sponsor()
+    call = registration()
+    payer.refused_now[call] = CommitmentNeeded("Commit first.")
+    payer.refused[payer.commitment(call)] = AlreadyDone("It was committed to already.")
+    assert kinds(pay(made, [call])) == [Paid]
+    payer.refused[registration("eve", SIGNER)] = CommitmentNeeded("Commit first.")
+    assert kinds(pay(made, [registration("eve", SIGNER)])) == [CommitmentPending]
+
+
+def test_a_commitment_stays_within_the_limits() -> None:
+    """A newcomer for whom the purse does not reach is told so."""
+    made, payer = sponsor(wei_per_hour=WEI - 1)
+    payer.refused_now[registration()] = CommitmentNeeded("Commit first.")
+    assert kinds(pay(made, [registration()])) == [LimitReached]
+    assert payer.paid == []
+
+
 def test_one_address_does_not_use_up_the_others_registrations() -> None:
     """Each has its own share, and failed attempts count for nobody else."""
-    made, _ = sponsor(registrations_per_address=Rate.hourly(2), registrations=Rate.hourly(3))
+    made, payer = sponsor(registrations_per_address=Rate.hourly(2), registrations=Rate.hourly(3))
     for _ in range(2):
         made.admit(registration(), None, "first", 0)
     with pytest.raises(LimitReached):
         made.admit(registration(), None, "first", 0)
     made.admit(registration(), None, "second", 0)
-    for _ in range(3):
-        made.reserve(registration(), COST, 0)
-    with pytest.raises(LimitReached):
-        made.reserve(registration(), COST, 0)
-    made.reserve(OWN["voteBySig"], COST, 0)
+    bad, *good = newcomers(5)
+    payer.refused[bad] = VerificationError("It is by another key.")
+    outcomes = pay(made, [bad, *good, OWN["voteBySig"]])
+    assert kinds(outcomes) == [VerificationError, Paid, Paid, Paid, LimitReached, Paid]
 
 
 def test_one_user_does_not_use_up_the_others_calls() -> None:
@@ -247,3 +640,15 @@ def test_one_user_does_not_use_up_the_others_calls() -> None:
     with pytest.raises(LimitReached):
         made.admit(OWN["voteBySig"], someone(), "address", 0)
     made.admit(calls_of(BOB, SIGNER)["voteBySig"], someone(BOB), "address", 0)
+
+
+def test_before_login_a_call_counts_for_the_account_that_signed_it() -> None:
+    """From however many addresses it comes; a forged one counts for nobody."""
+    made, payer = sponsor(calls_per_user=Rate.hourly(2))
+    forged, *signed = (
+        CALLS.add_device_for(Uid(ADA), STRANGER, RECORD, FAR + step, SIGNATURE) for step in range(4)
+    )
+    payer.refused[forged] = VerificationError("It is by another key.")
+    outcomes = pay(made, [forged, *signed], uid=0)
+    assert kinds(outcomes) == [VerificationError, Paid, Paid, LimitReached]
+    assert kinds(pay(made, [OTHERS["addDeviceFor"]], uid=0)) == [Paid]

@@ -7,6 +7,7 @@ The relay runs inside the test, with its waits made short; its database is real,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from chatchain.relay import service
 from chatchain.relay.directory import Keeper
 from chatchain.relay.limits import Rate
 from chatchain.relay.service import Deployment, Relay
+from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
 from chatchain.store.server import ServerStore
 from chatchain.store.writer import Listener as StoreListener
@@ -106,11 +108,12 @@ class Here:
         self.store.log.take([row, member], [BlockRef(1, b"b" * 32, bytes(32))])
         pair = certificates.make(folder)
         self.payer = Payer()
+        spending = Spending(self.store.sponsoring, time.time, wei_per_hour=10**18, wei_per_day=10**18)
         self.relay = Relay(
             Deployment(NETWORK, pair.spki),
             reader=self.store,
             keeper=Keeper(self.chain, self.store, confirmations=0),
-            sponsor=Sponsor(self.payer, SponsorLimits(10**18), 0),
+            sponsor=Sponsor(self.payer, spending, SponsorLimits(), 0),
             log=structlog.get_logger(),
         )
         self.listener = Listener(self.relay, server_context(str(pair.certificate), str(pair.key)))

@@ -1,0 +1,29 @@
+"""A sponsor's journal in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chatchain.relay.spending import Judge
+
+
+class MemoryJournal:
+    """Satisfies `relay.spending.Journal`."""
+
+    def __init__(self) -> None:
+        self.slices: Counter[int] = Counter()
+
+    @property
+    def total(self) -> int:
+        """Gwei in all slices."""
+        return self.slices.total()
+
+    def book(self, slice_: int, hour: int, day: int, judge: Judge) -> None:
+        sums = []
+        for window in (hour, day):
+            within = {at: gwei for at, gwei in self.slices.items() if at > slice_ - window and gwei > 0}
+            sums.append((sum(within.values()), min(within, default=slice_)))
+        self.slices[slice_] += judge(sums[0][0], sums[1][0], sums[0][1], sums[1][1])
+
+    def give_back(self, slice_: int, gwei: int) -> None:
+        self.slices[slice_] -= gwei

@@ -1,0 +1,100 @@
+"""What the sponsor must not forget, in both kinds of database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Booked, Spending
+from chatchain.store.server import ServerStore
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'relay.db'}"
+    return str(request.getfixturevalue("mariadb_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ServerStore]:
+    """A store with its tables."""
+    made = ServerStore(url)
+    made.migrate()
+    yield made
+    made.close()
+
+
+def spent(store: ServerStore, now: float = NOW) -> tuple[int, int]:
+    """Gwei in the hour and in the day before."""
+    told: list[tuple[int, int]] = []
+
+    def judge(hour: int, day: int, _first_of_hour: int, _first_of_day: int) -> int:
+        told.append((hour, day))
+        return 0
+
+    store.sponsoring.book(int(now // SLICE), HOUR, DAY, judge)
+    return told[0]
+
+
+def test_what_was_spent_outlives_the_process(store: ServerStore, url: str) -> None:
+    """Another process over the same database reads what this one wrote; hours and days end by themselves."""
+    purse = Spending(store.sponsoring, lambda: NOW, wei_per_hour=10 * GWEI, wei_per_day=15 * GWEI)
+    first, second = purse.book([7 * GWEI, 3 * GWEI])
+    assert isinstance(first, Booked)
+    assert isinstance(second, Booked)
+    purse.give_back(second, GWEI)
+    again = ServerStore(url)
+    assert spent(again) == (8, 8)
+    assert spent(again, NOW + HOUR * SLICE) == (0, 8)
+    later = Spending(
+        again.sponsoring, lambda: NOW + HOUR * SLICE, wei_per_hour=10 * GWEI, wei_per_day=15 * GWEI
+    )
+    assert [isinstance(one, Booked) for one in later.book([8 * GWEI, 7 * GWEI])] == [False, True]
+    assert spent(again, NOW + DAY * SLICE) == (0, 7)
+    again.close()
+
+
+def test_a_sum_of_more_than_nine_ether_is_kept(store: ServerStore) -> None:
+    """Wei would not fit into the database's numbers; gwei do."""
+    ether = 10**18
+    purse = Spending(store.sponsoring, lambda: NOW, wei_per_hour=10**6 * ether, wei_per_day=10**6 * ether)
+    assert isinstance(purse.book([10**6 * ether])[0], Booked)
+    assert not isinstance(purse.book([GWEI])[0], Booked)
+
+
+def test_days_that_are_over_are_forgotten(store: ServerStore) -> None:
+    """The table holds a day and no more; a sum given back to a forgotten slice changes nothing."""
+    (old,) = Spending(store.sponsoring, lambda: NOW, wei_per_hour=GWEI, wei_per_day=GWEI).book([GWEI])
+    assert isinstance(old, Booked)
+    far = NOW + 2 * DAY * SLICE
+    purse = Spending(store.sponsoring, lambda: far, wei_per_hour=GWEI, wei_per_day=GWEI)
+    purse.book([GWEI])
+    purse.give_back(old, 0)
+    assert spent(store) == (1, 1)  # what lies ahead of the old time, and nothing of its own
+
+
+def test_several_who_book_at_once_stay_within_one_limit(store: ServerStore, url: str) -> None:
+    """Each sees what the others booked before it."""
+    stores = [ServerStore(url) for _ in range(4)]
+    passed: list[int] = []
+
+    def book(one: ServerStore) -> None:
+        purse = Spending(one.sponsoring, lambda: NOW, wei_per_hour=10 * GWEI, wei_per_day=10 * GWEI)
+        passed.extend(1 for _ in range(5) if isinstance(purse.book([GWEI])[0], Booked))
+
+    threads = [threading.Thread(target=book, args=(one,)) for one in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(passed) == 10
+    assert spent(store) == (10, 10)
+    for one in stores:
+        one.close()
