@@ -7,7 +7,6 @@ from typing import Any
 
 from chatchain.chain.calls import (
     HAS_VOTED,
-    PROPOSAL,
     VERBS,
     Calls,
     View,
@@ -19,9 +18,7 @@ from chatchain.chain.trial import Candidate
 from chatchain.chain.writer import ChainWriter
 from chatchain.errors import ChainError, ChatchainError
 from chatchain.identity.keys import address_of
-from chatchain.model import Address, Call, Cost, Kind, Network, Outcome
-
-_PROPOSAL_KIND = 1  # the field's place in the answer of PROPOSAL
+from chatchain.model import Address, Call, Cost, Network, Outcome
 
 
 class Purse:
@@ -66,11 +63,6 @@ class Purse:
         """What the registration's name, account and verifier commit to."""
         account, username, verifier, *_ = arguments(registration)
         return self._calls.commit(registration_commitment(username, account, verifier))
-
-    def is_about_relays(self, vote: Call) -> bool:
-        """Asks the contract for the proposal's kind."""
-        (proposal,) = self._ask(PROPOSAL, arguments(vote)[0])
-        return bool(proposal[_PROPOSAL_KIND] == Kind.SET_RELAYS)
 
     def has_voted(self, vote: Call, uid: int) -> bool:
         """Asks the contract."""

@@ -111,9 +111,6 @@ class Payer(Protocol):
     def commitment(self, registration: Call) -> Call:
         """The call that commits to a registration. Does not block."""
 
-    def is_about_relays(self, vote: Call) -> bool:
-        """Whether the vote's proposal would enter a new list of relays."""
-
     def has_voted(self, vote: Call, uid: int) -> bool:
         """Whether this user's vote on the vote's proposal is counted."""
 

@@ -27,6 +27,7 @@ from chatchain.errors import (
     CommitmentPending,
     LimitReached,
     RefusedError,
+    Reverted,
     TooLarge,
 )
 from chatchain.identity.keys import keccak256
@@ -36,12 +37,17 @@ from chatchain.relay.ports import Payer
 from chatchain.relay.spending import Booked, Spending
 
 MAX_GAS: Final = 1_000_000
-"""A registration takes about a quarter of it, a vote that decides on the network's own roles up to all; an
-account that is a contract could take any amount to check a signature.
+"""A registration takes about a quarter of it; an account that is a contract could take any amount to check a
+signature.
 """
 
-MAX_GAS_OF_RELAYS: Final = 5_000_000
-"""For the vote that may decide on a new list of relays, which the contract then writes."""
+MOST_FOR_DECISIONS: Final = 5_000_000
+"""What the contract keeps ready for the decision that takes most, a new list of relays. The vote that decides
+must bring it along, used or not.
+"""
+
+BESIDES_DECISION: Final = 500_000
+"""For the vote itself, and for reading what was decided on: 4 KiB at most, some 270,000."""
 
 VOTES_TOGETHER: Final = 64
 GAS_TOGETHER: Final = 10_000_000
@@ -233,7 +239,7 @@ class Sponsor:
             costs = self._try_out([order.call for order in fresh])
             self._commit_first(fresh, costs, now)
             parcels = self._booked(fresh, costs, outcomes, now)
-            self._send(_packed(self._payer, parcels), outcomes, now)
+            self._send(self._packed(parcels), outcomes, now)
             return [outcomes[_digest(order.call)] for order in orders]
 
     def prepare(self) -> None:
@@ -289,17 +295,10 @@ class Sponsor:
 
     def _try_out(self, calls: Sequence[Call]) -> list[Cost | ChatchainError]:
         costs = self._estimate(calls, MAX_GAS)
-        # Which votes write a list of relays is asked only where one takes more than others may.
-        large = [
-            place
-            for place, call in enumerate(calls)
-            if isinstance(costs[place], TooLarge)
-            and _verb(call) is _VOTE
-            and self._payer.is_about_relays(call)
-        ]
-        again = self._estimate([calls[place] for place in large], MAX_GAS_OF_RELAYS)
-        for place, cost in zip(large, again, strict=True):
-            costs[place] = cost
+        for place, call in enumerate(calls):
+            needed = _needed(costs[place]) if _verb(call) is _VOTE else 0
+            if needed:
+                (costs[place],) = self._estimate([call], needed)
         return costs
 
     def _estimate(
@@ -376,6 +375,40 @@ class Sponsor:
                 outcomes[_digest(order.call)] = _spent(booked, "calls")
         return parcels
 
+    def _packed(self, parcels: list[_Parcel]) -> list[_Parcel]:
+        """Votes that wait together go in one transaction, for the sum of what was booked for each."""
+        votes = [parcel for parcel in parcels if _verb(parcel.call) is _VOTE and parcel.cost.limit <= MAX_GAS]
+        if len(votes) < 2:
+            return parcels
+        packed = [parcel for parcel in parcels if parcel not in votes]
+        batches: list[list[_Parcel]] = [[]]
+        for vote in votes:
+            gas = sum(parcel.cost.limit for parcel in batches[-1]) + vote.cost.limit
+            if len(batches[-1]) == VOTES_TOGETHER or (batches[-1] and gas > GAS_TOGETHER):
+                batches.append([])
+            batches[-1].append(vote)
+        for batch in batches:
+            together = self._that_passes(_together(self._payer, batch)) if len(batch) > 1 else None
+            packed += batch if together is None else [together]
+        return packed
+
+    def _that_passes(self, batch: _Parcel) -> _Parcel | None:
+        """The batch if it passes for what was booked, or with what it decides booked besides.
+
+        One of the votes may decide, though none of them would alone.
+        """
+        (told,) = self._estimate([batch.call], batch.cost.limit)
+        if isinstance(told, Cost):
+            return batch
+        more = _needed(told)
+        if not more:
+            return None
+        (booked,) = self._spending.book([more * batch.cost.fee])
+        if not isinstance(booked, Booked):
+            return None
+        cost = msgspec.structs.replace(batch.cost, limit=batch.cost.limit + more)
+        return msgspec.structs.replace(batch, cost=cost, booked=[*batch.booked, booked])
+
     def _send(
         self, parcels: Sequence[_Parcel], outcomes: dict[bytes, Paid | ChatchainError], now: float
     ) -> None:
@@ -440,21 +473,6 @@ class Sponsor:
             wei = max(0, wei - one.wei)
 
 
-def _packed(payer: Payer, parcels: list[_Parcel]) -> list[_Parcel]:
-    """Votes that wait together go in one transaction, for the sum of what was booked for each."""
-    votes = [parcel for parcel in parcels if _verb(parcel.call) is _VOTE and parcel.cost.limit <= MAX_GAS]
-    if len(votes) < 2:
-        return parcels
-    alone = [parcel for parcel in parcels if parcel not in votes]
-    batches: list[list[_Parcel]] = [[]]
-    for vote in votes:
-        gas = sum(parcel.cost.limit for parcel in batches[-1]) + vote.cost.limit
-        if len(batches[-1]) == VOTES_TOGETHER or (batches[-1] and gas > GAS_TOGETHER):
-            batches.append([])
-        batches[-1].append(vote)
-    return alone + [batch[0] if len(batch) == 1 else _together(payer, batch) for batch in batches]
-
-
 def _together(payer: Payer, batch: Sequence[_Parcel]) -> _Parcel:
     limit = sum(parcel.cost.limit for parcel in batch)
     fee = sum(parcel.cost.wei for parcel in batch) // limit
@@ -466,6 +484,17 @@ def _together(payer: Payer, batch: Sequence[_Parcel]) -> _Parcel:
         [cost for parcel in batch for cost in parcel.costs],
         [booked for parcel in batch for booked in parcel.booked],
     )
+
+
+def _needed(refusal: Cost | ChatchainError) -> int:
+    """The gas of the vote that a decision must bring along, when a call was refused for the lack of it; a
+    call can hand on 63 of 64 parts of what it has.
+    """
+    if not isinstance(refusal, Reverted) or refusal.error != "NotEnoughGas":
+        return 0
+    kept = refusal.values[0]
+    assert isinstance(kept, int), "the contract's error carries a number"
+    return kept * 64 // 63 + BESIDES_DECISION if kept <= MOST_FOR_DECISIONS else 0
 
 
 def _committing() -> CommitmentPending:

@@ -30,7 +30,7 @@ from chatchain.relay.sponsor import (
     CLAIMED_SECONDS,
     GAS_TOGETHER,
     MAX_GAS,
-    MAX_GAS_OF_RELAYS,
+    MOST_FOR_DECISIONS,
     REMEMBERED_SECONDS,
     VOTES_TOGETHER,
     Order,
@@ -65,7 +65,7 @@ class Payer:
         self.refused_now: dict[Call, ChatchainError] = {}
         self.unsendable: dict[Call, ChatchainError] = {}
         self.contracts: set[Address] = set()
-        self.about_relays: set[Call] = set()
+        self.kept_ready: dict[Call, int] = {}
         self.voted: set[Call] = set()
         self.followed: dict[bytes, bytes] = {}
         self.raises: list[tuple[bytes, int]] = []
@@ -87,6 +87,9 @@ class Payer:
     def _judge(self, call: Call, most: int, next_block: bool) -> Cost | ChatchainError:
         if not next_block and call in self.refused_now:
             return self.refused_now[call]
+        kept = self.kept_ready.get(call, 0)
+        if kept and most * 63 // 64 < kept:
+            return Reverted("It needs gas.", error="NotEnoughGas", values=(kept,))
         cost = self.costs.get(call, self.cost)
         return self.refused.get(call) or (cost if cost.gas <= most else TooLarge("Too much gas."))
 
@@ -105,9 +108,6 @@ class Payer:
 
     def commitment(self, registration: Call) -> Call:
         return CALLS.commit(registration.data[36:68])
-
-    def is_about_relays(self, vote: Call) -> bool:
-        return vote in self.about_relays
 
     def has_voted(self, vote: Call, uid: int) -> bool:
         assert uid
@@ -310,22 +310,23 @@ def test_every_question_names_the_most_gas() -> None:
     """No node runs more for us than is paid for."""
     made, payer = sponsor()
     pay(made, [*newcomers(2), vote(1), vote(2)])
-    assert {most for _, most, _ in payer.tried} == {MAX_GAS}
+    assert {most for _, most, _ in payer.tried} == {MAX_GAS, 2 * COST.limit}
 
 
-def test_only_a_vote_on_relays_may_take_more() -> None:
-    """It writes the whole list; any other vote, and any other call, keeps to the common bound."""
+def test_only_a_vote_that_decides_may_take_more() -> None:
+    """As much as the contract keeps ready for what is decided; any other call keeps to the common bound."""
     made, payer = sponsor()
-    dear = Cost(3_000_000, 3_900_000, GWEI, 1)
+    dear = Cost(5_100_000, 5_300_000, GWEI, 1)
     on_relays, other = vote(1), vote(2)
-    payer.about_relays = {on_relays}
-    payer.costs = {on_relays: dear, other: dear, registration(): dear}
-    assert kinds(pay(made, [on_relays, other, registration()])) == [Paid, TooLarge, TooLarge]
+    payer.kept_ready = {on_relays: MOST_FOR_DECISIONS, registration(): MOST_FOR_DECISIONS}
+    payer.costs = {on_relays: dear, other: dear}
+    assert kinds(pay(made, [on_relays, other, registration()])) == [Paid, TooLarge, Reverted]
     assert payer.given == [dear]
-    assert [most for call, most, _ in payer.tried if call == on_relays] == [MAX_GAS, MAX_GAS_OF_RELAYS]
-    payer.costs[vote(3)] = Cost(MAX_GAS_OF_RELAYS + 1, MAX_GAS_OF_RELAYS + 1, GWEI, 1)
-    payer.about_relays.add(vote(3))
-    assert kinds(pay(made, [vote(3)])) == [TooLarge]
+    first, second = (most for call, most, _ in payer.tried if call == on_relays)
+    assert first == MAX_GAS
+    assert MOST_FOR_DECISIONS < second < MOST_FOR_DECISIONS + 600_000
+    payer.kept_ready[vote(3)] = MOST_FOR_DECISIONS + 1
+    assert kinds(pay(made, [vote(3)])) == [Reverted]
 
 
 def test_a_day_has_a_limit_in_wei() -> None:
@@ -528,7 +529,7 @@ def test_votes_that_wait_together_go_in_one_transaction() -> None:
 
 
 def test_a_batch_of_votes_costs_what_was_booked_for_them() -> None:
-    """It is not tried out again, so nothing that a wallet's code says by then makes it dearer."""
+    """Whatever a wallet's code says by then: it is tried out with that much gas, and no more."""
     journal = MemoryJournal()
     made, payer = sponsor(journal=journal)
     votes = [vote(number) for number in range(1, 4)]
@@ -540,7 +541,7 @@ def test_a_batch_of_votes_costs_what_was_booked_for_them() -> None:
     assert given.wei <= booked
     assert given.tip <= given.fee
     assert journal.total == booked // GWEI
-    assert [call for call, _, _ in payer.tried] == votes
+    assert payer.tried[3:] == [(payer.paid[0], given.limit, False)]
 
 
 def test_a_vote_alone_goes_as_it_came() -> None:
@@ -548,6 +549,31 @@ def test_a_vote_alone_goes_as_it_came() -> None:
     made, payer = sponsor()
     pay(made, [vote(1)])
     assert payer.paid == [vote(1)]
+
+
+def test_votes_go_one_by_one_when_they_do_not_pass_together() -> None:
+    """A batch that is refused as a whole costs nobody the vote."""
+    made, payer = sponsor()
+    votes = [vote(number) for number in range(1, 4)]
+    payer.refused[payer.together(votes)] = RefusedError("Not so.")
+    assert kinds(pay(made, votes)) == [Paid] * 3
+    assert payer.paid == votes
+
+
+def test_a_batch_that_decides_brings_along_what_that_takes() -> None:
+    """Though none of its votes would decide alone; what that needs is booked besides, or they go alone."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    votes = [vote(1), vote(1, STRANGER)]
+    payer.kept_ready[payer.together(votes)] = 1_000_000
+    assert kinds(pay(made, votes)) == [Paid, Paid]
+    (given,) = payer.given
+    assert given.limit > 2 * COST.limit + 1_000_000
+    assert journal.total == -(-given.wei // GWEI)
+    poor, payer = sponsor(wei_per_hour=2 * WEI)
+    payer.kept_ready[payer.together(votes)] = 1_000_000
+    assert kinds(pay(poor, votes)) == [Paid, Paid]
+    assert payer.paid == votes
 
 
 def test_a_batch_of_votes_has_a_size() -> None:
