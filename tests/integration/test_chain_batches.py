@@ -234,11 +234,12 @@ def test_a_batch_that_a_reorg_took_back_is_sent_again(new_anvil: Callable[..., D
     world = World(new_anvil())
     key, sponsor = purse(world)
     world.mine(3)
+    before = quantity(world.rpc.call("eth_blockNumber"))
     names = [f"user-{number}" for number in range(4)]
     batch = costs(world, [newcomer(world, name) for name in names], sponsor)
     world.writer.submit_all(batch, key)
     told(world, 4)
-    world.rpc.call("anvil_reorg", 5, [])
+    world.rpc.call("anvil_reorg", quantity(world.rpc.call("eth_blockNumber")) - before + 1, [])
     view = world.view()
     view.sync()
     assert view.user_by_name(names[0]) is None
