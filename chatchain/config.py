@@ -303,6 +303,7 @@ CLIENT_OPTIONS: Final = (_HOME, _USER, _PASSWORD_FILE, _RPC, _DIRECTORY, _JSON, 
 _HOST: Final[_Option[str]] = _Option("host", _text, _as_is, "RELAY_HOST")
 _PORT: Final[_Option[int]] = _Option("port", _number(0, 65535), _as_is, "RELAY_PORT")
 _DB: Final[_Option[str]] = _Option("db", _database, _as_url, "DATABASE_URL", quoted=False)
+_BLOBS: Final[_Option[str]] = _Option("blobs", _text, _as_url, "BLOB_URL", quoted=False)
 _CERT: Final[_Option[Path | None]] = _Option("cert", _path, _as_is, "RELAY_CERT")
 _KEY: Final[_Option[Path | None]] = _Option("key", _path, _as_is, "RELAY_KEY")
 _WORKERS: Final[_Option[int]] = _Option("workers", _number(1, 64), _as_is, "RELAY_WORKERS")
@@ -324,6 +325,7 @@ SERVER_OPTIONS: Final = (
     _HOST,
     _PORT,
     _DB,
+    _BLOBS,
     _RPC,
     _DIRECTORY,
     _CERT,
@@ -380,6 +382,7 @@ class ServerConfig:
     host: str
     port: int
     db: str = field(repr=False)
+    blobs: str = field(repr=False)
     rpc: tuple[str, ...] = field(repr=False)
     directory: str | None
     cert: Path | None
@@ -449,10 +452,12 @@ def load_server(
     """The relay's settings. Key and certificate come together or not at all."""
     read = _Reader(_sources(flags, environment, folder, "server"))
     data = data_dir()
+    db = read(_DB, f"sqlite:///{data / 'relay.sqlite3'}")
     config = ServerConfig(
         host=read(_HOST, DEFAULT_HOST),
         port=read(_PORT, DEFAULT_PORT),
-        db=read(_DB, f"sqlite:///{data / 'relay.sqlite3'}"),
+        db=db,
+        blobs=read(_BLOBS, str(_beside(db) or data / "relay.blobs")),
         rpc=read(_RPC, ()),
         directory=read(_DIRECTORY, None),
         cert=read(_CERT, None),
@@ -474,6 +479,12 @@ def load_server(
             f"The setting {given} is given without {missing}.", "Give both --cert and --key, or neither."
         )
     return config
+
+
+def _beside(db: str) -> Path | None:
+    """The folder for files beside an embedded database; None where the database is a server."""
+    scheme, found, path = db.partition("?")[0].partition(":///")
+    return Path(path).with_suffix(".blobs").absolute() if found and scheme.startswith("sqlite") else None
 
 
 def _network_of(path: Path) -> dict[str, Shown]:

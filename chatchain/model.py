@@ -212,6 +212,43 @@ class PrekeyDraw(msgspec.Struct, frozen=True):
     one_time: bytes
 
 
+class BlobState(IntEnum):
+    """How far a blob came: PARTIAL → STORED → GONE, or PARTIAL → GONE."""
+
+    PARTIAL = 0
+    STORED = 1
+    GONE = 2
+    """Not served any more; the row stays for a day, because what was uploaded counts for the day."""
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """An opaque file at a relay: the SHA-256 of its bytes is its id, each user who uploads it has a copy."""
+
+    owner: int
+    id: bytes
+    size: int
+    state: BlobState
+    created_ms: int
+    expires_ms: int
+
+    @property
+    def folder(self) -> str:
+        """Where its parts are kept: nothing in this name comes from outside but as a number or as hex."""
+        return f"{self.id.hex()[:2]}/{self.id.hex()}-{self.owner}-{self.created_ms}"
+
+    def continued_by(self, upload: Blob, now_ms: int) -> bool:
+        """Whether an upload of the same blob goes on with this one, rather than begin anew."""
+        return self.size == upload.size and self.state is not BlobState.GONE and self.expires_ms > now_ms
+
+
+class BlobUse(msgspec.Struct, frozen=True):
+    """What one user's blobs take up, and how many bytes were announced within a day."""
+
+    count: int
+    bytes: int
+    today: int
+
+
 class RelayAddress(msgspec.Struct, frozen=True):
     """A relay as the Directory names it: where it is and which public keys (SHA-256 of SPKI) it may show."""
 

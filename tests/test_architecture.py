@@ -41,7 +41,17 @@ WIRING: Final = "programs"
 
 # No sockets, files, clocks or tasks. The system's randomness is allowed: fresh keys are
 # made where they are used.
-PURE: Final = ("errors", "model", "identity", "wire", "crypto", "ledger", "relay.mailbox", "chain.events")
+PURE: Final = (
+    "errors",
+    "model",
+    "identity",
+    "wire",
+    "crypto",
+    "ledger",
+    "relay.blobs",
+    "relay.mailbox",
+    "chain.events",
+)
 # fmt: off
 IMPURE: Final = frozenset({
     "asyncio", "concurrent", "datetime", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
@@ -60,6 +70,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     "cryptography.hazmat.primitives.asymmetric.mlkem": frozenset({"crypto"}),
     "cryptography.hazmat.primitives.hpke": frozenset({"crypto"}),
     "dotenv": frozenset({"config"}),
+    "obstore": frozenset({"store"}),
     "prometheus_client": frozenset({"relay"}),
     "pymysql": frozenset({"store"}),
     "rich": frozenset({"ui"}),

@@ -37,6 +37,7 @@ from chatchain.relay.directory import Keeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
+from chatchain.store.blobs import BlobFolder
 from chatchain.store.server import ServerStore, ServerWriter
 from chatchain.store.writer import Listener as StoreListener
 from chatchain.transport import Listener, fingerprint, server_context, spki_of
@@ -87,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--directory", metavar="ADDRESS", help="the network's Directory contract (CONTRACT_ADDRESS)")
     add("--cert", metavar="F", help="TLS certificate, PEM (RELAY_CERT)")
     add("--key", metavar="F", help="its private key, PEM (RELAY_KEY)")
+    add(
+        "--blobs",
+        metavar="URL",
+        help="folder for files, or s3://BUCKET/PREFIX (BLOB_URL; beside the database's file)",
+    )
     add("--workers", metavar="N", help="processes (RELAY_WORKERS; 1)")
     add("--metrics-port", metavar="P", help="port of /health and /metrics (RELAY_METRICS_PORT; none)")
     add("--nats", metavar="URL", help="reserved for several relays of one operator (NATS_URL)")
@@ -109,6 +115,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
     context, spki = _certificate(config)
     endpoints = Endpoints(config.rpc)
     store = ServerStore(config.db)
+    parts = await asyncio.to_thread(BlobFolder, config.blobs)
     view = ChainView(endpoints, _directory(config), store.log)
     # The database first: it is nearer, and what it says about a wrong URL is plainer.
     await asyncio.to_thread(store.migrate)
@@ -125,6 +132,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
             keeper=Keeper(view, store, confirmations=confirmations),
             sponsor=sponsor,
             log=log,
+            files=(parts, store.blobs),
         )
         writer = store.writer(_listener(loop, relay))
         try:

@@ -13,7 +13,7 @@ from chatchain.errors import LoginRefused
 from chatchain.identity.login import check_login
 from chatchain.model import Address, Device, DeviceId, DeviceState, DeviceVersion, Network, Uid, User
 from chatchain.relay.limits import Rate
-from chatchain.wire.messages import Login
+from chatchain.wire.messages import EnterFiles, Login
 
 REFUSAL: Final = "The relay does not accept this login: name, password or device is wrong."
 
@@ -47,7 +47,9 @@ def nobody() -> User:
     )
 
 
-def check(network: Network, user: User | None, login: Login, *, spki: bytes, nonce: bytes) -> Device:
+def check(
+    network: Network, user: User | None, login: Login | EnterFiles, *, spki: bytes, nonce: bytes
+) -> Device:
     """Gives the device that the proof logs in; raises LoginRefused with the reason, which is for the log
     only.
     """

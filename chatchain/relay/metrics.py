@@ -29,6 +29,8 @@ class Metrics:
         self.logins = self._counter("logins", "Logins", ("outcome",))
         self.sponsored = self._counter("sponsored", "Calls asked of the sponsor", ("outcome",))
         self.violations = self._counter("violations", "Connections closed for breaking the protocol")
+        self.files = self._counter("files", "Uploads and downloads of files", ("outcome",))
+        self.file_bytes = self._counter("file_bytes", "Bytes of files", ("direction",))
         self.connections = Gauge("chatchain_connections", "Open connections", registry=self.registry)
         self.head = Gauge(
             "chatchain_chain_head", "Block up to which the chain was read", registry=self.registry

@@ -13,6 +13,8 @@ import msgspec
 from chatchain.errors import ChatchainError
 from chatchain.model import (
     Address,
+    Blob,
+    BlobUse,
     Call,
     Cost,
     Delivery,
@@ -205,3 +207,47 @@ class Writer(PrekeyWriter, Protocol):
 
     def prune(self, now_ms: int) -> Future[int]:
         """Forgets the oldest message ids; gives how many."""
+
+
+class BlobParts(Protocol):
+    """The bytes of files, as numbered parts in folders. Blocks; raises StoreUnavailable."""
+
+    def put(self, folder: str, part: int, data: bytes) -> None:
+        """Writes one part; it is on the disk, and its name will be once `settle` has returned."""
+
+    def settle(self, folder: str) -> None:
+        """Returns when the names of all parts that were put are on the disk."""
+
+    def get(self, folder: str, part: int, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of one part, never fewer."""
+
+    def sizes(self, folder: str) -> list[int]:
+        """The sizes of the parts that are there, from the first up to a gap."""
+
+    def delete(self, folder: str) -> None:
+        """Deletes all parts; nothing happens if there are none."""
+
+
+class BlobTable(Protocol):
+    """Which files there are, whose, and until when. Blocks; raises StoreUnavailable."""
+
+    def find(self, blob: bytes, now_ms: int) -> Blob | None:
+        """A whole blob that may be served, whoever uploaded it."""
+
+    def own(self, owner: int, blob: bytes) -> Blob | None:
+        """What is known of this user's copy, expired or not."""
+
+    def begin(self, wanted: Blob, now_ms: int, admit: Callable[[BlobUse], None]) -> Blob:
+        """Enters an upload, or gives the user's live copy of the same blob; `admit` may refuse a new one."""
+
+    def stored(self, blob: Blob, expires_ms: int) -> bool:
+        """Says that a blob is whole; False if it was given up meanwhile."""
+
+    def gone(self, blob: Blob, now_ms: int) -> None:
+        """Says that a blob is served no more; the next sweep deletes its parts."""
+
+    def expired(self, now_ms: int) -> list[Blob]:
+        """Blobs whose time is over, the oldest first, some at a time."""
+
+    def swept(self, blob: Blob, now_ms: int) -> None:
+        """Forgets a blob whose parts were deleted, once its day is over."""

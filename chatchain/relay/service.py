@@ -36,10 +36,12 @@ from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Network, Pol
 from chatchain.relay import login as logins
 from chatchain.relay import mailbox as box
 from chatchain.relay import prekeys
+from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.directory import Changes, Keeper
+from chatchain.relay.files import Files, FileSession
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
-from chatchain.relay.ports import Membership, Peer, Reader, Writer
+from chatchain.relay.ports import BlobParts, BlobTable, Membership, Peer, Reader, Writer
 from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
 from chatchain.relay.sponsor import Order, Paid, Sponsor
 from chatchain.relay.turns import Turns
@@ -51,6 +53,7 @@ from chatchain.wire.messages import (
     Challenge,
     Deliver,
     Done,
+    EnterFiles,
     Failed,
     FetchKeys,
     FetchPrekeys,
@@ -146,7 +149,10 @@ class Relay:
         metrics: Metrics | None = None,
         shared: bool = False,
         prekey_limits: PrekeyLimits = prekeys.LIMITS,
+        files: tuple[BlobParts, BlobTable],
+        blob_limits: BlobLimits | None = None,
     ) -> None:
+        """`files` are where the bytes of files lie and the table that names them."""
         self._deployment = deployment
         self._reader = reader
         self._keeper = keeper
@@ -183,6 +189,15 @@ class Relay:
             self._pay_all, self._payers, gather=sponsor.gather if sponsor is not None else 0.0
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._files = Files(
+            *files,
+            limits=blob_limits or BlobLimits(),
+            log=log,
+            metrics=self.metrics,
+            admits=lambda uid: self._membership.admits(uid),
+            hold=self._hold,
+            spawn=self._spawn,
+        )
 
     # --- life ---
 
@@ -199,6 +214,7 @@ class Relay:
         self._spawn(self._follow())
         self._spawn(self._sweep())
         self._spawn(self._prune())
+        self._spawn(self._files.sweep())
         if self._sponsor is not None:
             self._spawn(self._tend(self._sponsor))
 
@@ -221,6 +237,7 @@ class Relay:
             task.cancel()
         for pool in (self._readers, self._chain, self._payers):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._files.stop()
 
     def health(self) -> dict[str, object]:
         """What /health shows."""
@@ -255,6 +272,8 @@ class Relay:
             self._sessions.pop(peer.session.name, None)
             self._mailbox.closed(peer.session.name)
             self._waiting.discard(peer.session)
+        elif isinstance(peer.session, FileSession):
+            self._files.closed(peer.session)
         peer.session = None
 
     def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
@@ -266,16 +285,20 @@ class Relay:
         """Goes on with a peer that was slow."""
         if isinstance(peer.session, _Session):
             self._act(self._mailbox.slow(peer.session.name, False))
+        elif isinstance(peer.session, FileSession):
+            self._files.writable(peer.session)
 
     def received(self, peer: Peer, message: Message) -> None:
         """Serves one message."""
         session = peer.session
         if isinstance(session, _Guest):
-            if isinstance(message, Login):
+            if isinstance(message, Login | EnterFiles):
                 self._hold(peer, self._log_in(peer, session, message))
             elif isinstance(message, SponsorRequest):
                 self._hold(peer, self._pay_for(peer, None, message))
             return
+        if isinstance(session, FileSession):
+            self._files.received(session, message)
         if not isinstance(session, _Session):
             return
         match message:
@@ -301,7 +324,7 @@ class Relay:
 
     # --- login ---
 
-    async def _log_in(self, peer: Peer, guest: _Guest, proof: Login) -> None:
+    async def _log_in(self, peer: Peer, guest: _Guest, proof: Login | EnterFiles) -> None:
         # Counted before it is judged, and forgiven if it fits: else as many as come at once would be judged.
         if not self._may_fail(peer.address, proof.uid):
             self.metrics.logins.labels("limited").inc()
@@ -320,6 +343,10 @@ class Relay:
             return
         self._forgive(peer.address, proof.uid)
         if peer.state is State.CLOSED:
+            return
+        if isinstance(proof, EnterFiles):
+            peer.session = self._files.enter(peer, user.uid, proof.device, user.epoch)
+            peer.logged_in()
             return
         self._names += 1
         session = _Session(
@@ -348,7 +375,7 @@ class Relay:
         self._failures.give_back((address, uid))
         self._failures_of_address.give_back(address)
 
-    async def _prove(self, guest: _Guest, proof: Login) -> User:
+    async def _prove(self, guest: _Guest, proof: Login | EnterFiles) -> User:
         """Gives the user whom the proof shows, after a look at the chain if the first answer is no."""
         try:
             return await self._check(guest, proof)
@@ -357,7 +384,7 @@ class Relay:
                 raise
         return await self._check(guest, proof)
 
-    async def _check(self, guest: _Guest, proof: Login) -> User:
+    async def _check(self, guest: _Guest, proof: Login | EnterFiles) -> User:
         user = await self._user(proof.uid)
         network, spki = self._deployment.network, self._deployment.spki
         logins.check(network, user, proof, spki=spki, nonce=guest.nonce)
@@ -713,6 +740,7 @@ class Relay:
             for device in user.devices:
                 if device.state is DeviceState.REVOKED:
                     self._act(self._mailbox.revoked(user.uid, device.device))
+                    self._files.end(user.uid, "revoked", "This device was revoked.", device=device.device)
             self._end_sessions(
                 user.uid,
                 "login_refused",
@@ -731,6 +759,7 @@ class Relay:
             session = self._sessions.get(name)
             if session is not None and session.epoch != except_epoch:
                 session.peer.say_goodbye(code, message)
+        self._files.end(uid, code, message, except_epoch=except_epoch)
 
     async def _load_membership(self) -> None:
         found = await self._in(self._readers, self._reader.membership)

@@ -31,6 +31,7 @@ from chatchain.model import (
     User,
 )
 from chatchain.store import prekeys
+from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.sponsoring import SponsorJournal
@@ -65,6 +66,8 @@ class ServerStore:
         """The chain's events."""
         self.sponsoring = SponsorJournal(self._engine)
         """What the sponsor spent."""
+        self.blobs = BlobTable(self._engine)
+        """Which files there are."""
 
     def touched(self) -> dict[int, int]:
         """Users that must be rewritten (0: the members), each with the newest block that concerns it."""

@@ -1,8 +1,9 @@
 """The relay's tables, for SQLite and for MySQL or MariaDB.
 
 `users`, `devices` and `members` are a fold of the chain's events and can be rebuilt from `chain_logs`,
-which can be fetched again. `mailbox` and `accepted` cannot: they are what a tick promises. Byte columns
-that a key contains have fixed bounds, because MySQL indexes no unbounded ones.
+which can be fetched again. `mailbox` and `accepted` cannot: they are what a tick promises. `blobs` says which
+files are whole; their bytes are elsewhere (store/blobs.py). Byte columns that a key contains have fixed
+bounds, because MySQL indexes no unbounded ones.
 """
 
 from __future__ import annotations
@@ -161,6 +162,19 @@ one_time_prekeys: Final = _table(
 
 sponsor_spending: Final = _table("sponsor_spending", _key("slice", number()), _column("gwei", number()))
 """What the sponsor spent in each slice of time; the row of slice 0 is what those who book wait for."""
+
+blobs: Final = _table(
+    "blobs",
+    _key("owner", number()),
+    _key("blob", fixed_bytes(32)),
+    _column("size", number()),
+    _column("state", number()),
+    _column("spent", number()),  # bytes that count for the day of `created_ms`
+    _column("created_ms", number()),
+    _column("expires_ms", number()),
+    Index("blobs_by_id", "blob"),
+    Index("blobs_by_expiry", "expires_ms"),
+)
 
 chain_blocks: Final = _table(
     "chain_blocks",

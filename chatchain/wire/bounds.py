@@ -26,6 +26,11 @@ KEM field, those 64, and 16 of tag.
 MAX_BODY = 192 * 1024
 """The common body: a 64 KiB text padded to its bucket fits, and its delivery stays below the frame's cap."""
 
+BLOB_ID_BYTES = 32
+MAX_BLOB = 2**32
+"""No blob of any relay is as long; how long one may be is policy."""
+
+MAX_PIECE = 192 * 1024
 MAX_ACKNOWLEDGED = 4096
 MAX_FETCHED_USERS = 8
 """8 users of 16 devices with the largest bundles still fit into one frame."""
@@ -153,7 +158,9 @@ def check(message: m.Message) -> None:
             _count(nonce)
         case m.Receive(after):
             _count(after)
-        case m.Login(uid, device, epoch, kdf, login_signature, device_signature):
+        case m.Login(uid, device, epoch, kdf, login_signature, device_signature) | m.EnterFiles(
+            uid, device, epoch, kdf, login_signature, device_signature
+        ):
             _uid(uid)
             _device(device)
             _require(0 <= epoch <= MAX_U32, "an impossible epoch")
@@ -234,5 +241,32 @@ def check(message: m.Message) -> None:
                     len(each) in (PREKEY_BUNDLE_BYTES, PREKEY_BUNDLE_BYTES + ONE_TIME_BYTES),
                     "a prekey bundle of an impossible length",
                 )
+        case m.Upload(ref, blob, size):
+            _count(ref)
+            _exactly(blob, BLOB_ID_BYTES, "a blob's id")
+            _require(0 < size <= MAX_BLOB, "an impossible size")
+        case m.Fetch(ref, blob, offset, length):
+            _count(ref)
+            _exactly(blob, BLOB_ID_BYTES, "a blob's id")
+            _require(0 <= offset <= MAX_BLOB, "an impossible offset")
+            _require(0 < length <= MAX_BLOB, "an impossible length")
+        case m.Discard(ref, blob):
+            _count(ref)
+            _exactly(blob, BLOB_ID_BYTES, "a blob's id")
+        case m.Piece(ref, data):
+            _count(ref)
+            _require(0 < len(data) <= MAX_PIECE, f"an empty piece or one longer than {MAX_PIECE} bytes")
+        case m.FilesOpen(uid, largest):
+            _uid(uid)
+            _count(largest)
+        case m.Uploading(ref, offset):
+            _count(ref)
+            _require(0 <= offset <= MAX_BLOB, "an impossible offset")
+        case m.Stored(ref, expires_ms):
+            _count(ref)
+            _count(expires_ms)
+        case m.Fetching(ref, size):
+            _count(ref)
+            _require(0 < size <= MAX_BLOB, "an impossible size")
         case _:
             raise AssertionError(f"bounds of {type(message).__name__} are not stated")

@@ -44,6 +44,8 @@ class State(Enum):
     CHALLENGED = auto()  # the client may log in, or ask for a sponsored registration
     PROVING = auto()  # the login is being checked
     READY = auto()  # both sides talk freely
+    ENTERING = auto()  # the login for files is being checked
+    FILES = auto()  # blobs go up and down, one at a time
     CLOSED = auto()
 
 
@@ -62,7 +64,7 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
         Role.RELAY: {m.Challenge: State.CHALLENGED, m.Goodbye: State.CLOSED},
     },
     State.CHALLENGED: {
-        Role.CLIENT: {m.Login: State.PROVING, m.Sponsor: None, **_ALIVE},
+        Role.CLIENT: {m.Login: State.PROVING, m.EnterFiles: State.ENTERING, m.Sponsor: None, **_ALIVE},
         Role.RELAY: _BEFORE_LOGIN,
     },
     State.PROVING: {
@@ -99,6 +101,18 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
                     m.Failed,
                 )
             ),
+            m.Goodbye: State.CLOSED,
+            **_ALIVE,
+        },
+    },
+    State.ENTERING: {
+        Role.CLIENT: _ALIVE,
+        Role.RELAY: {m.FilesOpen: State.FILES, **_BEFORE_LOGIN},
+    },
+    State.FILES: {
+        Role.CLIENT: dict.fromkeys((m.Upload, m.Fetch, m.Discard, m.Piece, m.Ping, m.Pong)),
+        Role.RELAY: {
+            **dict.fromkeys((m.Uploading, m.Stored, m.Fetching, m.Piece, m.Done, m.Failed)),
             m.Goodbye: State.CLOSED,
             **_ALIVE,
         },
@@ -168,7 +182,7 @@ class Connection:
         self._incoming.clear()
 
     def _cap(self) -> int:
-        return MAX_FRAME if self._state is State.READY else MAX_FRAME_BEFORE_LOGIN
+        return MAX_FRAME if self._state in (State.READY, State.FILES) else MAX_FRAME_BEFORE_LOGIN
 
     def _messages(self) -> Iterator[Message]:
         incoming = self._incoming

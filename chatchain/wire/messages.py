@@ -110,6 +110,48 @@ class FetchPrekeys(Message, frozen=True, tag=11):
     devices: tuple[int, ...]
 
 
+class EnterFiles(Message, frozen=True, tag=16):
+    """Answers the challenge like Login, for a connection that carries files and no messages."""
+
+    uid: int
+    device: int
+    epoch: int
+    kdf: bytes
+    login_signature: bytes
+    device_signature: bytes
+
+
+class Upload(Message, frozen=True, tag=17):
+    """Announces a blob by its SHA-256 and size; answered by Uploading, or by Stored if it is there."""
+
+    ref: int
+    blob: bytes
+    size: int
+
+
+class Fetch(Message, frozen=True, tag=18):
+    """Asks for `length` bytes of a blob; answered by Fetching and as many Pieces as it takes."""
+
+    ref: int
+    blob: bytes
+    offset: int
+    length: int
+
+
+class Discard(Message, frozen=True, tag=19):
+    """Asks the relay to forget a blob that this user uploaded; answered by Done, also if there is none."""
+
+    ref: int
+    blob: bytes
+
+
+class Piece(Message, frozen=True, tag=20):
+    """The next bytes of the upload or download with this number; either side sends it."""
+
+    ref: int
+    data: bytes
+
+
 # --- relay to client ------------------------------------------------------------------------------------
 
 
@@ -213,6 +255,34 @@ class Prekeys(Message, frozen=True, tag=44):
     bundles: tuple[bytes, ...]
 
 
+class FilesOpen(Message, frozen=True, tag=48):
+    """The login of a connection for files holds; no blob may be larger than `largest` bytes."""
+
+    uid: int
+    largest: int
+
+
+class Uploading(Message, frozen=True, tag=49):
+    """The relay holds so many bytes of the blob and waits for those behind them."""
+
+    ref: int
+    offset: int
+
+
+class Stored(Message, frozen=True, tag=50):
+    """The blob is whole, has the hash that was announced, and is on the relay's disk until then."""
+
+    ref: int
+    expires_ms: int
+
+
+class Fetching(Message, frozen=True, tag=51):
+    """The blob has this size, and the bytes asked for follow."""
+
+    ref: int
+    size: int
+
+
 ClientMessage = (
     Login
     | Submit
@@ -225,6 +295,11 @@ ClientMessage = (
     | Pong
     | PublishPrekeys
     | FetchPrekeys
+    | EnterFiles
+    | Upload
+    | Fetch
+    | Discard
+    | Piece
 )
 RelayMessage = (
     Challenge
@@ -240,6 +315,11 @@ RelayMessage = (
     | Goodbye
     | PrekeysLeft
     | Prekeys
+    | FilesOpen
+    | Uploading
+    | Stored
+    | Fetching
+    | Piece
     | Ping
     | Pong
 )

@@ -1,0 +1,403 @@
+"""Serves connections for files: uploads into parts on the disk, downloads out of them.
+
+Such a connection is logged in like one for messages and carries nothing else, so that a large file keeps no
+message waiting. It does one thing at a time. An upload is read no faster than it is written: behind the parts
+that are being written one may wait and one be gathered. A download is sent no faster than it is read: what a
+slow reader has not taken stays on the disk. Database and disk are asked in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from chatchain.errors import (
+    ChatchainError,
+    LimitReached,
+    NotAMember,
+    NotFoundError,
+    RefusedError,
+    StoreUnavailable,
+    VerificationError,
+)
+from chatchain.model import Blob, BlobState
+from chatchain.relay.blobs import (
+    PIECE_BYTES,
+    Assembly,
+    BlobLimits,
+    admit,
+    check_size,
+    parts_kept,
+    slices,
+)
+from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.metrics import Metrics
+from chatchain.relay.ports import BlobParts, BlobTable, Peer
+from chatchain.wire import deadlines
+from chatchain.wire.connection import State
+from chatchain.wire.messages import (
+    Discard,
+    Done,
+    Failed,
+    Fetch,
+    Fetching,
+    FilesOpen,
+    Message,
+    Piece,
+    Stored,
+    Upload,
+    Uploading,
+)
+
+REQUESTS: Final = Rate(burst=200, per_second=20)
+"""Uploads, downloads and deletions that one user may begin."""
+
+THREADS: Final = 8
+WRITES: Final = 3
+"""Parts of one upload that are being written at a time: waiting for a disk is mostly waiting."""
+
+SWEEP: Final = 600.0
+"""Seconds between two looks for files whose time is over."""
+
+BUSY_MS: Final = 10_000
+"""When to try again what failed for want of disk or database."""
+
+T = TypeVar("T")
+
+
+class _Upload:
+    """One blob on its way in."""
+
+    def __init__(self, session: FileSession, ref: int, assembly: Assembly) -> None:
+        self.session = session
+        self.ref = ref
+        self.assembly = assembly
+        self.waiting: deque[bytes] = deque()
+        self.writes: set[asyncio.Future[None]] = set()
+        self.dropped = False
+        """Nothing more is taken of it: it failed, or goes on elsewhere."""
+        self.held = False
+        self.idle = asyncio.Event()
+        """Whether nobody is at work on it; writes may still be under way."""
+        self.idle.set()
+
+
+class FileSession(msgspec.Struct, eq=False):
+    """A connection for files after its login."""
+
+    uid: int
+    device: int
+    epoch: int
+    peer: Peer
+    writable: asyncio.Event
+    upload: _Upload | None = None
+
+
+class Files:
+    """All connections for files of one relay."""
+
+    def __init__(
+        self,
+        parts: BlobParts,
+        table: BlobTable,
+        *,
+        limits: BlobLimits,
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+        admits: Callable[[int], bool],
+        hold: Callable[[Peer, Coroutine[None, None, None]], None],
+        spawn: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        """`admits` says who may use the relay; `hold` does work before anything else that a peer says."""
+        self._parts = parts
+        self._table = table
+        self._limits = limits
+        self._log = log
+        self._metrics = metrics
+        self._admits = admits
+        self._hold = hold
+        self._spawn = spawn
+        self._sessions: set[FileSession] = set()
+        self._of_user: Counter[int] = Counter()
+        self._uploads: dict[tuple[int, bytes], _Upload] = {}
+        self._requests = Buckets(REQUESTS)
+        self._pool = ThreadPoolExecutor(THREADS, "files")
+
+    # --- connections ---
+
+    def enter(self, peer: Peer, uid: int, device: int, epoch: int) -> FileSession | None:
+        """Takes a connection in whose login holds; None, after a Goodbye, if the user has too many."""
+        if self._of_user[uid] >= self._limits.connections:
+            peer.say_goodbye("limit_reached", "Too many connections for files at a time.", BUSY_MS)
+            return None
+        session = FileSession(uid, device, epoch, peer, asyncio.Event())
+        self._sessions.add(session)
+        self._of_user[uid] += 1
+        peer.send(FilesOpen(uid, self._limits.largest))
+        return session
+
+    def closed(self, session: FileSession) -> None:
+        """Forgets a connection; what it left unfinished stays for the next."""
+        self._sessions.discard(session)
+        self._of_user[session.uid] -= 1
+        self._of_user += Counter()  # forgets those at zero
+        self._drop(session)
+        session.writable.set()
+
+    def writable(self, session: FileSession) -> None:
+        """Goes on with a slow reader."""
+        session.writable.set()
+
+    def end(self, uid: int, code: str, message: str, *, device: int = 0, except_epoch: int = -1) -> None:
+        """Ends a user's connections: of one device, or all but those of an epoch."""
+        for session in list(self._sessions):
+            if session.uid == uid and device in (0, session.device) and session.epoch != except_epoch:
+                session.peer.say_goodbye(code, message)
+
+    def stop(self) -> None:
+        """Takes up no more work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def received(self, session: FileSession, message: Message) -> None:
+        """Serves one message."""
+        match message:
+            case Piece(ref, data):
+                self._take(session, ref, data)
+            case Upload(ref):
+                self._hold(session.peer, self._answered(session, ref, self._begin(session, message)))
+            case Fetch(ref):
+                self._hold(session.peer, self._answered(session, ref, self._serve(session, message)))
+            case Discard(ref, blob):
+                self._hold(session.peer, self._answered(session, ref, self._discard(session, ref, blob)))
+            case _:
+                raise AssertionError("the table of turns lets nothing else through")
+
+    async def _answered(self, session: FileSession, ref: int, work: Coroutine[None, None, None]) -> None:
+        """Does the work, or says why it failed."""
+        try:
+            self._require_pace(session.uid)
+            await work
+        except ChatchainError as error:
+            work.close()
+            self._fail(session, ref, error)
+
+    def _require_pace(self, uid: int) -> None:
+        if wait := self._requests.take(uid, time.monotonic()):
+            raise LimitReached("Too many requests for files.", retry_after_ms=int(wait * 1000) + 1)
+
+    def _fail(self, session: FileSession, ref: int, error: ChatchainError) -> None:
+        self._metrics.files.labels(error.code).inc()
+        retry = getattr(error, "retry_after_ms", BUSY_MS if isinstance(error, StoreUnavailable) else 0)
+        if isinstance(error, StoreUnavailable):
+            self._log.warning("files failed", reason=error.message, cause=str(error.__cause__ or "")[:200])
+        session.peer.send(Failed(ref, error.code, f"{error.message} {error.hint}".strip()[:1000], retry))
+
+    # --- up ---
+
+    async def _begin(self, session: FileSession, message: Upload) -> None:
+        check_size(self._limits, message.size)
+        if not self._admits(session.uid):
+            raise NotAMember("Only admitted members may upload files in this network.", "Ask to be admitted.")
+        self._drop(session)
+        key = session.uid, message.blob
+        if (other := self._uploads.get(key)) is not None:
+            # A connection that died without a word, most likely: the newer one goes on where it came to.
+            self._drop(other.session)
+            self._fail(other.session, other.ref, RefusedError("The upload goes on over a newer connection."))
+            await other.idle.wait()
+            await asyncio.gather(*other.writes, return_exceptions=True)
+        now = _now_ms()
+        blob = Blob(
+            session.uid, message.blob, message.size, BlobState.PARTIAL, now, now + self._limits.unfinished_ms
+        )
+        blob = await self._in(lambda: self._entered(blob, now))
+        if blob.state is BlobState.STORED:
+            session.peer.send(Stored(message.ref, blob.expires_ms))
+            return
+        assembly = await self._in(lambda: self._resumed(blob))
+        if session.peer.state is State.CLOSED:
+            return
+        session.upload = upload = self._uploads[key] = _Upload(session, message.ref, assembly)
+        session.peer.send(Uploading(message.ref, assembly.offset))
+        if assembly.complete:  # every part was there and only the word that it is stored is missing
+            self._write_on(upload)
+
+    def _entered(self, wanted: Blob, now_ms: int) -> Blob:
+        """Enters an upload in the table; what an older one of the same blob left is deleted first."""
+        known = self._table.own(wanted.owner, wanted.id)
+        if known is not None and not known.continued_by(wanted, now_ms):
+            self._parts.delete(known.folder)
+        return self._table.begin(wanted, now_ms, lambda use: admit(self._limits, use, wanted.size))
+
+    def _resumed(self, blob: Blob) -> Assembly:
+        """The upload as far as it came, with the hash of what is there."""
+        parts = parts_kept(blob.size, self._parts.sizes(blob.folder))
+        assembly = Assembly(blob, parts)
+        for part, start, end in slices(0, assembly.offset):
+            assembly.keep(self._parts.get(blob.folder, part, start, end))
+        return assembly
+
+    def _take(self, session: FileSession, ref: int, data: bytes) -> None:
+        upload = session.upload
+        if upload is None or upload.dropped or upload.ref != ref:
+            return  # was on its way when the relay gave the upload up, and said so
+        try:
+            parts = upload.assembly.take(data)
+        except RefusedError as error:
+            self._drop(session)
+            self._fail(session, ref, error)
+            return
+        if parts:
+            upload.waiting.extend(parts)
+            self._write_on(upload)
+
+    def _write_on(self, upload: _Upload) -> None:
+        if upload.idle.is_set():
+            upload.idle.clear()
+            self._spawn(self._write(upload))
+        elif not upload.held:
+            upload.held = True
+            upload.session.peer.hold()
+
+    async def _write(self, upload: _Upload) -> None:
+        """Writes the parts that wait, one after the other, and after the last says that all is stored."""
+        session, assembly = upload.session, upload.assembly
+        folder = assembly.blob.folder
+        try:
+            while upload.waiting and not upload.dropped:
+                part = upload.waiting.popleft()
+                number = await self._in(partial(assembly.keep, part))
+                await self._written(upload, WRITES - 1)
+                upload.writes.add(
+                    asyncio.ensure_future(self._in(partial(self._parts.put, folder, number, part)))
+                )
+                self._metrics.file_bytes.labels("up").inc(len(part))
+                self._let_go(upload)
+            if assembly.complete and not upload.dropped:
+                await self._written(upload, 0)
+                self._drop(session)
+                expires_ms = await self._in(lambda: self._finished(assembly))
+                self._metrics.files.labels("stored").inc()
+                session.peer.send(Stored(upload.ref, expires_ms))
+        except ChatchainError as error:
+            self._drop(session)
+            self._fail(session, upload.ref, error)
+        finally:
+            upload.idle.set()
+            self._let_go(upload)
+
+    @staticmethod
+    async def _written(upload: _Upload, left: int) -> None:
+        """Waits until no more than so many parts are being written; raises what kept one from it."""
+        while len(upload.writes) > left:
+            done, upload.writes = await asyncio.wait(upload.writes, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+
+    @staticmethod
+    def _let_go(upload: _Upload) -> None:
+        if upload.held and not upload.waiting:
+            upload.held = False
+            upload.session.peer.release()
+
+    def _finished(self, assembly: Assembly) -> int:
+        """Makes a whole upload durable and known; raises VerificationError if it is not what its id says."""
+        blob, now = assembly.blob, _now_ms()
+        if not assembly.matches():
+            self._table.gone(blob, now)
+            self._parts.delete(blob.folder)
+            raise VerificationError("The upload does not have the hash that was announced.")
+        self._parts.settle(blob.folder)
+        expires_ms = now + self._limits.kept_ms
+        if not self._table.stored(blob, expires_ms):
+            raise RefusedError("The upload was given up elsewhere.")
+        return expires_ms
+
+    def _drop(self, session: FileSession) -> None:
+        """Takes no more of the upload on this connection; the parts that are kept stay."""
+        upload, session.upload = session.upload, None
+        if upload is None:
+            return
+        upload.dropped = True
+        upload.waiting.clear()
+        key = session.uid, upload.assembly.blob.id
+        if self._uploads.get(key) is upload:
+            del self._uploads[key]
+
+    # --- down ---
+
+    async def _serve(self, session: FileSession, message: Fetch) -> None:
+        if not self._admits(session.uid):
+            raise NotAMember("Only admitted members may download files in this network.")
+        blob = await self._in(lambda: self._table.find(message.blob, _now_ms()))
+        if blob is None:
+            raise NotFoundError("The relay does not have this file, or not any more.")
+        if message.offset + message.length > blob.size:
+            raise RefusedError("The file ends before the bytes that were asked for.")
+        peer = session.peer
+        peer.send(Fetching(message.ref, blob.size))
+        for part, start, end in slices(message.offset, message.length):
+            data = await self._in(lambda: self._parts.get(blob.folder, part, start, end))  # noqa: B023
+            for at in range(0, len(data), PIECE_BYTES):
+                if not await self._drained(session):
+                    return
+                peer.send(Piece(message.ref, data[at : at + PIECE_BYTES]))
+            self._metrics.file_bytes.labels("down").inc(len(data))
+        self._metrics.files.labels("fetched").inc()
+
+    async def _drained(self, session: FileSession) -> bool:
+        """Waits until a slow reader has read; False when it is gone, or has read nothing for too long."""
+        while session.peer.slow and session.peer.state is not State.CLOSED:
+            session.writable.clear()
+            try:
+                async with asyncio.timeout(deadlines.SILENCE):
+                    await session.writable.wait()
+            except TimeoutError:
+                session.peer.abort()
+        return session.peer.state is not State.CLOSED
+
+    # --- away ---
+
+    async def _discard(self, session: FileSession, ref: int, blob: bytes) -> None:
+        await self._in(lambda: self._discarded(session.uid, blob))
+        session.peer.send(Done(ref))
+
+    def _discarded(self, uid: int, id: bytes) -> None:
+        blob = self._table.own(uid, id)
+        if blob is not None and blob.state is not BlobState.GONE:
+            self._remove(blob)
+
+    def _remove(self, blob: Blob) -> None:
+        """First nobody is served any more, then the bytes go, then the row if its day is over."""
+        now = _now_ms()
+        self._table.gone(blob, now)
+        self._parts.delete(blob.folder)
+        self._table.swept(blob, now)
+
+    async def sweep(self) -> None:
+        """Deletes what has expired, for ever."""
+        while True:
+            try:
+                found = await self._in(lambda: self._table.expired(_now_ms()))
+                for blob in found:
+                    await self._in(lambda: self._remove(blob))  # noqa: B023
+            except StoreUnavailable as error:
+                self._log.warning("files not swept", reason=error.message)
+                found = []
+            if not found:
+                await asyncio.sleep(SWEEP)
+
+    async def _in(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
