@@ -279,6 +279,7 @@ class Devnet:
             "CONTRACT_ADDRESS": deployment.directory,
             "RPC_URL": plan.rpc,
             "DATABASE_URL": plan.db,
+            "BLOB_URL": str(self.folder / "files"),
             "ACCOUNT": to_checksum(address_of(sponsor)),
             "PRIVATE_KEY": f"0x{keys.sponsor}",
             "SPONSOR_ETHER_PER_DAY": str(SPONSOR_ETHER_PER_DAY),

@@ -204,6 +204,7 @@ def test_the_relay_understands_its_settings(services: dict[str, Any], tmp_path: 
     config = load_server({}, environment=filled, folder=tmp_path)
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 5555, 9100)  # noqa: S104
     assert config.db == "mysql+pymysql://chatchain:secret@mysql/chatchain"
+    assert f"files:{config.blobs}" in services["relay"]["volumes"]
 
 
 def test_anvil_knows_its_options(services: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from chatchain.relay.limits import Rate
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
+from chatchain.store.blobs import BlobFolder
 from chatchain.store.server import ServerStore
 from chatchain.store.writer import Listener as StoreListener
 from chatchain.transport import Listener, RelayLink, dial, server_context
@@ -115,6 +116,7 @@ class Here:
             keeper=Keeper(self.chain, self.store, confirmations=0),
             sponsor=Sponsor(self.payer, spending, SponsorLimits(), 0),
             log=structlog.get_logger(),
+            files=(BlobFolder(str(folder / "blobs")), self.store.blobs),
         )
         self.listener = Listener(self.relay, server_context(str(pair.certificate), str(pair.key)))
         self.pair = pair

@@ -1,0 +1,450 @@
+"""Files over real TLS in and out of a real folder: what is served is whole, what breaks off goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from chatchain.client.transfer import Transfer
+from chatchain.errors import TooLarge
+from chatchain.model import BlobState
+from chatchain.relay.blobs import PART_BYTES, BlobLimits
+from chatchain.transport import WRITE_QUEUE, dial
+from chatchain.wire.messages import (
+    Discard,
+    Done,
+    EnterFiles,
+    Failed,
+    Fetch,
+    Fetching,
+    Goodbye,
+    Message,
+    Piece,
+    Stored,
+    Uploading,
+)
+from deploy import certificates
+from tests.relay.fileserver import FileServer, Mover, enter, parts_on_disk, some, until
+
+SIZE = 3 * PART_BYTES + PART_BYTES // 2
+
+Start = Callable[..., Awaitable[FileServer]]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> certificates.Pair:
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def start(pair: certificates.Pair, tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts servers, one after another over the same folder and database."""
+    running: list[FileServer] = []
+
+    async def begin(limits: BlobLimits | None = None, folder: Path | None = None) -> FileServer:
+        for before in running:
+            await before.stop()
+        running.clear()
+        server = FileServer(
+            pair, f"sqlite:///{tmp_path / 'relay.db'}", str(folder or tmp_path / "blobs"), limits
+        )
+        running.append(await server.start())
+        return server
+
+    yield begin
+    for server in running:
+        await server.stop()
+
+
+async def fetched(mover: Mover, data: bytes, offset: int = 0, length: int | None = None) -> bytes:
+    """What the server sends of a blob."""
+    mover.ref += 1
+    length = len(data) - offset if length is None else length
+    await mover.say(Fetch(mover.ref, hashlib.sha256(data).digest(), offset, length))
+    head = await mover.next()
+    assert head == Fetching(mover.ref, len(data))
+    got = b""
+    while len(got) < length:
+        piece = await mover.next()
+        assert isinstance(piece, Piece)
+        got += piece.data
+    return got
+
+
+def failed(answer: Message) -> str:
+    assert isinstance(answer, Failed), answer
+    return answer.code
+
+
+async def test_a_file_comes_back_as_it_went_for_whoever_knows_its_id(start: Start) -> None:
+    """Whole, in the middle, over the border of two parts, and its last byte."""
+    server = await start()
+    ada, bob = await enter(server, 1), await enter(server, 2)
+    data = some(SIZE)
+    answer = await ada.upload(data)
+    assert isinstance(answer, Stored)
+    assert answer.expires_ms > time.time_ns() // 1_000_000 + 29 * 24 * 3600 * 1000
+    assert await fetched(bob, data) == data
+    for offset, length in ((0, 56), (PART_BYTES - 1, 2), (PART_BYTES, PART_BYTES), (SIZE - 1, 1)):
+        assert await fetched(bob, data, offset, length) == data[offset : offset + length]
+    await ada.close()
+    await bob.close()
+
+
+@pytest.mark.parametrize("size", [1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1])
+async def test_sizes_around_a_part_are_stored_whole(start: Start, size: int) -> None:
+    """No part is empty and none is missing."""
+    server = await start()
+    ada = await enter(server)
+    data = some(size)
+    assert isinstance(await ada.upload(data), Stored)
+    assert await fetched(ada, data) == data
+    await ada.close()
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 3])
+async def test_an_upload_goes_on_behind_the_last_part_that_was_kept(
+    start: Start, tmp_path: Path, parts: int
+) -> None:
+    """Cut in the middle of each part; also by a server that starts anew."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    ada = await enter(server)
+    assert await ada.announce(blob, SIZE) == Uploading(1, 0)
+    await ada.pieces(data[: parts * PART_BYTES + 1000])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == parts)
+    await ada.close()
+    server = await start()
+    again = await enter(server)
+    assert await again.announce(blob, SIZE) == Uploading(1, parts * PART_BYTES)
+    await again.pieces(data[parts * PART_BYTES :])
+    assert isinstance(await again.next(), Stored)
+    assert await fetched(again, data) == data
+    await again.close()
+
+
+async def test_an_upload_that_was_whole_but_never_confirmed_is_confirmed(start: Start) -> None:
+    """Every part was kept when the server died; nothing has to be sent again."""
+    server = await start()
+    data = some(SIZE)
+    ada = await enter(server)
+    assert isinstance(await ada.upload(data), Stored)
+    row = server.store.blobs.own(1, hashlib.sha256(data).digest())
+    assert row is not None
+    with server.store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE blobs SET state = 0")
+    assert await ada.announce(row.id, SIZE) == Uploading(2, SIZE)
+    assert isinstance(await ada.next(), Stored)
+    await ada.close()
+
+
+async def test_what_is_not_what_its_id_says_is_never_served(start: Start, tmp_path: Path) -> None:
+    """A flipped bit: the relay says so, keeps nothing, and takes the right bytes afterwards."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    ada = await enter(server)
+    await ada.announce(blob, SIZE)
+    await ada.pieces(data[:-1] + bytes([data[-1] ^ 1]))
+    assert failed(await ada.next()) == "not_verified"
+    assert parts_on_disk(tmp_path / "blobs") == 0
+    await ada.say(Fetch(9, blob, 0, 1))
+    assert failed(await ada.next()) == "not_found"
+    assert isinstance(await ada.upload(data), Stored)
+    await ada.close()
+
+
+async def test_parts_that_were_damaged_on_the_disk_are_sent_anew(start: Start, tmp_path: Path) -> None:
+    """A torn part has the right length; the hash of the whole finds it out, and the next attempt is clean."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    ada = await enter(server)
+    await ada.announce(blob, SIZE)
+    await ada.pieces(data[: 2 * PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 2)
+    await ada.close()
+    torn = next((tmp_path / "blobs").rglob("0001"))
+    torn.write_bytes(bytes(PART_BYTES))
+    again = await enter(server)
+    assert failed(await again.upload(data)) == "not_verified"
+    assert isinstance(await again.upload(data), Stored)
+    assert await fetched(again, data) == data
+    await again.close()
+
+
+async def test_an_unfinished_upload_is_not_served(start: Start) -> None:
+    """Not even the parts that are there."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    ada = await enter(server)
+    await ada.announce(blob, SIZE)
+    await ada.pieces(data[: 2 * PART_BYTES])
+    bob = await enter(server, 2)
+    await bob.say(Fetch(1, blob, 0, 1))
+    assert failed(await bob.next()) == "not_found"
+    await ada.close()
+    await bob.close()
+
+
+async def test_more_than_was_announced_is_refused_at_the_first_byte_too_many(start: Start) -> None:
+    """And what is still on its way then is dropped; the connection goes on."""
+    server = await start()
+    data = some(PART_BYTES)
+    ada = await enter(server)
+    await ada.announce(hashlib.sha256(data).digest(), len(data) - 1)
+    await ada.pieces(data + data)
+    assert failed(await ada.next()) == "refused"
+    assert isinstance(await ada.upload(data), Stored)
+    await ada.close()
+
+
+async def test_a_file_over_the_limit_is_refused_before_a_byte_of_it(start: Start) -> None:
+    """One byte more than 25 MB have when sealed; exactly as many are taken."""
+    server = await start()
+    largest = BlobLimits().largest
+    ada = await enter(server)
+    assert failed(await ada.announce(bytes(32), largest + 1)) == "too_large"
+    assert isinstance(await ada.announce(bytes(32), largest), Uploading)
+    client = Transfer(await dial(server.relays()))
+    await client._link.send(EnterFiles(1, 1, 0, b"", bytes(65), bytes(65)))
+    client._largest = (await client._link.receive()).largest  # type: ignore[union-attr]
+    with pytest.raises(TooLarge):
+        await client.upload(bytes(32), largest + 1, io.BytesIO())
+    await client.close()
+    await ada.close()
+
+
+async def test_quotas_hold_for_count_bytes_and_day(start: Start) -> None:
+    """Others are not touched; what is deleted makes room, but what it took of the day's bytes is gone."""
+    ada_limits = BlobLimits(count=2, bytes=10_000, per_day=14_000)
+    server = await start(ada_limits)
+    ada, bob = await enter(server, 1), await enter(server, 2)
+    first = some(4000)
+    assert isinstance(await ada.upload(first), Stored)
+    assert failed(await ada.upload(some(6001))) == "limit_reached"
+    assert isinstance(await ada.upload(some(4000)), Stored)
+    answer = await ada.upload(some(1))
+    assert isinstance(answer, Failed)
+    assert (answer.code, answer.retry_after_ms > 0) == ("limit_reached", True)
+    assert isinstance(await ada.upload(first), Stored), "what is there costs nothing"
+    assert isinstance(await bob.upload(some(4000)), Stored)
+    await ada.say(Discard(50, hashlib.sha256(first).digest()))
+    assert await ada.next() == Done(50)
+    assert failed(await ada.upload(some(6001))) == "limit_reached"
+    assert isinstance(await ada.upload(first), Stored)
+    assert failed(await ada.upload(some(2001))) == "limit_reached"
+    await ada.close()
+    await bob.close()
+
+
+async def test_a_discarded_file_is_gone_for_everybody_but_those_with_a_copy(
+    start: Start, tmp_path: Path
+) -> None:
+    """Nobody deletes another's: the same blob of two users is kept twice."""
+    server = await start()
+    ada, bob = await enter(server, 1), await enter(server, 2)
+    data = some(5000)
+    blob = hashlib.sha256(data).digest()
+    assert isinstance(await ada.upload(data), Stored)
+    await bob.say(Discard(1, blob))
+    assert await bob.next() == Done(1)
+    assert await fetched(bob, data) == data
+    assert isinstance(await bob.upload(data), Stored)
+    await ada.say(Discard(7, blob))
+    assert await ada.next() == Done(7)
+    assert await fetched(ada, data) == data
+    await bob.say(Discard(8, blob))
+    assert await bob.next() == Done(8)
+    await ada.say(Fetch(9, blob, 0, 1))
+    assert failed(await ada.next()) == "not_found"
+    assert parts_on_disk(tmp_path / "blobs") == 0
+    await ada.close()
+    await bob.close()
+
+
+async def test_an_expired_file_is_not_served_and_its_bytes_go(start: Start, tmp_path: Path) -> None:
+    """Whole or not; the sweep finds both, and what was stored for longer stays."""
+    server = await start()
+    ada = await enter(server)
+    kept = some(2000)
+    assert isinstance(await ada.upload(kept), Stored)
+    server = await start(BlobLimits(kept_ms=-1, unfinished_ms=-1))
+    ada = await enter(server)
+    data = some(2000)
+    assert isinstance(await ada.upload(data), Stored)
+    await ada.announce(bytes(32), SIZE)
+    await ada.pieces(some(PART_BYTES))
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 3)
+    await ada.say(Fetch(9, hashlib.sha256(data).digest(), 0, 1))
+    assert failed(await ada.next()) == "not_found"
+    sweep = asyncio.create_task(server.files.sweep())
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
+    sweep.cancel()
+    assert await fetched(ada, kept) == kept
+    await ada.close()
+
+
+async def test_a_newer_connection_takes_an_upload_over(start: Start, tmp_path: Path) -> None:
+    """The older may be a dead one that nobody has noticed yet; it is told, and the upload ends well."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    old, new = await enter(server), await enter(server)
+    await old.announce(blob, SIZE)
+    await old.pieces(data[:PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
+    answer = await new.announce(blob, SIZE)
+    assert answer == Uploading(1, PART_BYTES)
+    assert failed(await old.next()) == "refused"
+    await old.pieces(data[PART_BYTES : 2 * PART_BYTES])
+    await new.pieces(data[PART_BYTES:])
+    assert isinstance(await new.next(), Stored)
+    assert await fetched(old, data) == data
+    await old.close()
+    await new.close()
+
+
+async def test_two_users_upload_the_same_bytes_at_once(start: Start) -> None:
+    """Neither is in the other's way."""
+    server = await start()
+    data = some(SIZE)
+    movers = [await enter(server, uid) for uid in (1, 2, 3)]
+    answers = await asyncio.gather(*(mover.upload(data) for mover in movers))
+    assert all(isinstance(answer, Stored) for answer in answers)
+    assert await fetched(movers[0], data) == data
+    for mover in movers:
+        await mover.close()
+
+
+async def test_a_reader_that_stops_has_a_bounded_queue_and_delays_nobody(start: Start) -> None:
+    """At most 1 MiB waits for it; another download goes on; once it reads again it gets the rest."""
+    server = await start()
+    data = some(BlobLimits().largest)
+    ada = await enter(server)
+    assert isinstance(await ada.upload(data), Stored)
+    slow = await enter(server, 2)
+    slow.link._reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await slow.say(Fetch(1, hashlib.sha256(data).digest(), 0, len(data)))
+    peer = server.peers[-1]
+    await until(lambda: peer.slow)
+    assert await fetched(ada, data) == data
+    transport = peer._transport
+    assert transport is not None
+    assert transport.get_write_buffer_size() <= WRITE_QUEUE
+    slow.link._reader._transport.resume_reading()  # type: ignore[attr-defined]
+    assert await slow.next() == Fetching(1, len(data))
+    got = hashlib.sha256()
+    left = len(data)
+    while left:
+        piece = await slow.next()
+        assert isinstance(piece, Piece)
+        got.update(piece.data)
+        left -= len(piece.data)
+    assert got.digest() == hashlib.sha256(data).digest()
+    await slow.close()
+    await ada.close()
+
+
+async def test_a_part_that_is_gone_or_short_ends_a_download_with_a_reason(
+    start: Start, tmp_path: Path
+) -> None:
+    """Never with fewer bytes, or others, under the same answer."""
+    server = await start()
+    data = some(SIZE)
+    ada = await enter(server)
+    assert isinstance(await ada.upload(data), Stored)
+    last = next((tmp_path / "blobs").rglob("0003"))
+    last.write_bytes(last.read_bytes()[:-1])
+    await ada.say(Fetch(5, hashlib.sha256(data).digest(), 3 * PART_BYTES, PART_BYTES // 2))
+    assert await ada.next() == Fetching(5, SIZE)
+    assert failed(await ada.next()) == "store_unavailable"
+    last.unlink()
+    await ada.say(Fetch(6, hashlib.sha256(data).digest(), 3 * PART_BYTES, 1))
+    assert await ada.next() == Fetching(6, SIZE)
+    assert failed(await ada.next()) == "store_unavailable"
+    await ada.close()
+
+
+async def test_who_is_no_member_moves_no_files(start: Start) -> None:
+    """Neither up nor down, also somebody who was one a moment ago."""
+    server = await start()
+    ada = await enter(server)
+    data = some(100)
+    assert isinstance(await ada.upload(data), Stored)
+    server.members = False
+    assert failed(await ada.upload(some(100))) == "not_a_member"
+    await ada.say(Fetch(9, hashlib.sha256(data).digest(), 0, 1))
+    assert failed(await ada.next()) == "not_a_member"
+    await ada.close()
+
+
+async def test_a_user_has_so_many_connections_for_files_and_no_more(start: Start) -> None:
+    """The fifth is sent away; one that ends makes room."""
+    server = await start()
+    movers = [await enter(server) for _ in range(BlobLimits().connections)]
+    one_more = Mover(await dial(server.relays()))
+    await one_more.say(EnterFiles(1, 1, 0, b"", bytes(65), bytes(65)))
+    answer = await one_more.next()
+    assert isinstance(answer, Goodbye)
+    assert answer.code == "limit_reached"
+    await movers.pop().close()
+    await until(lambda: server.files._of_user[1] == len(movers))
+    movers.append(await enter(server))
+    for mover in (*movers, one_more):
+        await mover.close()
+
+
+async def test_a_revoked_device_s_connection_ends_and_the_others_stay(start: Start) -> None:
+    """Also when the account's key was replaced."""
+    server = await start()
+    first, second = await enter(server, 1, 1), await enter(server, 1, 2)
+    server.files.end(1, "revoked", "This device was revoked.", device=2)
+    answer = await second.next()
+    assert isinstance(answer, Goodbye)
+    assert answer.code == "revoked"
+    data = some(10)
+    assert isinstance(await first.upload(data), Stored)
+    server.files.end(1, "login_refused", "The account's key was replaced.", except_epoch=1)
+    assert isinstance(await first.next(), Goodbye)
+    for mover in (first, second):
+        await mover.close()
+
+
+async def test_the_sender_of_a_slow_upload_is_read_no_faster_than_its_parts_are_written(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk takes its time, what the server holds of 25 MB is a few parts."""
+    server = await start()
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    put = server.parts.put
+    held: list[int] = []
+
+    def patient(folder: str, part: int, data: bytes) -> None:
+        held.append(part)
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+        put(folder, part, data)
+
+    monkeypatch.setattr(server.parts, "put", patient)
+    ada = await enter(server)
+    data = some(BlobLimits().largest)
+    sending = asyncio.create_task(ada.upload(data))
+    await until(lambda: server.peers[-1].held)
+    await asyncio.sleep(0.05)
+    assert len(held) <= 3
+    session = server.peers[-1].session
+    assert len(session.upload.waiting) <= 2  # type: ignore[attr-defined]
+    assert not sending.done()
+    gate.set()
+    assert isinstance(await sending, Stored)
+    assert server.store.blobs.own(1, hashlib.sha256(data).digest()).state is BlobState.STORED  # type: ignore[union-attr]
+    await ada.close()
