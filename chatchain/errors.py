@@ -14,7 +14,8 @@
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
     ├── RefusedError          (7) understood, and not allowed
     │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
-    │   │   CommitmentNeeded, CommitmentPending, VotingClosed, HomeBusy, AlreadyDone
+    │   │   CommitmentNeeded, CommitmentPending, VotingClosed, HomeBusy, AlreadyDone,
+    │   │   AccountKeyElsewhere
     └── VerificationError     (8) a proof or a signature that does not hold
         ├── ForgedMessage, Undecryptable, BadRecord, Replayed, MissingSenderKey, WrongEpoch
 
@@ -361,6 +362,13 @@ class AlreadyDone(RefusedError):
     """What was asked for is already so."""
 
     code = "already_done"
+
+
+class AccountKeyElsewhere(RefusedError):
+    """This device was linked, so it does not hold the account's key."""
+
+    code = "account_key_elsewhere"
+    default_hint = "Do this on the device that was registered, or on one restored from the recovery phrase."
 
 
 class HomeBusy(RefusedError):

@@ -693,6 +693,8 @@ class Relay:
                 case box.Remove(sequences):
                     for sequence in sequences:
                         self.rows.pop(sequence, None)
+                case box.Forget(uid, device):
+                    self.rows = {n: row for n, row in self.rows.items() if row[0] != (uid, device)}
                 case box.Close(session, code, text):
                     peer = self._peers[session]
                     self._say(peer, m.Goodbye(code, text, 0))
@@ -738,6 +740,10 @@ class Relay:
                 ),
             )
         self._act(self.mailbox.kept([(submission, "stored", sequences)]))
+
+    def revoked(self, uid: int, device: int) -> None:
+        """Sees the block of a revocation."""
+        self._act(self.mailbox.revoked(uid, device))
 
     def inject(self, to: User, delivery: Delivery, device: int = 1) -> None:
         """Puts a delivery of the relay's own making into a mailbox."""

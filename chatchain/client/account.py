@@ -37,6 +37,7 @@ from chatchain.crypto.vault import (
     with_new_password,
 )
 from chatchain.errors import (
+    AccountKeyElsewhere,
     AlreadyDone,
     BadRecord,
     ChainError,
@@ -91,7 +92,10 @@ def unlock(home: Home, edges: Edges, password: str) -> Unlocked:
 
 
 def account_key(home: Home, secrets: Secrets) -> bytes:
-    """The account's key, from its own file."""
+    """The account's key, from its own file; raises AccountKeyElsewhere in a linked home."""
+    account = home.account()
+    if account is not None and account.linked:
+        raise AccountKeyElsewhere("This device was linked: it does not hold the account's key.")
     data = home.read(ACCOUNT_KEY)
     if data is None:
         raise BadRecord(
@@ -291,22 +295,11 @@ class Registration:
         network, signer = self._network, device.signer_address
         number = len(user.devices) + 1
         record = device.record(network, user.account, uid=user.uid, device=number, version=1)
-        calls = self._edges.calls
-
-        async def signed() -> Call:
-            nonce, deadline = await self._watch.nonce(user.uid), self._deadline()
-            digest = add_device_digest(network, user.uid, user.epoch, signer, record, nonce, deadline)
-            return calls.add_device_for(user.uid, signer, record, deadline, sign_digest(key, digest))
-
-        paid = await self._payer(user.account).carry_out(
-            calls.add_device(signer, record), lambda: key, signed
+        payer = self._payer(user.account)
+        paid = await add_device(self._edges, self._watch, network, payer, user, signer, record, key)
+        found = await self._watch.until(
+            lambda: listed_with(self._watch, user, signer), f"The new device of {user.username}"
         )
-
-        async def listed() -> User | None:
-            found = await self._watch.user(user.uid)
-            return found if found is not None and _number_of(found, signer) is not None else None
-
-        found = await self._watch.until(listed, f"The new device of {user.username}")
         return Made(found, _number_of(found, signer) or number, paid, restored=True)
 
     async def _set_verifier(self, user: User, secrets: Secrets, key: bytes) -> Paid:
@@ -327,6 +320,11 @@ def require_unfinished(account: OwnAccount) -> None:
         raise AlreadyDone(
             f"This home already belongs to {account.username}.", "Choose another --home or --user."
         )
+    if account.linked:
+        raise AlreadyDone(
+            f"This home waits to be linked to the account of {account.username}.",
+            "Bring the old device's answer: `chatchain link --answer TEXT`; or choose another --home.",
+        )
 
 
 async def require_free(watch: Watch, username: str) -> None:
@@ -338,6 +336,32 @@ async def require_free(watch: Watch, username: str) -> None:
             f"The name {username} is taken.",
             "Choose another name; if it is yours, restore it with its recovery phrase (--mnemonic-file).",
         )
+
+
+async def add_device(
+    edges: Edges,
+    watch: Watch,
+    network: Network,
+    payer: Payer,
+    user: User,
+    signer: Address,
+    record: bytes,
+    key: bytes,
+) -> Paid:
+    """Adds a device to the account whose key this is; `listed_with` tells when the chain has it."""
+
+    async def signed() -> Call:
+        nonce, deadline = await watch.nonce(user.uid), int(edges.clock()) + SIGNATURE_LASTS_S
+        digest = add_device_digest(network, user.uid, user.epoch, signer, record, nonce, deadline)
+        return edges.calls.add_device_for(user.uid, signer, record, deadline, sign_digest(key, digest))
+
+    return await payer.carry_out(edges.calls.add_device(signer, record), lambda: key, signed)
+
+
+async def listed_with(watch: Watch, user: User, signer: Address) -> User | None:
+    """The user as soon as one of its active devices has this signer."""
+    found = await watch.user(user.uid)
+    return found if found is not None and _number_of(found, signer) is not None else None
 
 
 async def set_verifier(
@@ -371,14 +395,21 @@ async def change_password(
     unlocked: Unlocked,
     new: str,
 ) -> tuple[Secrets, Paid]:
-    """Writes the new vault beside the old one, sets the verifier on chain, then swaps the vaults."""
+    """Writes the new vault beside the old one, sets the verifier on chain, then swaps the vaults.
+
+    Where the chain has the new password already, because another device set it, only this home changes.
+    """
+    known = await asyncio.to_thread(with_verifier, unlocked.secrets, new, user)
+    if known is not None and not holds(user, unlocked.secrets):
+        home.write(VAULT, await asyncio.to_thread(seal_vault, known, new))
+        home.remove(NEXT_VAULT)
+        return known, Paid("", user.block, sponsored=False)
+    key = account_key(home, unlocked.secrets)
     passwords.check_password(new, [user.username])
     following = await asyncio.to_thread(with_new_password, unlocked.secrets, new)
     unlocked.store.set_setting(NEXT_VERIFIER, verifier_for(following.login_key, following.kdf))
     home.write(NEXT_VAULT, await asyncio.to_thread(seal_vault, following, new))
-    paid = await set_verifier(
-        edges, watch, network, payer, user, following, account_key(home, unlocked.secrets)
-    )
+    paid = await set_verifier(edges, watch, network, payer, user, following, key)
     home.replace(NEXT_VAULT, VAULT)
     return following, paid
 
@@ -388,15 +419,17 @@ def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Se
     kept.
     """
     secrets = new_secrets(password, account_secret)
-    if user is not None:
-        try:
-            login_key = passwords.login_key(password, account_secret, user.kdf)
-        except BadRecord:
-            return secrets
-        known = replace(secrets, login_key=login_key, kdf=user.kdf)
-        if holds(user, known):
-            return known
-    return secrets
+    return (with_verifier(secrets, password, user) if user is not None else None) or secrets
+
+
+def with_verifier(secrets: Secrets, password: str, user: User) -> Secrets | None:
+    """The secrets with the login key of this password, if it is the one that the chain has."""
+    try:
+        login_key = passwords.login_key(password, secrets.account_secret, user.kdf)
+    except BadRecord:
+        return None
+    known = replace(secrets, login_key=login_key, kdf=user.kdf)
+    return known if holds(user, known) else None
 
 
 def holds(user: User, secrets: Secrets) -> bool:

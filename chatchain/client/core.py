@@ -23,7 +23,7 @@ from typing import Self
 
 import msgspec
 
-from chatchain.client import doctor, governance, messaging
+from chatchain.client import doctor, governance, linking, messaging
 from chatchain.client.account import (
     PHRASE,
     Registration,
@@ -32,10 +32,11 @@ from chatchain.client.account import (
     holds,
     require_free,
     require_unfinished,
+    unlock,
 )
 from chatchain.client.contacts import find
-from chatchain.client.devices import Devices, key_view
-from chatchain.client.home import OwnAccount, write_private
+from chatchain.client.devices import Devices, fingerprint_of, key_view
+from chatchain.client.home import OwnAccount, require_folder, require_new, write_new
 from chatchain.client.links import parse_join_link
 from chatchain.client.ports import Edges, NetworkSettings
 from chatchain.client.showing import contact_view, problem_of
@@ -47,6 +48,10 @@ from chatchain.client.views import (
     Finding,
     Joined,
     KeyView,
+    LinkAccepted,
+    Linked,
+    LinkOffer,
+    LinkRequest,
     LoggedIn,
     LoggedOut,
     MemberView,
@@ -65,20 +70,22 @@ from chatchain.crypto.keystore import export_keystore
 from chatchain.crypto.password import check_password
 from chatchain.errors import (
     AlreadyDone,
-    BadConfig,
     BadRecord,
     ChainError,
     ChainUnreachable,
     ChatchainError,
     MissingInput,
     NetworkError,
+    NoAccount,
     RefusedError,
     UnknownUser,
     UsageError,
 )
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username
+from chatchain.identity.record import decode_record
 from chatchain.model import (
+    DeviceState,
     Network,
     Policy,
     ProposalState,
@@ -520,6 +527,130 @@ class Client:
             now=self._station.edges.clock,
         )
 
+    # --- linking ----------------------------------------------------------------------------------------
+
+    async def link(self, name: str, *, again: bool = False) -> LinkRequest:
+        """Makes this home ready to become a device of an account that exists, and gives the text to show.
+
+        The same text comes again until it was answered, or until `again` begins anew. The password is the
+        account's.
+        """
+        normalise_username(name)
+        with self._station.home.tentative():
+            settings = self._station.settings()
+            self._station.home.acquire()
+            watch = Watch(self._station.edges.chain(settings, None))
+            network = await watch.network()
+            await watch.sync()
+            if (account := self._station.home.account()) is not None:
+                linking.require_linkable(account, normalise_username(name))
+            password = await self._station.require_password()
+            newcomer = linking.Newcomer(self._station.home, self._station.edges, watch, network)
+            asked = await newcomer.ask(name, password, again=again)
+            self._station.home.put_network(msgspec.structs.replace(settings, chain_id=network.chain_id))
+        record = decode_record(asked.request.record)
+        return LinkRequest(
+            request=asked.request.encode(),
+            code=linking.code(asked.request),
+            username=asked.account.username,
+            uid=asked.uid,
+            device=asked.device,
+            version=record.version,
+            state="waiting",
+            fingerprint=fingerprint_of(record),
+        )
+
+    async def inspect_link(self, text: str) -> LinkOffer:
+        """Reads a new device's text and says what accepting it would do; nothing is changed."""
+        host = await self._host()
+        asked, record = host.inspect(text)
+        return LinkOffer(
+            code=linking.code(asked),
+            username=host.me.username,
+            device=record.device,
+            signer=to_checksum(record.signer),
+            fingerprint=fingerprint_of(record),
+            added=len(host.me.devices) >= record.device,
+        )
+
+    async def accept_link(self, text: str, *, history: Path | None = None) -> LinkAccepted:
+        """Adds the device to the account and gives the answer for it; `history` is a new file, to be sealed.
+
+        May be repeated: a device that the chain lists is not added again. Needs the account's key.
+        """
+        host = await self._host()
+        self._station.account_key()
+        asked, record = host.inspect(text)
+        if history is not None:
+            require_new(history)
+        paid = await host.admit(asked, record)
+        sealed = told = None
+        if history is not None:
+            blob, sealed, told = await asyncio.to_thread(host.history)
+            write_new(history, blob)
+        await self._station.forget_desk()
+        return LinkAccepted(
+            answer=host.answer(asked, sealed),
+            code=linking.code(asked),
+            username=host.me.username,
+            uid=host.me.uid,
+            device=record.device,
+            version=record.version,
+            state=DeviceState.ACTIVE.name.lower(),
+            history=str(history) if history is not None else None,
+            contacts=len(told.contacts) if told is not None else 0,
+            messages=len(told.messages) if told is not None else 0,
+            tx=paid.tx if paid is not None else None,
+        )
+
+    async def finish_link(self, text: str, *, history: bytes | None = None) -> Linked:
+        """Takes the old device's answer; this home is a device of the account then and publishes its keys."""
+        home = self._station.home
+        account = home.account()
+        if account is None or account.uid or not account.linked:
+            raise NoAccount(
+                "This home does not wait for an answer.",
+                "On the new device, begin with `chatchain link NAME`.",
+            )
+        settings = self._station.settings()
+        home.acquire()
+        password = await self._station.require_password()
+        unlocked = await asyncio.to_thread(unlock, home, self._station.edges, password)
+        try:
+            watch = Watch(self._station.edges.chain(settings, None))
+            await watch.sync()
+            newcomer = linking.Newcomer(home, self._station.edges, watch, await watch.network())
+            moved = await newcomer.move_in(unlocked, password, text, history)
+        finally:
+            unlocked.store.close()
+        self._station.just_changed()
+        problem, _ = await self._settle_in(moved.user)
+        device = moved.user.devices[moved.account.device - 1]
+        return Linked(
+            username=moved.user.username,
+            uid=moved.user.uid,
+            account=to_checksum(moved.user.account),
+            device=device.device,
+            version=device.current.version,
+            state=device.state.name.lower(),
+            contacts=moved.contacts,
+            messages=moved.messages,
+            problem=problem,
+        )
+
+    async def _host(self) -> linking.Host:
+        desk = await self._station.desk()
+        me = await desk.people.require(desk.own.uid)
+        return linking.Host(
+            own=desk.own,
+            me=me,
+            unlocked=desk.unlocked,
+            watch=self._station.require_watch(),
+            edges=self._station.edges,
+            payer=self._station.payer(me),
+            account_key=self._station.account_key,
+        )
+
     # --- keys -------------------------------------------------------------------------------------------
 
     async def keys(self) -> list[KeyView]:
@@ -567,16 +698,10 @@ class Client:
         if not password:
             raise MissingInput("The exported file needs a password.")
         account = self._station.home.require_account()
-        if not path.parent.is_dir():
-            raise BadConfig(f"There is no folder {path.parent}.", "Make it first, or name another file.")
+        require_folder(path)
         await self._station.open(exclusive=False)
         text = await asyncio.to_thread(export_keystore, self._station.account_key(), password)
-        try:
-            write_private(path, text.encode(), replace=False)
-        except FileExistsError as exists:
-            raise AlreadyDone(
-                f"{path} exists already.", "Choose another file; it was not touched."
-            ) from exists
+        write_new(path, text.encode())
         key = await self._own_key(account)
         return Exported(
             str(path),

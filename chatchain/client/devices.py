@@ -16,7 +16,7 @@ from chatchain.client.watch import Watch
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import AlreadyDone, UnknownDevice
 from chatchain.identity.keys import sign_digest, to_checksum
-from chatchain.identity.record import decode_record
+from chatchain.identity.record import DeviceRecord, decode_record
 from chatchain.identity.typed_data import revoke_device_digest, update_device_digest
 from chatchain.model import Call, Device, DeviceState, OwnKeys, User
 
@@ -103,18 +103,22 @@ class Devices:
         return next((entry for entry in devices if entry.device == number and holds(entry)), None)
 
 
+def fingerprint_of(record: DeviceRecord) -> str:
+    """What two devices of one's own are compared by."""
+    return hashlib.sha256(record.ed25519).hexdigest()[:FINGERPRINT_HEX]
+
+
 def key_view(device: Device, *, here: bool, paid: Paid | None = None) -> KeyView:
     """A device as people read it."""
     current = device.current
     revoked = device.state is DeviceState.REVOKED
-    fingerprint = hashlib.sha256(decode_record(current.record).ed25519).hexdigest()[:FINGERPRINT_HEX]
     return KeyView(
         device=device.device,
         version=current.version,
         state=device.state.name.lower(),
         here=here,
         signer=to_checksum(current.signer),
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_of(decode_record(current.record)),
         block=device.revoked_block if revoked else current.block,
         time=datetime.fromtimestamp(device.revoked_time if revoked else current.time, UTC).strftime(
             "%Y-%m-%dT%H:%M:%SZ"

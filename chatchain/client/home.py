@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from chatchain.client.ports import NetworkSettings
-from chatchain.errors import BadConfig, HomeBusy, NoAccount, StoreUnavailable
+from chatchain.errors import AlreadyDone, BadConfig, HomeBusy, NoAccount, StoreUnavailable
 from chatchain.model import Address
 
 MAX_FILE = 64 * 1024
@@ -28,7 +28,10 @@ MAX_FILE = 64 * 1024
 
 
 class OwnAccount(msgspec.Struct, frozen=True):
-    """Whose home this is. `uid` and `device` are 0 while it is being registered."""
+    """Whose home this is. `uid` and `device` are 0 while it is being registered or linked.
+
+    A `linked` home has no key of the account: that stays on the device that let this one in.
+    """
 
     username: str
     account: str
@@ -36,6 +39,7 @@ class OwnAccount(msgspec.Struct, frozen=True):
     directory: str
     uid: int = 0
     device: int = 0
+    linked: bool = False
 
 
 class _NetworkFile(msgspec.Struct, frozen=True):
@@ -182,6 +186,11 @@ class Home:
         account = self.account()
         if account is None:
             raise NoAccount(f"There is no account in {self.path} yet.")
+        if not account.uid and account.linked:
+            raise NoAccount(
+                f"This home waits to be linked to the account of {account.username}.",
+                "Bring the old device's answer: `chatchain link --answer TEXT`.",
+            )
         if not account.uid:
             raise NoAccount(
                 f"The registration of {account.username} in {self.path} is not finished.",
@@ -213,6 +222,31 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     finally:
         beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def require_folder(path: Path) -> None:
+    """Raises BadConfig for a file in a folder that does not exist."""
+    if not path.parent.is_dir():
+        raise BadConfig(f"There is no folder {path.parent}.", "Make it first, or name another file.")
+
+
+def require_new(path: Path) -> None:
+    """Raises what would keep `write_new` from writing this file."""
+    require_folder(path)
+    if path.exists():
+        raise _exists(path)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes a file of mode 0600 that was not there; raises AlreadyDone if it was."""
+    try:
+        write_private(path, data, replace=False)
+    except FileExistsError as exists:
+        raise _exists(path) from exists
+
+
+def _exists(path: Path) -> AlreadyDone:
+    return AlreadyDone(f"{path} exists already.", "Choose another file; it was not touched.")
 
 
 def _sync_folder(path: Path) -> None:

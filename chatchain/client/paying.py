@@ -12,7 +12,7 @@ from typing import Final
 
 from chatchain.client.ports import ChainWriter
 from chatchain.client.session import Session
-from chatchain.errors import NoEther
+from chatchain.errors import AccountKeyElsewhere, NoEther
 from chatchain.model import Address, Call, Mined
 
 SIGNATURE_LASTS_S: Final = 600
@@ -49,8 +49,8 @@ class Payer:
         mined.
         """
         if await self.has_ether():
-            key = account_key()
-            with suppress(NoEther):  # a little, and not enough
+            with suppress(NoEther, AccountKeyElsewhere):  # a little, and not enough; or nothing to sign with
+                key = account_key()
                 return _paid(await asyncio.to_thread(self._writer.send, direct, key), sponsored=False)
         call = await signed()
         session = await self._session()

@@ -377,6 +377,12 @@ class Store(Protocol):
     def history(self, peer: Uid, *, limit: int, before: int | None = None) -> list[StoredMessage]:
         """The last messages with a peer before a row, oldest first."""
 
+    def newest(self, *, limit: int, before: int | None = None) -> list[StoredMessage]:
+        """The last messages of all conversations before a row, newest first."""
+
+    def adopt(self, contacts: Sequence[Contact], messages: Sequence[StoredMessage]) -> int:
+        """Stores what another device of one's own handed over, as read; gives how many messages are new."""
+
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
         """Text messages that contain every word, newest first; the index serves words of three characters or
         more.

@@ -215,6 +215,60 @@ class KeyView(View, frozen=True, omit_defaults=False):
     tx: str | None = None
 
 
+class LinkRequest(View, frozen=True, omit_defaults=False):
+    """What a new device shows: the text for an old one, and the `code` that both must show."""
+
+    request: str
+    code: str
+    username: str
+    uid: int
+    device: int
+    version: int
+    state: str
+    fingerprint: str
+
+
+class LinkOffer(View, frozen=True):
+    """What an old device read in a new one's text: what would be added, and the code to compare."""
+
+    code: str
+    username: str
+    device: int
+    signer: str
+    fingerprint: str
+    added: bool
+
+
+class LinkAccepted(View, frozen=True, omit_defaults=False):
+    """The chain lists the new device. `answer` is the text for it; the file `history` goes with it."""
+
+    answer: str
+    code: str
+    username: str
+    uid: int
+    device: int
+    version: int
+    state: str
+    history: str | None = None
+    contacts: int = 0
+    messages: int = 0
+    tx: str | None = None
+
+
+class Linked(View, frozen=True, omit_defaults=False):
+    """This home is a device of the account now; `problem` as in Registered."""
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    version: int
+    state: str
+    contacts: int
+    messages: int
+    problem: Problem | None = None
+
+
 class Exported(View, frozen=True, omit_defaults=False):
     """A keystore V3 file of the account was written, by this `device`.
 

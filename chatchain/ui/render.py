@@ -17,6 +17,10 @@ if TYPE_CHECKING:
         Finding,
         Joined,
         KeyView,
+        LinkAccepted,
+        Linked,
+        LinkOffer,
+        LinkRequest,
         LoggedIn,
         LoggedOut,
         MemberView,
@@ -98,6 +102,65 @@ def joined(view: Joined, *, registered: bool = False) -> list[str]:
         ),
         *([] if registered else ["Next: `chatchain register NAME`."]),
     ]
+
+
+def link_request(view: LinkRequest) -> list[str]:
+    """What the new device shows, to be carried to an old one."""
+    return [
+        f"This will be device {view.device} of {clean_line(view.username)}, once an old device lets it in.",
+        "There, run `chatchain link --accept TEXT` with this text, whole:",
+        "",
+        view.request,
+        "",
+        *fields([("code", view.code)]),
+        "The old device must show the same code. Keep the text to yourself.",
+        "Then bring its answer here: `chatchain link --answer TEXT`.",
+    ]
+
+
+def link_offer(view: LinkOffer) -> list[str]:
+    """What an old device would let in."""
+    return [
+        f"A new device wants to be device {view.device} of {clean_line(view.username)}.",
+        "It will read what is sent to you from now on, and speak and vote in your name until it is revoked.",
+        *fields([("code", view.code), ("fingerprint", view.fingerprint)]),
+    ]
+
+
+def link_accepted(view: LinkAccepted) -> list[str]:
+    """The answer, to be carried to the new device."""
+    lines = [
+        f"Device {view.device} of {clean_line(view.username)} is on the chain. On the new device, run",
+        "`chatchain link --answer TEXT` with this text, whole:",
+        "",
+        view.answer,
+        "",
+    ]
+    if view.history is not None:
+        lines.append(
+            f"The file {clean_line(view.history)} has {view.contacts} contacts and {view.messages} messages, "
+            "sealed for the new device: bring it there and add --history FILE."
+        )
+    return lines
+
+
+def linked(view: Linked) -> list[str]:
+    """A device that has moved in."""
+    lines = [
+        f"This is device {view.device} of {clean_line(view.username)} now.",
+        *fields(
+            [
+                ("id", str(view.uid)),
+                ("account", view.account),
+                ("contacts", str(view.contacts)),
+                ("messages", str(view.messages)),
+            ]
+        ),
+        "The account's key stays on the old device: only there are devices added and revoked.",
+    ]
+    if view.problem is not None:
+        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
+    return lines
 
 
 def registered(view: Registered) -> list[str]:

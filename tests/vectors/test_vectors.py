@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from chatchain.crypto import bundle, card, content, padding, phrase, safety, sealed, vault
+from chatchain.crypto import bundle, card, content, linking, padding, phrase, safety, sealed, vault
 from chatchain.crypto.content import Text, Unsupported
 from chatchain.crypto.device import KemSecret
 from chatchain.crypto.password import decode_kdf, login_key, vault_key
@@ -176,6 +176,18 @@ def check_safety(_: Network, case: Case) -> None:
     assert safety.qr_payload(sides[0], sides[1]).hex() == case["qr"]
 
 
+def check_link(network: Network, case: Case) -> None:
+    request = linking.decode_request(case["request"])
+    record, ephemeral = unhexed(case, "record", "ephemeral")
+    assert request.record == record
+    linking.verify_request(request, network, ADA.user)
+    answer = linking.decode_answer(case["answer"])
+    handed = linking.open_answer(answer, request, ephemeral, network, ADA.with_second_device().user)
+    assert linking.code(request) == case["code"]
+    assert handed.account_secret.hex() == case["account_secret"]
+    assert (handed.history.encode().hex() if handed.history else "") == case["history"]
+
+
 CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "names": check_name,
     "digests": check_digest,
@@ -190,6 +202,7 @@ CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "bundle": check_bundle,
     "card": check_card,
     "safety": check_safety,
+    "link": check_link,
 }
 
 

@@ -1,0 +1,350 @@
+"""Linking a new device: what the new one asks, what an old one gives, and how the new one moves in.
+
+The texts and their cryptography are crypto.linking's. As with a registration, what a step will make true is
+stored before it is told: the new device keeps its keys and its request in its home until the answer has
+come, and either step may be repeated after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import msgspec
+
+from chatchain.client.account import (
+    NEXT_VAULT,
+    VAULT,
+    Unlocked,
+    add_device,
+    listed_with,
+    unlock,
+    with_verifier,
+)
+from chatchain.client.home import Home, OwnAccount
+from chatchain.client.own import Own
+from chatchain.client.paying import Paid, Payer
+from chatchain.client.ports import Edges, Store
+from chatchain.client.watch import Watch
+from chatchain.crypto import attachments, linking
+from chatchain.crypto.derive import require_post_quantum
+from chatchain.crypto.device import DeviceSecrets
+from chatchain.crypto.linking import Handed, Request
+from chatchain.crypto.password import ACCOUNT_SECRET_BYTES
+from chatchain.crypto.vault import Secrets, new_secrets, seal_vault
+from chatchain.errors import (
+    AlreadyDone,
+    BadRecord,
+    MissingInput,
+    RefusedError,
+    Undecryptable,
+    UnknownUser,
+    UsageError,
+    WrongPassword,
+)
+from chatchain.identity.keys import to_checksum
+from chatchain.identity.names import normalise_username
+from chatchain.identity.record import DeviceRecord, decode_record
+from chatchain.model import Contact, MessageState, Network, OwnKeys, StoredMessage, Uid, User
+
+PENDING: Final = "link"
+"""The setting that holds the request and the secret to its answer, until the device has moved in."""
+
+MAX_MESSAGES: Final = 10_000
+MAX_HISTORY_BYTES: Final = 20_000_000
+"""What is handed over at most, the newest of all conversations; within what a relay carries as one file."""
+
+T = TypeVar("T")
+
+_PAGE: Final = 500
+_FORMAT: Final = 1
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a new device is given of the past: messages in their order, oldest first."""
+
+    format: int
+    contacts: tuple[Contact, ...]
+    messages: tuple[StoredMessage, ...]
+
+
+class _Pending(msgspec.Struct, frozen=True, array_like=True):
+    record: bytes
+    ephemeral: bytes
+    secret: bytes
+
+    @property
+    def request(self) -> Request:
+        return linking.request(self.record, self.ephemeral, self.secret)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the new device shows it."""
+
+    account: OwnAccount
+    uid: Uid
+    device: int
+    request: Request
+
+
+@dataclass(frozen=True)
+class MovedIn:
+    """What became of a linking."""
+
+    account: OwnAccount
+    user: User
+    contacts: int
+    messages: int
+
+
+class Newcomer:
+    """The new device's side."""
+
+    def __init__(self, home: Home, edges: Edges, watch: Watch, network: Network) -> None:
+        self._home = home
+        self._edges = edges
+        self._watch = watch
+        self._network = network
+
+    async def ask(self, name: str, password: str, *, again: bool) -> Asked:
+        """Makes the request, or gives the one that was made before; `again` begins anew."""
+        require_post_quantum()
+        username = normalise_username(name)
+        account = self._home.account()
+        if account is not None:
+            require_linkable(account, username)
+        user = await self._watch.user_by_name(username)
+        if user is None:
+            raise UnknownUser(f"Nobody is registered as {username}.", "A new account is made by `register`.")
+        if account is not None and not again:
+            unlocked = await asyncio.to_thread(unlock, self._home, self._edges, password)
+            try:
+                kept = self._kept(unlocked.store, user)
+            finally:
+                unlocked.store.close()
+            if kept is not None:
+                return _asked(account, kept.request)
+        return await self._begin(username, user, password)
+
+    def _kept(self, store: Store, user: User) -> _Pending | None:
+        """The request that was made before, if it may still be answered."""
+        data = store.setting(PENDING)
+        kept = msgspec.msgpack.decode(data, type=_Pending) if data is not None else None
+        try:
+            if kept is not None:
+                linking.verify_request(kept.request, self._network, user)
+        except BadRecord:
+            return None
+        return kept
+
+    async def _begin(self, username: str, user: User, password: str) -> Asked:
+        secrets = await asyncio.to_thread(new_secrets, password, os.urandom(ACCOUNT_SECRET_BYTES))
+        vault = await asyncio.to_thread(seal_vault, secrets, password)
+        device, number = DeviceSecrets.generate(), len(user.devices) + 1
+        record = device.record(self._network, user.account, uid=user.uid, device=number, version=1)
+        pending = _Pending(record, os.urandom(32), os.urandom(32))
+        for leftover in ("messages.db", "messages.db-wal", "messages.db-shm", NEXT_VAULT):
+            self._home.remove(leftover)
+        self._home.write(VAULT, vault)
+        store = self._edges.open_store(self._home.database, secrets.database_key)
+        try:
+            store.put_own_keys(OwnKeys(1, device.encode()))
+            store.set_setting(PENDING, msgspec.msgpack.encode(pending))
+        finally:
+            store.close()
+        account = OwnAccount(
+            username,
+            to_checksum(user.account),
+            self._network.chain_id,
+            to_checksum(self._network.directory),
+            linked=True,
+        )
+        self._home.put_account(account)
+        return _asked(account, pending.request)
+
+    async def move_in(self, unlocked: Unlocked, password: str, text: str, history: bytes | None) -> MovedIn:
+        """Takes the old device's answer, once the chain lists this device; stores what is handed over.
+
+        Raises WrongPassword when this home was made with another password than the account's.
+        """
+        data = unlocked.store.setting(PENDING)
+        if data is None:
+            raise BadRecord(
+                "This home holds no request that could be answered.", "Run `chatchain link NAME`."
+            )
+        pending = msgspec.msgpack.decode(data, type=_Pending)
+        record = decode_record(pending.record)
+        given = read(linking.decode_answer, text)
+        asked_of = await self._watch.user(Uid(record.uid))
+        if asked_of is None:
+            raise UnknownUser(f"The chain does not know {unlocked.account.username} any more.")
+        handed = linking.open_answer(given, pending.request, pending.ephemeral, self._network, asked_of)
+        user = await self._watch.until(
+            lambda: listed_with(self._watch, asked_of, record.signer), "This device"
+        )
+        secrets = await self._secrets(unlocked.secrets, handed, password, user)
+        contacts, messages = _opened(handed, history)
+        new = unlocked.store.adopt(contacts, messages)
+        self._home.write(VAULT, await asyncio.to_thread(seal_vault, secrets, password))
+        account = msgspec.structs.replace(unlocked.account, uid=user.uid, device=record.device)
+        self._home.put_account(account)
+        unlocked.store.set_setting(PENDING, None)
+        return MovedIn(account, user, len(contacts), new)
+
+    async def _secrets(self, secrets: Secrets, handed: Handed, password: str, user: User) -> Secrets:
+        with_secret = replace(secrets, account_secret=handed.account_secret)
+        known = await asyncio.to_thread(with_verifier, with_secret, password, user)
+        if known is None:
+            raise WrongPassword(
+                f"This is not the password of {user.username}'s account, so this device could not log in.",
+                "Begin anew with the right one: `chatchain link NAME --again`. "
+                "The device that was added is of no use then: revoke it on the old one.",
+            )
+        return known
+
+
+@dataclass(frozen=True)
+class Host:
+    """The old device's side; it must hold the account's key."""
+
+    own: Own
+    me: User
+    unlocked: Unlocked
+    watch: Watch
+    edges: Edges
+    payer: Payer
+    account_key: Callable[[], bytes]
+
+    def inspect(self, text: str) -> tuple[Request, DeviceRecord]:
+        """Reads the new device's text and says what it would add; raises UsageError or BadRecord."""
+        asked = read(linking.decode_request, text)
+        return asked, linking.verify_request(asked, self.own.network, self.me)
+
+    async def admit(self, asked: Request, record: DeviceRecord) -> Paid | None:
+        """Has the chain list the new device; None when it does already."""
+        if len(self.me.devices) >= record.device:
+            return None
+        key = self.account_key()
+        paid = await add_device(
+            self.edges,
+            self.watch,
+            self.own.network,
+            self.payer,
+            self.me,
+            record.signer,
+            asked.record,
+            key,
+        )
+        user = await self.watch.until(
+            lambda: listed_with(self.watch, self.me, record.signer), "The new device"
+        )
+        number = next(each.device for each in user.active_devices if each.current.signer == record.signer)
+        if number != record.device:
+            raise RefusedError(
+                f"Another device was added at the same moment, so this one became device {number}, "
+                "which is not what its record says.",
+                f"Run `chatchain keys revoke {number}`, and `chatchain link NAME --again` on the new device.",
+            )
+        return paid
+
+    def answer(self, asked: Request, sealed: attachments.FileRef | None) -> str:
+        """The text for the new device."""
+        handed = Handed(self.unlocked.secrets.account_secret, sealed)
+        return linking.answer(
+            asked,
+            handed,
+            self.own.secrets,
+            uid=self.own.uid,
+            device=self.own.device,
+            version=self.own.version,
+        ).encode()
+
+    def history(self) -> tuple[bytes, attachments.FileRef, History]:
+        """Everybody known and the newest messages, sealed as a file; its key is in the reference."""
+        told = History(_FORMAT, tuple(self.unlocked.store.contacts()), _newest(self.unlocked.store))
+        plain = msgspec.msgpack.encode(told)
+        sealer = attachments.Sealer(len(plain))
+        blob = sealer.update(plain)
+        last, sealed = sealer.finish()
+        return blob + last, sealed, told
+
+
+def require_linkable(account: OwnAccount, username: str) -> None:
+    """Raises AlreadyDone for a home that belongs to an account, or to another linking or registration."""
+    if account.uid:
+        raise AlreadyDone(
+            f"This home already belongs to {account.username}.", "Choose another --home or --user."
+        )
+    if not account.linked:
+        raise AlreadyDone(
+            f"In this home the registration of {account.username} was begun.",
+            f"Go on with `chatchain register {account.username}`, or choose another --home.",
+        )
+    if account.username != username:
+        raise AlreadyDone(
+            f"This home waits to be linked to the account of {account.username}.", "Choose another --home."
+        )
+
+
+def read(decode: Callable[[str], T], text: str) -> T:
+    """Reads a text that a person brought; raises UsageError when it is none: nothing failed to verify."""
+    try:
+        return decode(text)
+    except BadRecord as unreadable:
+        raise UsageError(unreadable.message, unreadable.hint or "Copy the text again, whole.") from unreadable
+
+
+def code(asked: Request) -> str:
+    """The digits that both devices show."""
+    return linking.code(asked)
+
+
+def _asked(account: OwnAccount, made: Request) -> Asked:
+    record = decode_record(made.record)
+    return Asked(account, Uid(record.uid), record.device, made)
+
+
+def _newest(store: Store) -> tuple[StoredMessage, ...]:
+    """The newest messages within the bounds, oldest first; what still waits here to be sent is not past."""
+    found: list[StoredMessage] = []
+    size, before = 0, None
+    while len(found) < MAX_MESSAGES:
+        page = store.newest(limit=_PAGE, before=before)
+        if not page:
+            break
+        before = page[-1].row
+        for message in page:
+            if message.state is MessageState.QUEUED:
+                continue
+            size += len(msgspec.msgpack.encode(message))
+            if size > MAX_HISTORY_BYTES or len(found) == MAX_MESSAGES:
+                return tuple(reversed(found))
+            found.append(message)
+    return tuple(reversed(found))
+
+
+def _opened(handed: Handed, blob: bytes | None) -> tuple[Sequence[Contact], Sequence[StoredMessage]]:
+    """What the sealed file holds; raises MissingInput, or Undecryptable for another file."""
+    if handed.history is None:
+        if blob is not None:
+            raise UsageError("The answer hands over no history, so the file is not its own.")
+        return (), ()
+    if blob is None:
+        raise MissingInput(
+            "The old device also handed over a file with contacts and history.",
+            "Bring that file here and add --history FILE.",
+        )
+    opener = attachments.Opener(handed.history)
+    plain = opener.update(blob)
+    plain += opener.finish()
+    try:
+        told = msgspec.msgpack.decode(plain, type=History)
+    except msgspec.DecodeError as exc:
+        raise Undecryptable("The history that was handed over is malformed.") from exc
+    if told.format != _FORMAT:
+        raise Undecryptable("The history that was handed over is of a newer program than this one.")
+    return told.contacts, told.messages

@@ -1,0 +1,117 @@
+"""`link` from end to end: two homes of one user, a real chain, a real relay, and the texts between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.town import Town, founded
+from tests.ui.terminal import Shell
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """One network for this file."""
+    with founded(tmp_path_factory.mktemp("town")) as town:
+        yield town
+
+
+def result(who: Shell, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
+    """The one object that a command prints, which must succeed."""
+    [only] = results(who, *arguments, stdin=stdin)
+    return only
+
+
+def results(who: Shell, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+    """The objects that a command prints, which must succeed."""
+    ended = who.run(*arguments, stdin=stdin)
+    assert ended.code == 0, ended
+    return ended.objects
+
+
+def fails(who: Shell, code: int, *arguments: str) -> dict[str, Any]:
+    """The error of a command that must end with this code."""
+    ended = who.run(*arguments)
+    assert ended.code == code, ended
+    return ended.error
+
+
+def new_device(town: Town, name: str, home: str) -> Shell:
+    """Another machine of somebody who knows the account's password."""
+    user = town.user(name)
+    place = town.folder / "machines" / home
+    return replace(user, environment={**user.environment, "CHATCHAIN_HOME": str(place / "home")})
+
+
+def test_a_device_is_linked_talks_and_is_revoked(town: Town, tmp_path: Path) -> None:
+    """Three commands on two devices; contacts and history come along, the account's key does not."""
+    ada, bob = town.user("ada"), town.user("bob")
+    results(bob, "send", "ada", "before there were two")
+    assert [one["text"] for one in results(ada, "receive", "--wait", "5")] == ["before there were two"]
+    second = new_device(town, "ada", "second")
+    result(second, "join", town.report["join"])
+    asked = result(second, "link", "ada")
+    assert (asked["device"], asked["state"]) == (2, "waiting")
+
+    history = tmp_path / "history"
+    wrong = fails(ada, 7, "link", "--accept", asked["request"], "--code", "0" * 20)
+    assert wrong["code"] == "refused"
+    missing = fails(ada, 2, "link", "--accept", asked["request"])
+    assert missing["code"] == "missing_input"
+    accepted = result(
+        ada, "link", "--accept", asked["request"], "--code", asked["code"], "--history", str(history)
+    )
+    assert (accepted["device"], accepted["state"], accepted["messages"]) == (2, "active", 1)
+    linked = result(second, "link", "--answer", accepted["answer"], "--history", str(history))
+    assert (linked["device"], linked["messages"], linked["problem"]) == (2, 1, None)
+
+    assert result(second, "login")["device"] == 2
+    assert [one["text"] for one in results(second, "history", "bob")] == ["before there were two"]
+    assert not (town.folder / "machines" / "second" / "home" / "account.key").exists()
+    assert result(second, "send", "bob", "from the second")["state"] == "sent"
+    assert [one["text"] for one in results(bob, "receive", "--wait", "5")] == ["from the second"]
+    results(bob, "send", "ada", "to both")
+    for device in (ada, second):
+        assert "to both" in [one["text"] for one in results(device, "receive", "--wait", "5")]
+    assert fails(second, 7, "keys", "revoke", "1", "--yes")["code"] == "account_key_elsewhere"
+
+    assert result(ada, "keys", "revoke", "2")["state"] == "revoked"
+    assert fails(second, 3, "login")["code"] == "login_refused"
+    assert [view["state"] for view in results(ada, "keys", "list")] == ["active", "revoked"]
+    results(bob, "send", "ada", "for the first alone")
+    assert [one["text"] for one in results(ada, "receive", "--wait", "5")] == ["for the first alone"]
+
+
+def test_the_texts_may_come_over_stdin_and_as_a_drawing(town: Town) -> None:
+    """A QR code goes to people; the text alone is what a program reads."""
+    third = new_device(town, "bob", "third")
+    result(third, "join", town.report["join"])
+    asked = result(third, "link", "bob", "--qr")
+    bob = town.user("bob")
+    accepted = result(bob, "link", "--accept", "-", "--code", asked["code"], stdin=asked["request"] + "\n")
+    linked = result(third, "link", "--answer", "-", stdin=accepted["answer"] + "\n")
+    assert linked["device"] == accepted["device"]
+    assert fails(bob, 2, "link")["code"] == "usage"
+    assert fails(bob, 2, "link", "bob", "--answer", "x")["code"] == "usage"
+    assert fails(third, 6, "link", "--answer", accepted["answer"])["code"] == "no_account"
+
+
+def test_a_person_is_asked_whether_the_codes_are_the_same(town: Town) -> None:
+    """At a terminal; any word but yes leaves everything as it was."""
+    fourth = new_device(town, "bob", "fourth")
+    result(fourth, "join", town.report["join"])
+    asked = result(fourth, "link", "bob")
+    with town.at_terminal("bob").terminal("link", "--accept", asked["request"]) as terminal:
+        terminal.expect("Password")
+        terminal.type(town.password("bob"))
+        terminal.expect("speak and vote in your name")
+        terminal.expect(asked["code"])
+        terminal.expect("Does the new device show this code? (yes/no) ")
+        terminal.type("no")
+        terminal.expect("The device was not added.")
+    devices = [view["device"] for view in results(town.user("bob"), "keys", "list")]
+    assert asked["device"] not in devices
