@@ -30,7 +30,7 @@ COMMANDS = (
     *("members", "request", "propose admit", "propose expel", "proposals", "vote"),
     *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "doctor", "config show"),
 )
-LATER = ("reply", "react", "edit", "delete", "file", "block", "group", "link", "recover", "ledger", "witness")
+LATER = ("reply", "react", "edit", "delete", "file", "block", "group", "recover", "ledger", "witness")
 LATEST = ("rewards", "export", "import", "tui", "web")
 
 
