@@ -13,7 +13,11 @@ from typing import Final
 LIST: Final = Path(__file__).resolve().parent / "apt.txt"
 
 # What proves a package present where dpkg does not know: other systems, or an installation by hand.
-PROGRAMS: Final = {"mariadb-server-core": "mariadbd"}
+PROGRAMS: Final = {
+    "haproxy": "haproxy",
+    "mariadb-server-core": "mariadbd",
+    "nats-server": "nats-server",
+}
 
 
 def main() -> None:

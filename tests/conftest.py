@@ -2,7 +2,12 @@
 
 import signal
 
-pytest_plugins = ["tests.fixtures.mariadb", "tests.fixtures.anvil", "tests.fixtures.ganache"]
+pytest_plugins = [
+    "tests.fixtures.mariadb",
+    "tests.fixtures.nats",
+    "tests.fixtures.anvil",
+    "tests.fixtures.ganache",
+]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every program that they start
 # would inherit that: the tests that press Ctrl-C would wait for ever.

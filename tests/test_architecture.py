@@ -29,6 +29,7 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
     "ledger": frozenset({"model"}),
     # edges: one outside world each
     "transport": frozenset({"model", "wire"}),
+    "bus": frozenset(),
     "chain": frozenset({"model", "identity"}),
     "store": frozenset({"model"}),
     "p2p": frozenset({"model", "wire"}),
@@ -71,6 +72,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     "cryptography.hazmat.primitives.hpke": frozenset({"crypto"}),
     "dotenv": frozenset({"config"}),
     "obstore": frozenset({"store"}),
+    "nats": frozenset({"bus"}),
     "prometheus_client": frozenset({"relay"}),
     "pymysql": frozenset({"store"}),
     "rich": frozenset({"ui"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from chatchain.chain.calls import (
@@ -16,7 +17,7 @@ from chatchain.chain.calls import (
 from chatchain.chain.rpc import Endpoints, unhex
 from chatchain.chain.trial import Candidate
 from chatchain.chain.writer import ChainWriter
-from chatchain.errors import ChainError, ChatchainError
+from chatchain.errors import ChainError, ChatchainError, StoreUnavailable
 from chatchain.identity.keys import address_of
 from chatchain.model import Address, Call, Cost, Network, Outcome
 
@@ -24,12 +25,19 @@ from chatchain.model import Address, Call, Cost, Network, Outcome
 class Purse:
     """Satisfies `relay.ports.Payer`."""
 
-    def __init__(self, endpoints: Endpoints, network: Network, key: bytes) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        network: Network,
+        key: bytes,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._endpoints = endpoints
         self._network = network
         self._writer = ChainWriter(endpoints, network)
         self._calls = Calls()
         self._key = key
+        self._turn = turn  # of several processes that send from this account, one at a time picks nonces
         self.account = address_of(key)
 
     def canonical(self, call: Call) -> bool:
@@ -53,7 +61,11 @@ class Purse:
 
     def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
         """Signs and sends the calls."""
-        return self._writer.submit_all(calls, self._key)
+        try:
+            with self._turn():
+                return self._writer.submit_all(calls, self._key)
+        except StoreUnavailable as error:
+            return [error] * len(calls)
 
     def together(self, votes: Sequence[Call]) -> Call:
         """The batch of the votes' arguments."""

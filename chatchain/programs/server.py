@@ -7,17 +7,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import gc
+import hashlib
 import logging
+import os
 import resource
 import signal
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import structlog
 import uvloop
@@ -31,13 +35,17 @@ from chatchain.config import ServerConfig, load_server
 from chatchain.errors import BadConfig, ChatchainError, MissingInput
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.model import Address, Network
+from chatchain.programs import workers
+from chatchain.programs.notify import notify, watchdog_seconds
 from chatchain.programs.purse import Purse
 from chatchain.relay import metrics as pages
 from chatchain.relay.directory import Keeper
+from chatchain.relay.nodes import Nodes, SharedKeeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
 from chatchain.store.blobs import BlobFolder
+from chatchain.store.nodes import NodeStore
 from chatchain.store.server import ServerStore, ServerWriter
 from chatchain.store.writer import Listener as StoreListener
 from chatchain.transport import Listener, fingerprint, server_context, spki_of
@@ -52,25 +60,139 @@ GATHER_SECONDS: Final = 2.0
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a relay and ends the process with the exit code of what stopped it."""
     arguments = vars(_parser().parse_args(argv))
-    try:
+
+    def start() -> int:
         config = load_server(arguments)
         log = _log(debug=config.debug)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(config, log))
+        _require_known(config)
+        return _alone(config, log) if config.workers == 1 else _together(config, log)
+
+    sys.exit(_guarded(start, debug=bool(arguments["debug"])))
+
+
+def _guarded(work: Callable[[], int], *, debug: bool) -> int:
+    """Does it, and says in a sentence why it failed; gives the exit code."""
+    try:
+        return work()
     except ChatchainError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
-        if arguments["debug"]:
+        if debug:
             raise
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:  # before the relay listens to signals itself
-        sys.exit(130)
+        return 130
     except Exception as error:
         print(f"The relay failed, which is a bug: {type(error).__name__}: {error}", file=sys.stderr)
-        if arguments["debug"]:
+        if debug:
             raise
         print("Run it with --debug to see where, and please report it.", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+
+
+def _alone(config: ServerConfig, log: FilteringBoundLogger) -> int:
+    """Runs the relay in this process."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(config, log, Alone()))
+    return 0
+
+
+def _together(config: ServerConfig, log: FilteringBoundLogger) -> int:
+    """Runs the relay in several processes that share its port."""
+    with _naming(config.host, config.port):
+        port, reserved = _reserved(config.host, config.port)
+
+    def run(channel: workers.Channel) -> int:
+        metrics_port = config.metrics_port and config.metrics_port + channel.number
+        mine = dataclasses.replace(config, port=port, metrics_port=metrics_port)
+
+        def work() -> int:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_run(mine, log.bind(worker=channel.number), Among(channel, config.workers)))
+            return 0
+
+        return _guarded(work, debug=config.debug)
+
+    def ready() -> None:
+        print(f"Server is running on {config.host}:{port}", flush=True)
+
+    with reserved:
+        return workers.Supervisor(config.workers, run, log, ready).serve()
+
+
+def _reserved(host: str, port: int) -> tuple[int, socket.socket]:
+    """A port that the workers may share, and the socket that holds it for them without listening."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    # Not shared first: another relay's workers would share it with ours.
+    with _bound(family, (address[0], port, *address[2:]), shared=False) as probe:
+        port = probe.getsockname()[1]
+    return port, _bound(family, (address[0], port, *address[2:]), shared=True)
+
+
+def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:
+    holding = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holding.bind(address)
+    except OSError:
+        holding.close()
+        raise
+    return holding
+
+
+class Place(Protocol):
+    """Where a relay process stands: alone, or among workers."""
+
+    share: int
+    """How many processes share what the settings allow together."""
+    life: int | None
+    """File descriptor whose end means that this process must stop."""
+
+    def ready(self, host: str, port: int) -> None:
+        """The relay accepts connections."""
+
+    def alive(self) -> None:
+        """The loop turns; called every second."""
+
+
+class Alone:
+    """A relay that is one process, and speaks for itself."""
+
+    share = 1
+    life: int | None = None
+
+    def __init__(self) -> None:
+        self._watched = watchdog_seconds() is not None
+
+    def ready(self, host: str, port: int) -> None:
+        """Tells people and the service manager."""
+        print(f"Server is running on {host}:{port}", flush=True)
+        notify("READY=1")
+
+    def alive(self) -> None:
+        """Tells the service manager, if it asked."""
+        if self._watched:
+            notify("WATCHDOG=1")
+
+
+class Among:
+    """A worker, whose supervisor speaks for all."""
+
+    def __init__(self, channel: workers.Channel, share: int) -> None:
+        self._channel = channel
+        self.share = share
+        self.life: int | None = channel.life
+
+    def ready(self, host: str, port: int) -> None:
+        """Tells the supervisor."""
+        self._channel.say(workers.READY)
+
+    def alive(self) -> None:
+        """Tells the supervisor."""
+        self._channel.say(workers.ALIVE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,9 +215,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="folder for files, or s3://BUCKET/PREFIX (BLOB_URL; beside the database's file)",
     )
-    add("--workers", metavar="N", help="processes (RELAY_WORKERS; 1)")
-    add("--metrics-port", metavar="P", help="port of /health and /metrics (RELAY_METRICS_PORT; none)")
-    add("--nats", metavar="URL", help="reserved for several relays of one operator (NATS_URL)")
+    add(
+        "--workers",
+        metavar="N",
+        help="processes that share the port; more than 1 need MySQL (RELAY_WORKERS; 1)",
+    )
+    add(
+        "--metrics-port",
+        metavar="P",
+        help="port of /health, /ready and /metrics; each worker has the next (RELAY_METRICS_PORT; none)",
+    )
+    add("--nats", metavar="URL", help="lets several processes wake each other (NATS_URL)")
     add("--debug", action="store_const", const=True, help="log more, and show where an error arose")
     add("--version", action="version", version=f"chatchain {__version__}")
     return parser
@@ -105,13 +235,14 @@ def _parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------
 
 
-async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
+async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if place.life is not None:
+        loop.add_reader(place.life, stop.set)
     loop.set_exception_handler(lambda _, context: log.error("bug", **_described(context)))
-    _require_known(config)
     context, spki = _certificate(config)
     endpoints = Endpoints(config.rpc)
     store = ServerStore(config.db)
@@ -120,28 +251,64 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger) -> None:
     # The database first: it is nearer, and what it says about a wrong URL is plainer.
     await asyncio.to_thread(store.migrate)
     try:
-        await asyncio.to_thread(store.claim)
+        shared = await asyncio.to_thread(_place_in, store)
         network = await asyncio.to_thread(view.network)
         await asyncio.to_thread(store.deployment, network.chain_id, network.directory)
-        sponsor = _sponsor(config, endpoints, network, store, log)
+        turn = contextlib.nullcontext if shared is None else lambda: shared.turn("sponsor")
+        sponsor = _sponsor(config, endpoints, network, store, log, turn)
         await asyncio.to_thread(_compare_certificate, view, spki, log)
         confirmations = 0 if network.chain_id in DEV_CHAINS else CONFIRMATIONS
+        metrics = pages.Metrics()
+
+        def fold() -> Keeper:
+            fresh = ChainView(endpoints, network.directory, store.log)
+            return Keeper(fresh, store, confirmations=confirmations)
+
         relay = Relay(
             Deployment(network, spki),
             reader=store,
-            keeper=Keeper(view, store, confirmations=confirmations),
+            keeper=fold() if shared is None else await asyncio.to_thread(SharedKeeper, shared, store, fold),
             sponsor=sponsor,
             log=log,
             files=(parts, store.blobs),
+            metrics=metrics,
+            nodes=_nodes(config, store, shared, network, log, metrics),
         )
         writer = store.writer(_listener(loop, relay))
         try:
-            await _serve(config, relay, writer, context, stop, log)
+            await _serve(config, relay, writer, context, stop, log, place)
         finally:
             await asyncio.to_thread(writer.stop, 5.0)
     finally:
         endpoints.close()
-        store.close()
+        await asyncio.to_thread(store.close)
+
+
+def _place_in(store: ServerStore) -> NodeStore | None:
+    """This process's place among others on a database that can be shared; of another it is the only one."""
+    if store.shareable:
+        return store.join(f"{socket.gethostname()}:{os.getpid()}")
+    store.claim()
+    return None
+
+
+def _nodes(
+    config: ServerConfig,
+    store: ServerStore,
+    shared: NodeStore | None,
+    network: Network,
+    log: FilteringBoundLogger,
+    metrics: pages.Metrics,
+) -> Nodes | None:
+    if shared is None:
+        return None
+    bus = None
+    if config.nats is not None:
+        from chatchain.bus import Bus  # 0.1 s that only those pay who use it
+
+        own = hashlib.sha256(b"%d:%b" % (network.chain_id, network.directory)).hexdigest()[:16]
+        bus = Bus(config.nats, f"chatchain.{own}.look", lambda kind: log.warning("nats", kind=kind))
+    return Nodes(shared, bus, usage=store.usage, log=log, metrics=metrics)
 
 
 async def _serve(
@@ -151,12 +318,14 @@ async def _serve(
     context: ssl.SSLContext,
     stop: asyncio.Event,
     log: FilteringBoundLogger,
+    place: Place,
 ) -> None:
     _raise_file_limit()
     await relay.start(writer)
     _settle_garbage()
     listener = Listener(relay, context)
     web: asyncio.Server | None = None
+    beating = asyncio.create_task(_beat(place))
     try:
         if config.metrics_port is not None:
             with _naming(config.host, config.metrics_port):
@@ -164,18 +333,25 @@ async def _serve(
             port = web.sockets[0].getsockname()[1]
             log.info("metrics", host=config.host, port=port)
         with _naming(config.host, config.port):
-            port = await listener.start(config.host, config.port)
-        print(f"Server is running on {config.host}:{port}", flush=True)
+            port = await listener.start(config.host, config.port, shared=place.share > 1)
+        place.ready(config.host, port)
         log.info("running", host=config.host, port=port, version=__version__)
         await stop.wait()
         log.info("stopping")
         listener.stop()
         await relay.drain(DRAIN_SECONDS)
     finally:
+        beating.cancel()
         listener.stop()
         if web is not None:
             web.close()
     log.info("stopped")
+
+
+async def _beat(place: Place) -> None:
+    while True:
+        place.alive()
+        await asyncio.sleep(workers.BEAT)
 
 
 def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
@@ -188,7 +364,12 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
 
         return call
 
-    return StoreListener(on_loop(relay.kept), on_loop(relay.store_failed), on_loop(relay.store_settled))
+    return StoreListener(
+        on_loop(relay.kept),
+        on_loop(relay.store_failed),
+        on_loop(relay.store_settled),
+        on_loop(relay.woken),
+    )
 
 
 def _require_known(config: ServerConfig) -> None:
@@ -203,10 +384,17 @@ def _require_known(config: ServerConfig) -> None:
             "No TLS certificate is given.",
             "Give --cert and --key (RELAY_CERT, RELAY_KEY); deploy/certificates.py or openssl makes a pair.",
         )
-    if config.workers > 1:
-        raise BadConfig("This version runs one process a relay.", "Leave --workers at 1.")
-    if config.nats is not None:
-        raise BadConfig("This version does not use NATS.", "Leave --nats (NATS_URL) out.")
+    if config.db.startswith("sqlite"):
+        if config.workers > 1:
+            raise BadConfig(
+                "An SQLite database serves one process.",
+                "Leave --workers at 1, or give --db a MySQL database.",
+            )
+        if config.nats is not None:
+            raise BadConfig(
+                "An SQLite database serves one process, which has nobody to wake through NATS.",
+                "Leave --nats (NATS_URL) out, or give --db a MySQL database.",
+            )
 
 
 def _directory(config: ServerConfig) -> Address:
@@ -264,11 +452,12 @@ def _sponsor(
     network: Network,
     store: ServerStore,
     log: FilteringBoundLogger,
+    turn: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> Sponsor | None:
     if config.private_key is None or not config.sponsor_wei_per_day:
         log.warning("sponsor off", reason="no PRIVATE_KEY" if config.private_key is None else "limit is 0")
         return None
-    purse = Purse(endpoints, network, config.private_key)
+    purse = Purse(endpoints, network, config.private_key, turn)
     hour, day = config.sponsor_wei_per_hour, config.sponsor_wei_per_day
     log.info("sponsor", account=to_checksum(purse.account), wei_per_hour=hour, wei_per_day=day)
     if config.account is not None and parse_address(config.account) != purse.account:

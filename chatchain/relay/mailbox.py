@@ -27,6 +27,9 @@ WINDOW_ROWS: Final = 512
 WINDOW_BYTES: Final = 512 * 1024
 """Deliveries that one device may have unacknowledged; the bytes are half of what a connection may queue."""
 
+REPLACED: Final = "replaced", "This device has logged in on another connection."
+"""Why a device's older connection is closed."""
+
 Verdict = Literal["stored", "duplicate", "conflict", "failed"]
 
 
@@ -188,22 +191,16 @@ class _Session:
 
 
 class Mailbox:
-    """All mailboxes of one relay process. With `shared`, other processes write to the same database."""
+    """All mailboxes of one relay process; `woken` tells what other processes have put into them."""
 
     def __init__(
-        self,
-        usage: Usage | None = None,
-        counted_to: int = 0,
-        *,
-        quota: Quota | None = None,
-        shared: bool = False,
+        self, usage: Usage | None = None, counted_to: int = 0, *, quota: Quota | None = None
     ) -> None:
         self._quotas = Quotas(quota or Quota())
         # Which rows the quotas know: those up to this sequence, and not these, acknowledged before their
         # verdict.
         self._counted_to = counted_to
         self._early: set[int] = set()
-        self._shared = shared
         self._sessions: dict[int, _Session] = {}
         self._by_device: dict[Key, _Session] = {}
         self._sound = True  # the store has confirmed everything since its last failure
@@ -217,7 +214,7 @@ class Mailbox:
         actions: list[Action] = []
         before = self._by_device.get((uid, device))
         if before is not None:
-            actions.append(Close(before.name, "replaced", "This device has logged in on another connection."))
+            actions.append(Close(before.name, *REPLACED))
             self.closed(before.name)
         self._sessions[session] = self._by_device[uid, device] = _Session(session, (uid, device))
         return actions
@@ -343,16 +340,42 @@ class Mailbox:
     def store_settled(self, usage: Usage, counted_to: int) -> list[Action]:
         """The store is back and shows everything that it committed; `usage` counts rows up to a sequence."""
         self._sound = True
-        self._quotas.load(usage)
-        self._counted(counted_to)
+        self.recounted(usage, counted_to)
         return self.poll()
 
+    def recounted(self, usage: Usage, counted_to: int) -> None:
+        """Other processes store and delete, too: takes the store's word for what waits."""
+        self._quotas.load(usage)
+        self._counted(counted_to)
+
+    def woken(self, devices: Iterable[tuple[int, int, int]]) -> list[Action]:
+        """Other processes have stored something for these: uid, device and the last sequence."""
+        actions: list[Action] = []
+        for uid, device, sequence in devices:
+            session = self._by_device.get((uid, device))
+            if session is None or sequence <= session.cursor:
+                continue
+            session.behind = True
+            session.again = session.loading
+            actions += self._pump(session)
+        return actions
+
+    def holds(self, uid: int, device: int) -> bool:
+        """Whether this device is connected here."""
+        return (uid, device) in self._by_device
+
+    def elsewhere(self, uid: int, device: int) -> list[Action]:
+        """A device has logged in through another process."""
+        session = self._by_device.get((uid, device))
+        if session is None:
+            return []
+        self.closed(session.name)
+        return [Close(session.name, *REPLACED)]
+
     def poll(self) -> list[Action]:
-        """Takes up every read that is due: after failures, and for what other processes have stored."""
+        """Takes up every read that is due after a failure."""
         actions: list[Action] = []
         for session in self._sessions.values():
-            if self._shared:
-                session.behind = True
             actions += self._pump(session)
         return actions
 
@@ -366,7 +389,7 @@ class Mailbox:
                 continue
             if sequence <= session.cursor:
                 continue  # a read saw the row committed before this verdict came, and gave it
-            if session.behind or session.full or session.slow or self._shared or not self._sound:
+            if session.behind or session.full or session.slow or not self._sound:
                 session.behind = True
                 session.again = session.loading
                 actions += self._pump(session)

@@ -31,6 +31,11 @@ class Metrics:
         self.violations = self._counter("violations", "Connections closed for breaking the protocol")
         self.files = self._counter("files", "Uploads and downloads of files", ("outcome",))
         self.file_bytes = self._counter("file_bytes", "Bytes of files", ("direction",))
+        self.wakes = self._counter("wakes", "Calls between the processes of this relay", ("outcome",))
+        self.nodes = Gauge(
+            "chatchain_nodes", "Processes on this database, this one included", registry=self.registry
+        )
+        self.nodes.set(1)
         self.connections = Gauge("chatchain_connections", "Open connections", registry=self.registry)
         self.head = Gauge(
             "chatchain_chain_head", "Block up to which the chain was read", registry=self.registry

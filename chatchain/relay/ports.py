@@ -191,6 +191,9 @@ class PrekeyWriter(Protocol):
 class Writer(PrekeyWriter, Protocol):
     """Queues work for the thread that commits; never blocks."""
 
+    frontier: int | None
+    """Up to which sequence it is known for whom other processes have written; None: there are no others."""
+
     def keep(
         self, token: object, sender: int, device: int, envelope: Envelope, digest: bytes, received_ms: int
     ) -> None:

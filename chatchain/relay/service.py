@@ -37,12 +37,14 @@ from chatchain.relay import login as logins
 from chatchain.relay import mailbox as box
 from chatchain.relay import prekeys
 from chatchain.relay.blobs import BlobLimits
-from chatchain.relay.directory import Changes, Keeper
+from chatchain.relay.directory import Changes
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
+from chatchain.relay.nodes import Fold, Nodes
 from chatchain.relay.ports import BlobParts, BlobTable, Membership, Peer, Reader, Writer
 from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
+from chatchain.relay.quota import Usage
 from chatchain.relay.sponsor import Order, Paid, Sponsor
 from chatchain.relay.turns import Turns
 from chatchain.wire import deadlines
@@ -143,14 +145,14 @@ class Relay:
         deployment: Deployment,
         *,
         reader: Reader,
-        keeper: Keeper,
+        keeper: Fold,
         sponsor: Sponsor | None,
         log: FilteringBoundLogger,
         metrics: Metrics | None = None,
-        shared: bool = False,
         prekey_limits: PrekeyLimits = prekeys.LIMITS,
         files: tuple[BlobParts, BlobTable],
         blob_limits: BlobLimits | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         """`files` are where the bytes of files lie and the table that names them."""
         self._deployment = deployment
@@ -159,9 +161,9 @@ class Relay:
         self._sponsor = sponsor
         self._log = log
         self.metrics = metrics or Metrics()
-        self._shared = shared
+        self._nodes = nodes
         self._writer: Writer | None = None
-        self._mailbox = box.Mailbox(shared=shared)
+        self._mailbox = box.Mailbox()
         self._membership = Membership(Policy.VOTE, frozenset())
         self._users: OrderedDict[int, User] = OrderedDict()
         self._peers: set[Peer] = set()
@@ -207,8 +209,10 @@ class Relay:
         """
         self._loop = asyncio.get_running_loop()
         self._writer = writer
+        if self._nodes is not None:
+            await self._nodes.start(self, writer)
         usage, counted_to = await self._in(self._readers, self._reader.usage)
-        self._mailbox = box.Mailbox(usage, counted_to, shared=self._shared)
+        self._mailbox = box.Mailbox(usage, counted_to)
         await self._refresh()
         await self._load_membership()
         self._spawn(self._follow())
@@ -217,6 +221,8 @@ class Relay:
         self._spawn(self._files.sweep())
         if self._sponsor is not None:
             self._spawn(self._tend(self._sponsor))
+        for work in self._nodes.work() if self._nodes is not None else ():
+            self._spawn(work)
 
     async def drain(self, seconds: float) -> None:
         """Says goodbye to everybody once what they submitted is answered, for so many seconds at most."""
@@ -233,6 +239,8 @@ class Relay:
         for peer in list(self._peers):
             peer.abort()
         self._turns.stop()
+        if self._nodes is not None:
+            await self._nodes.close()
         for task in list(self._tasks):
             task.cancel()
         for pool in (self._readers, self._chain, self._payers):
@@ -358,6 +366,8 @@ class Relay:
         self._act(self._mailbox.opened(session.name, user.uid, proof.device))
         waiting = self._mailbox.waiting(user.uid, proof.device)
         peer.send(Welcome(user.uid, waiting, _now_ms()))
+        if self._nodes is not None:
+            self._nodes.logged_in(user.uid, proof.device)
         self.metrics.logins.labels("accepted").inc()
         self._log.info("login", uid=user.uid, device=proof.device, waiting=waiting)
 
@@ -660,9 +670,21 @@ class Relay:
         if stored:
             self.metrics.ticks.inc(stored)
             self.metrics.batch.observe(stored)
+            if self._nodes is not None:
+                self._nodes.stored(
+                    (copy.uid, copy.device)
+                    for submission, verdict, _ in told
+                    if verdict == "stored"
+                    for copy in submission.envelope.copies
+                    if not self._mailbox.holds(copy.uid, copy.device)
+                )
         self._act(self._mailbox.kept(told))
         if self._waiting:
             self._let_go()
+
+    def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
+        """Other processes have stored something for these: uid, device and the last sequence."""
+        self._act(self._mailbox.woken(devices))
 
     def store_failed(self) -> None:
         """The database went away."""
@@ -697,6 +719,20 @@ class Relay:
                 self._waiting.discard(session)
                 session.held = False
                 session.peer.release()
+
+    # --- told by the other processes' traces in the database, on the loop ---
+
+    def holds(self, uid: int, device: int) -> bool:
+        """Whether this device is connected here."""
+        return self._mailbox.holds(uid, device)
+
+    def elsewhere(self, uid: int, device: int) -> None:
+        """This device has logged in through another process."""
+        self._act(self._mailbox.elsewhere(uid, device))
+
+    def recounted(self, usage: Usage, counted_to: int) -> None:
+        """What waits, as the database has it."""
+        self._mailbox.recounted(usage, counted_to)
 
     # --- the chain ---
 
@@ -800,7 +836,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         nonce = 0
         while True:
-            await asyncio.sleep(SWEEP if not self._shared else POLL)
+            await asyncio.sleep(SWEEP)
             now = loop.time()
             nonce += 1
             for peer in list(self._peers):

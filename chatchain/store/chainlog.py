@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Engine, Row, Select, delete, insert, select
@@ -25,6 +25,8 @@ class ServerLogStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(writes=True)
         self._reading = engine
+        self.guard: Callable[[Connection], None] = lambda _: None
+        """Runs first in each transaction that writes; raises to prevent it."""
 
     def head(self) -> BlockRef | None:
         """The last block taken in."""
@@ -42,6 +44,7 @@ class ServerLogStore:
     def take(self, rows: Sequence[LogRow], blocks: Sequence[BlockRef]) -> None:
         """Takes in events and blocks (ascending; the last one is the new head) in one transaction."""
         with translated(), self._engine.begin() as connection:
+            self.guard(connection)
             if rows:
                 connection.execute(insert(chain_logs), [_values(row) for row in rows])
                 _touch(connection, rows)
@@ -59,6 +62,7 @@ class ServerLogStore:
         """Takes blocks numbered so or higher, and their events, out again; gives those events."""
         above = chain_logs.c.block >= number
         with translated(), self._engine.begin() as connection:
+            self.guard(connection)
             gone = [_row(found) for found in connection.execute(_in_order().where(above))]
             connection.execute(delete(chain_logs).where(above))
             connection.execute(delete(chain_blocks).where(chain_blocks.c.number >= number))

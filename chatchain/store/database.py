@@ -23,9 +23,6 @@ BUSY_SECONDS: Final = 30
 
 MIGRATION_SECONDS: Final = 60
 
-CLAIM_SECONDS: Final = 5
-"""How long a new relay waits for one that is just ending."""
-
 _ACCESS_DENIED: Final = (1044, 1045, 1698)
 _NO_DATABASE: Final = 1049
 
@@ -95,8 +92,10 @@ def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
 
 
 def claim(engine: Engine) -> Claim:
-    """Makes this process the database's only relay until the claim is dropped; raises RefusedError."""
-    return _claim_file(Path(engine.url.database or "")) if engine.name == "sqlite" else _claim_server(engine)
+    """Makes this process the only relay of an SQLite database until the claim is dropped; raises
+    RefusedError.
+    """
+    return _claim_file(Path(engine.url.database or ""))
 
 
 class Claim(Protocol):
@@ -194,17 +193,3 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         connection.execute(text("SELECT RELEASE_LOCK('chatchain_migrations')"))
         connection.commit()
-
-
-def _claim_server(engine: Engine) -> Claim:
-    # A named lock lives as long as its connection: kill -9 frees it, and a restart of the server too.
-    name = f"chatchain_relay_{engine.url.database}"[:64]
-    with translated():
-        connection = engine.connect()
-        taken = connection.execute(text("SELECT GET_LOCK(:name, :s)"), {"name": name, "s": CLAIM_SECONDS})
-        if taken.scalar() != 1:
-            connection.close()
-            raise RefusedError(_TAKEN, _TAKEN_HINT)
-        connection.commit()
-        connection.detach()
-    return connection

@@ -7,7 +7,7 @@ from the event loop, because it merely queues it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -34,6 +34,7 @@ from chatchain.store import prekeys
 from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
+from chatchain.store.nodes import NodeStore
 from chatchain.store.sponsoring import SponsorJournal
 from chatchain.store.tables import (
     accepted,
@@ -62,6 +63,7 @@ class ServerStore:
     def __init__(self, url: str) -> None:
         self._engine = open_database(url)
         self._claim: Claim | None = None
+        self._nodes: NodeStore | None = None
         self.log = ServerLogStore(self._engine)
         """The chain's events."""
         self.sponsoring = SponsorJournal(self._engine)
@@ -77,9 +79,21 @@ class ServerStore:
         """Creates or upgrades the tables; raises StoreUnavailable."""
         migrate(self._engine)
 
+    @property
+    def shareable(self) -> bool:
+        """Whether several processes may work on this database: on MySQL, not on SQLite."""
+        return self._engine.name != "sqlite"
+
     def claim(self) -> None:
         """Makes this process the database's only relay; raises RefusedError while there is another."""
         self._claim = claim(self._engine)
+
+    def join(self, name: str) -> NodeStore:
+        """Takes a place among the processes that share the database, once per process."""
+        nodes = self._nodes = NodeStore(self._engine, name)
+        self.log.guard = nodes.guard
+        nodes.beat()
+        return nodes
 
     def writer(self, listener: Listener) -> ServerWriter:
         """Starts the thread that commits."""
@@ -92,6 +106,8 @@ class ServerStore:
 
     def close(self) -> None:
         """Gives the connections back."""
+        if self._nodes is not None:
+            self._nodes.leave()
         if self._claim is not None:
             with contextlib.suppress(SQLAlchemyError, OSError):
                 self._claim.close()
@@ -193,7 +209,7 @@ class ServerStore:
         uids = [*(user.uid for user in found), *gone]
         if not uids:
             return
-        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+        with translated(), self._folding(uids) as connection:
             hashes = {row.number: bytes(row.hash) for row in connection.execute(select(chain_blocks))}
             for start in range(0, len(uids), 500):
                 some = uids[start : start + 500]
@@ -212,7 +228,7 @@ class ServerStore:
 
     def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
         """Brings the network's policy and members (uid and sequence) to what the fold says now."""
-        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+        with translated(), self._folding([0]) as connection:
             connection.execute(delete(members))
             connection.execute(delete(network).where(network.c.name == "policy"))
             connection.execute(insert(network), [{"name": "policy", "value": int(policy)}])
@@ -220,6 +236,16 @@ class ServerStore:
                 rows = [{"uid": uid, "sequence": sequence} for uid, sequence in sequences.items()]
                 connection.execute(insert(members), rows)
             connection.execute(delete(touched).where(touched.c.uid == 0, touched.c.block <= settled_to))
+
+    @contextlib.contextmanager
+    def _folding(self, uids: Sequence[int]) -> Iterator[Connection]:
+        """A transaction that rewrites these users, and of which other processes hear."""
+        with self._engine.execution_options(writes=True).begin() as connection:
+            if self._nodes is not None:
+                self._nodes.guard(connection)
+            yield connection
+            if self._nodes is not None:
+                self._nodes.tell(connection, uids)
 
     def deployment(self, chain_id: int, directory: bytes) -> None:
         """Remembers which deployment this database belongs to; raises BadConfig if it is another's."""

@@ -201,3 +201,30 @@ chain_logs: Final = _table(
     Index("chain_logs_by_label", "label"),
     Index("chain_logs_by_address", "address"),
 )
+
+nodes: Final = _table(
+    "nodes",
+    _key("id", fixed_bytes(16)),
+    _column("name", String(128)),
+    _column("beats", number()),
+    _column("connections", String(1024)),
+)
+"""The relay processes at work on this database, and by which connections they can be cut off."""
+
+leases: Final = _table("leases", _key("name", String(32)), _column("holder", fixed_bytes(16)))
+"""What one process at a time does for all; the holder is empty while nobody does."""
+
+presence: Final = _table(
+    "presence",
+    _key("uid", number()),
+    _key("device", number()),
+    _column("node", fixed_bytes(16)),
+    _column("number", number()),
+    Index("presence_by_number", "number"),
+)
+"""Through which process a device logged in last."""
+
+folded: Final = _table(
+    "folded", _key("uid", number()), _column("number", number()), Index("folded_by_number", "number")
+)
+"""When a user was last rewritten (0: the members), counted so that each process notices once."""

@@ -2,9 +2,11 @@
 
 What `keep` was given is told back in batches, after the commit and never before. Sequences are drawn from a
 counter row inside the same transaction, so they are committed in their own order, also when several
-processes write to one database; and the row's lock is what a transaction that lost its connection in
-mid-commit must give back before the next one goes on. After a failure the writer therefore first gets a
-transaction through ("settled"), and only then may anybody trust that a read shows all that was committed.
+processes write to one database. Numbers that this process has not drawn show that others have: for whom they
+wrote is told ("others") before anything of a higher number is. The row's lock is what a transaction that lost
+its connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
+first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
+committed.
 While the database is away, what comes is told back as failed at once: nothing piles up.
 """
 
@@ -32,6 +34,7 @@ from sqlalchemy.exc import (
 
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Envelope
+from chatchain.store.nodes import stored_between
 from chatchain.store.tables import accepted, counters, mailbox
 
 BATCH_ITEMS: Final = 2_000
@@ -63,6 +66,8 @@ class Listener(msgspec.Struct, frozen=True):
     kept: Callable[[list[Kept]], None]
     failed: Callable[[], None]
     settled: Callable[[], None]
+    others: Callable[[list[tuple[int, int, int]]], None] = lambda _: None
+    """Devices for which other processes have stored something: uid, device, the last sequence."""
 
 
 _Key = tuple[int, int, bytes]
@@ -133,6 +138,9 @@ class Writer:
         self._retry_at = 0.0
         self._backoff = 0.0  # more than 0: the database is away
         self._used_at = 0.0
+        self.frontier: int | None = None
+        """Up to which sequence it is known for whom others have written; None: there are no others."""
+        self._drawn = (0, 0)  # the last transaction's numbers: above the first, up to the second
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -203,7 +211,7 @@ class Writer:
         if failed:
             self._listener.kept(failed)
         for job in jobs:
-            if isinstance(job, _Run):
+            if isinstance(job, _Run) and job.future.set_running_or_notify_cancel():
                 job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
 
     def _commit(self, keeps: list[_Keep], removes: list[int]) -> None:
@@ -224,8 +232,27 @@ class Writer:
                 return
             _log.exception("the database refuses a row")
             told = [(keep.token, "failed", ()) for keep in keeps]
+        if keeps:
+            self._look_around()
         if told:
             self._listener.kept(told)
+
+    def _look_around(self) -> None:
+        """Finds out for whom others have written below the numbers that were just committed."""
+        if self.frontier is None:
+            return
+        first, last = self._drawn
+        if first > self.frontier:
+            try:
+                found = self._attempt(
+                    lambda connection: stored_between(connection, self.frontier or 0, first)
+                )
+            except SQLAlchemyError:
+                self._lost()  # all must read, which finds it too
+                return
+            if found:
+                self._listener.others(found)
+        self.frontier = max(self.frontier, last)
 
     def _stored(self, keeps: list[_Keep], removes: list[int]) -> list[Kept]:
         """Repeated envelopes are rare: they are looked for only when the insert meets one."""
@@ -238,6 +265,8 @@ class Writer:
         return self._attempt(lambda connection: self._write(connection, keeps, removes, look=True))
 
     def _run(self, job: _Run) -> None:
+        if not job.future.set_running_or_notify_cancel():
+            return  # whoever asked has gone
         if self._backoff:
             job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
             return
@@ -317,6 +346,7 @@ class Writer:
         # Drawn first: its lock puts the transactions of several processes in a row.
         count = sum(len(keep.envelope.copies) for keep in keeps)
         last = self._draw(connection, count)
+        self._drawn = last - count, last
         first_of: dict[_Key, _Keep] = {}
         repeated = [keep for keep in keeps if first_of.setdefault(keep.key, keep) is not keep]
         known = _accepted_of(connection, first_of.values()) if look else {}

@@ -171,6 +171,11 @@ def stored(mailbox: Mailbox, submission: Submission, *sequences: int) -> list[bo
     return mailbox.kept([(submission, "stored", sequences)])
 
 
+def delivery(sequence: int) -> Delivery:
+    """A row as the store gives it."""
+    return Delivery(sequence, bytes(16), 1, ADA, 1, BOB, 5, b"h", b"body")
+
+
 def sent(actions: Sequence[box.Action]) -> list[int]:
     """The sequences delivered by these actions."""
     return [
@@ -398,13 +403,28 @@ def test_counts_of_empty_mailboxes_take_no_memory() -> None:
     assert quotas._shares == {}
 
 
-def test_a_shared_database_is_read_never_guessed() -> None:
-    """With other processes writing, a commit of ours says nothing about what came before it."""
-    mailbox = Mailbox(shared=True)
+def test_what_another_process_stored_is_read_before_what_came_after_it() -> None:
+    """A session that follows falls behind, and nothing newer is handed out over the gap."""
+    mailbox = Mailbox()
     online(mailbox)
-    actions = stored(mailbox, submit(mailbox), 10)
-    assert sent(actions) == []
-    assert isinstance(actions[-1], box.Load)
+    assert [type(action) for action in mailbox.woken([(BOB, 1, 10)])] == [box.Load]
+    assert sent(stored(mailbox, submit(mailbox), 11)) == []
+    assert mailbox.woken([(BOB, 1, 10)]) == [], "one read at a time"
+    actions = mailbox.loaded(2, [delivery(10)], False)
+    assert sent(actions) == [10]
+    assert isinstance(actions[-1], box.Load), "what was committed during the read is read, too"
+    assert sent(mailbox.loaded(2, [delivery(11)], False)) == [11]
+    assert mailbox.woken([(BOB, 1, 11), (ADA, 7, 12)]) == [], "nothing new, and nobody here"
+    assert sent(stored(mailbox, submit(mailbox), 12)) == [12]
+
+
+def test_a_login_through_another_process_closes_the_connection_here() -> None:
+    """With the same words as one through this process."""
+    mailbox = Mailbox()
+    online(mailbox)
+    assert mailbox.elsewhere(BOB, 1) == [box.Close(2, *box.REPLACED)]
+    assert mailbox.elsewhere(BOB, 1) == []
+    assert not mailbox.holds(BOB, 1)
 
 
 # --- the machine, against a model ---------------------------------------------------------------------------

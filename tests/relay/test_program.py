@@ -119,11 +119,6 @@ def test_a_chain_that_cannot_serve_is_named(stage: Stage) -> None:
     assert_ends(run(stage, "--directory", to_checksum(Address(b"x" * 20))), 5, "")
 
 
-def test_more_than_one_process_is_refused(stage: Stage) -> None:
-    """Rather than promised and not done."""
-    assert_ends(run(stage, "--workers", "2"), 2, "one process")
-
-
 def test_bad_flags_are_a_matter_of_usage(stage: Stage) -> None:
     """Unknown flags and values that cannot be."""
     assert run(stage, "--nonsense").returncode == 2
@@ -140,7 +135,7 @@ def test_help_names_every_option() -> None:
 
 
 def test_a_second_relay_on_the_database_is_refused(stage: Stage) -> None:
-    """While the first goes on."""
+    """With SQLite, while the first goes on."""
     first = stage.start()
     assert_ends(run(stage, "--port", "0"), 7, "Another relay is working on this database.")
     assert first.running

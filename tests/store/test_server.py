@@ -145,10 +145,13 @@ def test_a_database_of_a_newer_version_is_left_alone(store: ServerStore, url: st
         store.migrate()
 
 
-def test_a_database_serves_one_relay_at_a_time(store: ServerStore, url: str) -> None:
+def test_an_sqlite_database_serves_one_relay_at_a_time(tmp_path: Path) -> None:
     """The second is told so; when the first goes the database is free."""
+    url = f"sqlite:///{tmp_path / 'relay.db'}"
+    store, second = ServerStore(url), ServerStore(url)
+    assert not store.shareable
+    store.migrate()
     store.claim()
-    second = ServerStore(url)
     with pytest.raises(RefusedError, match="Another relay"):
         second.claim()
     store.close()

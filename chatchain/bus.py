@@ -1,0 +1,109 @@
+"""NATS, through which several relay processes of one operator wake each other.
+
+What travels says only "look"; the database says what there is to see. So it may be lost, repeated or made
+up: the relays look by themselves every so often, and a message too many costs a look. Nothing waits for NATS,
+nothing is kept for it, and while it is away what would be said is left unsaid. Who may speak and listen there
+is decided by the server that the URL names: credentials in the URL, TLS with `tls://`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+
+MOST: Final = 32 * 1024
+"""Bytes of a message; a longer one is not ours."""
+
+_RETRY: Final = 1
+_CONNECT: Final = 3
+_PING: Final = 5
+"""Seconds between two questions to the server whether it is there; it is given up after two."""
+
+
+class Bus:
+    """One subject of a NATS server, with whatever connection there is at the moment."""
+
+    def __init__(self, url: str, subject: str, told: Callable[[str], None]) -> None:
+        self._url = url
+        self._subject = subject
+        self._told = told
+        self._client = Client()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether what is said now is likely to be heard."""
+        return self._client.is_connected
+
+    def start(self, heard: Callable[[bytes], None]) -> None:
+        """Begins to connect, for as long as it takes; `heard` gets what others say, on the loop."""
+        self._task = asyncio.create_task(self._connect(heard))
+
+    async def say(self, message: bytes) -> None:
+        """Says something to all others, if they can be reached right now."""
+        if not self._client.is_connected:
+            return
+        with contextlib.suppress(Error, OSError):
+            await self._client.publish(self._subject, message)
+
+    async def close(self) -> None:
+        """Hangs up."""
+        if self._task is not None:
+            self._task.cancel()
+        with contextlib.suppress(Error, OSError, TimeoutError):
+            async with asyncio.timeout(_CONNECT):
+                await self._client.close()
+
+    async def _connect(self, heard: Callable[[bytes], None]) -> None:
+        complained = False
+
+        async def note(error: Exception) -> None:
+            # Only its kind: its words may hold the URL, and so a password.
+            self._told(type(error).__name__)
+
+        async def hear(message: Msg) -> None:
+            if len(message.data) <= MOST:
+                heard(message.data)
+
+        while True:
+            closed = asyncio.Event()
+
+            async def end(closed: asyncio.Event = closed) -> None:
+                closed.set()
+
+            try:
+                await self._client.connect(
+                    self._url,
+                    name="chatchain relay",
+                    no_echo=True,
+                    connect_timeout=_CONNECT,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RETRY,
+                    ping_interval=_PING,
+                    max_outstanding_pings=2,
+                    pending_size=256 * 1024,
+                    error_cb=note,
+                    closed_cb=end,
+                )
+                # What comes faster than it is heard is dropped: the next message says the same.
+                await self._client.subscribe(
+                    self._subject, cb=hear, pending_msgs_limit=256, pending_bytes_limit=256 * MOST
+                )
+            except (Error, OSError, TimeoutError) as error:
+                if not complained:
+                    self._told(type(error).__name__)
+                complained = True
+                with contextlib.suppress(Error, OSError):
+                    await self._client.close()
+            else:
+                complained = False
+                await closed.wait()  # it reconnects by itself until a server refuses it
+            self._client = Client()
+            await asyncio.sleep(_RETRY)
