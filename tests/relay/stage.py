@@ -200,7 +200,11 @@ class Device:
     async def connect(self) -> Device:
         """Dials and logs in."""
         self.link = await dial(self.stage.relays)
-        await self.link.send(self.proof())
+        return await self.log_in()
+
+    async def log_in(self) -> Device:
+        """Logs in on the link that is open."""
+        await self.say(self.proof())
         self.welcome = await self.expect(Welcome)
         return self
 

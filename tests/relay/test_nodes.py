@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from chatchain.errors import NetworkError
 from chatchain.transport import dial
-from chatchain.wire.messages import Deliver, Goodbye, Sponsored, Tick
+from chatchain.wire.messages import Deliver, Goodbye, Receive, Sponsored, Tick
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
 from tests.fixtures.nats import Nats
@@ -60,13 +60,19 @@ def worker_of(device: Device) -> int:
 async def on_different_workers(stage: Stage, *accounts: Account) -> list[Device]:
     """Devices of these accounts, each on another worker than the one before."""
     found: list[Device] = []
+    last = 0
     for account in accounts:
         while True:
-            device = await Device(stage, account).begin()
-            if not found or worker_of(device) != worker_of(found[-1]):
-                found.append(device)
+            device = Device(stage, account)
+            device.link = await dial(stage.relays)
+            worker = worker_of(device)
+            if worker != last:
                 break
             await device.close()
+        last = worker
+        await device.log_in()
+        await device.say(Receive(0))
+        found.append(device)
     return found
 
 
