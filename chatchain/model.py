@@ -638,8 +638,9 @@ class StoredMessage(msgspec.Struct, frozen=True):
 class Outgoing(msgspec.Struct, frozen=True):
     """One thing that waits for its tick: the payload, and once sealed the very envelope that is sent.
 
-    `time_ms` is signed with it, so sealing again for other devices keeps it; `version` is that of the own
-    record that signed.
+    `time_ms` goes with it, so sealing again for other devices keeps it; `version` is that of the own record
+    that sealed. Under suite 2 `key` is the body's and `sealed_for` names the devices that have their header,
+    each as (uid, device, key version): when the lists change, only what is missing is added.
     """
 
     id: bytes
@@ -650,10 +651,13 @@ class Outgoing(msgspec.Struct, frozen=True):
     envelope: Envelope | None = None
     version: int = 0
     row: int = 0
+    key: bytes = b""
+    sealed_for: tuple[tuple[int, int, int], ...] = ()
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt.
+    """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt,
+    something to send back.
 
     With a `deed`, `message` is what tells a person of it, and is kept only when the deed changed something.
     `refusal` takes its place when the deed is about a message that somebody else wrote.
@@ -666,6 +670,40 @@ class Arrival(msgspec.Struct, frozen=True):
     refusal: StoredMessage | None = None
     states: tuple[tuple[bytes, MessageState], ...] = ()
     receipt_due: bool = False
+    answer: Outgoing | None = None
+
+
+class KeptSession(msgspec.Struct, frozen=True):
+    """A session of suite 2 with one device, as a home keeps it; `state` is the crypto room's.
+
+    `version` and `own_version` are the key versions that it was begun between. `rank` grows with each
+    message that comes in on it, so the highest of a device was heard last. `begun_ms` is when this home began
+    it, until the first answer (then 0), `used_ms` when it last carried something. On a `retired` one nothing
+    is sent any more.
+    """
+
+    uid: int
+    device: int
+    id: bytes
+    version: int
+    own_version: int
+    rank: int
+    begun_ms: int
+    used_ms: int
+    retired: bool
+    state: bytes
+
+
+class SessionChanges(msgspec.Struct, frozen=True):
+    """What must be stored together with the messages that it belongs to: sessions as they are afterwards,
+    sessions that are gone as (uid, device, id), devices whose session was lost as (uid, device, when in ms),
+    and the prekeys if they changed.
+    """
+
+    kept: tuple[KeptSession, ...] = ()
+    gone: tuple[tuple[int, int, bytes], ...] = ()
+    lost: tuple[tuple[int, int, int], ...] = ()
+    prekeys: bytes | None = None
 
 
 class OwnKeys(msgspec.Struct, frozen=True):

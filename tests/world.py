@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import os
 import re
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -533,6 +534,25 @@ class _Peer:
     device: int = 0
 
 
+@dataclass
+class Stock:
+    """What one device has published for suite 2."""
+
+    uid: int
+    device: int
+    version: int
+    signed: bytes = b""
+    last_resort: bytes = b""
+    one_time: list[bytes] = field(default_factory=list)
+    kem_one_time: list[bytes] = field(default_factory=list)
+
+    def draw(self) -> bytes:
+        """A bundle; the one-time keys in it are gone from here."""
+        head = struct.pack(">BQII", 1, self.uid, self.device, self.version)
+        kem = self.kem_one_time.pop(0) if self.kem_one_time else self.last_resort
+        return head + self.signed + kem + (self.one_time.pop(0) if self.one_time else b"")
+
+
 class Relay:
     """A relay around the real mailbox machine, with a dictionary for a disk."""
 
@@ -549,6 +569,9 @@ class Relay:
         self.rows: dict[int, tuple[tuple[int, int], Delivery]] = {}
         self.stored: dict[tuple[int, int, bytes], bytes] = {}
         self.bundles: dict[tuple[int, int], KeyBundle] = {}
+        self.prekeys: dict[tuple[int, int], Stock] = {}
+        self.hand_out: Callable[[bytes], bytes | None] = lambda bundle: bundle
+        """What becomes of each prekey bundle on its way to whoever asked."""
         self.submitted: list[m.Submit] = []
         self.logins = 0
         self._sequence = itertools.count(1)
@@ -608,6 +631,12 @@ class Relay:
             case m.FetchKeys(ref, uids):
                 found = tuple(bundle for (uid, _), bundle in self.bundles.items() if uid in uids)
                 self._say(peer, m.Keys(ref, found))
+            case m.PublishPrekeys():
+                self._stock_up(peer, message)
+            case m.FetchPrekeys(ref, uid, devices):
+                stocks = [self.prekeys[uid, device] for device in devices if (uid, device) in self.prekeys]
+                bundles = [self.hand_out(stock.draw()) for stock in stocks]
+                self._say(peer, m.Prekeys(ref, tuple(one for one in bundles if one is not None)))
             case m.Submit():
                 self._submit(peer, message, fold)
             case m.Receive():
@@ -630,6 +659,19 @@ class Relay:
         self._act(self.mailbox.opened(peer.number, message.uid, device.device))
         waiting = self.mailbox.waiting(message.uid, device.device)
         self._say(peer, m.Welcome(message.uid, waiting, int(self._world.clock() * 1000)))
+
+    def _stock_up(self, peer: _Peer, given: m.PublishPrekeys) -> None:
+        assert peer.user is not None
+        key = peer.user.uid, peer.device
+        stock = self.prekeys.get(key)
+        if given.signed:
+            if stock is None or stock.version != given.version:
+                stock = self.prekeys[key] = Stock(*key, given.version)
+            stock.signed, stock.last_resort = given.signed, given.kem
+            stock.one_time += given.one_time
+            stock.kem_one_time += given.kem_one_time
+        current = stock if stock is not None and stock.version == given.version else Stock(*key, 0)
+        self._say(peer, m.PrekeysLeft(given.ref, len(current.one_time), len(current.kem_one_time)))
 
     def _sponsor(self, peer: _Peer, ref: int, call: Call) -> None:
         early = ("registerFor", "addDeviceFor", "setVerifierFor")

@@ -1,36 +1,49 @@
 """The inbox: from a delivery to a stored message, and only then an acknowledgement.
 
-A delivery is opened, its signature checked against the keys that the chain lists, and what it comes to is
-stored in one transaction together with the receipt that is owed for it; a (sender, id) that is there already
-changes nothing. What does not hold becomes a notice that says what happened: it is stored and acknowledged
-too, or it would come back for ever. So does a delivery on which this program itself stumbles: one message
-must not keep all others out. The notice's own id is a digest of the delivery, so a forgery cannot take the
-place of the real message.
+A delivery is opened, its sender checked against the keys that the chain lists, and what it comes to is
+stored in one transaction together with the sessions after it and the receipt that is owed for it; a
+(sender, id) that is there already changes nothing. What does not hold becomes a notice that says what
+happened: it is stored and acknowledged too, or it would come back for ever. So does a delivery on which this
+program itself stumbles: one message must not keep all others out. The notice's own id is a digest of the
+delivery, so a forgery cannot take the place of the real message. What no session opens makes the next message
+to its device begin a new one, and the sender is told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from chatchain.client.contacts import People
 from chatchain.client.own import Own
 from chatchain.client.ports import Store
+from chatchain.client.sealing import RECEIPT
+from chatchain.client.sessions import Draft, LostSession, Sessions
 from chatchain.client.watch import Watch
+from chatchain.crypto import content as contents
 from chatchain.crypto.content import Receipt, ReceiptKind, Text
+from chatchain.crypto.prekeys import refuse_downgrade
+from chatchain.crypto.ratcheted import associated_data, open_body
 from chatchain.crypto.sealed import Opened, open_
-from chatchain.errors import ChatchainError, ForgedMessage, VerificationError
-from chatchain.identity.record import signing_key_for
+from chatchain.errors import BadRecord, ChatchainError, ForgedMessage, VerificationError
+from chatchain.identity.record import device_record, listed_device, signing_key_for
 from chatchain.model import (
+    MESSAGE_ID_BYTES,
     Arrival,
     Delivery,
     Direction,
     MessageId,
     MessageState,
+    Outgoing,
     Policy,
+    SessionChanges,
     StoredMessage,
+    Suite,
     Uid,
     User,
 )
@@ -64,68 +77,94 @@ class Inbox:
     """Takes deliveries in."""
 
     def __init__(
-        self, own: Own, store: Store, watch: Watch, people: People, now_ms: Callable[[], int]
+        self,
+        own: Own,
+        store: Store,
+        watch: Watch,
+        people: People,
+        sessions: Sessions,
+        now_ms: Callable[[], int],
     ) -> None:
         self._own = own
         self._store = store
         self._watch = watch
         self._people = people
+        self._sessions = sessions
         self._now_ms = now_ms
 
     async def take(self, deliveries: Sequence[Delivery]) -> Taken:
         """Opens, checks and stores deliveries; afterwards they may be acknowledged."""
         fresh_fold = await self._watch.sync_if_older(FRESH_S)
-        judged = [await self._judged(delivery) for delivery in deliveries]
-        if not fresh_fold and any(isinstance(outcome, ForgedMessage) for outcome in judged):
+        fold = await self._fold(deliveries)
+        judged = self._judged(deliveries, fold)
+        if judged.forged and not fresh_fold:
             # The key, device or seat may be newer than our fold: no message is called forged by an old one.
             await self._watch.sync()
-            judged = [await self._judged(delivery) for delivery in deliveries]
-        arrivals = [
-            outcome if isinstance(outcome, Arrival) else await self._notice(delivery, outcome)
-            for delivery, outcome in zip(deliveries, judged, strict=True)
-        ]
-        fresh = await self._stored(deliveries, arrivals)
+            fold = await self._fold(deliveries)
+            judged = self._judged(deliveries, fold)
+        fresh = self._stored(deliveries, fold, judged)
         for uid in {message.peer for message in fresh if message.kind == TEXT}:
             self._people.remember(await self._people.require(uid))
         return Taken(fresh, tuple(delivery.sequence for delivery in deliveries))
 
-    async def _stored(
-        self, deliveries: Sequence[Delivery], arrivals: Sequence[Arrival]
-    ) -> list[StoredMessage]:
+    async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
+        """What the chain says of everybody concerned."""
+        uids = {Uid(delivery.sender) for delivery in deliveries}
+        group = await self._watch.group()
+        members = frozenset(member.uid for member in group.members)
+        return _Fold(
+            {uid: await self._watch.user(uid) for uid in uids},
+            members if group.policy is Policy.VOTE else None,
+        )
+
+    # --- from here to the storing nothing waits, so no session can change in between ------------------------
+
+    def _stored(self, deliveries: Sequence[Delivery], fold: _Fold, judged: _Judged) -> list[StoredMessage]:
         """Stores arrivals in one transaction; one that cannot be stored as it is becomes a notice."""
         try:
-            return self._store.take_in(arrivals)
+            return self._store.take_in(judged.arrivals, judged.changes)
         except _NOT_ITS_FAULT:
             raise  # nothing was stored, nothing is acknowledged, everything comes again
         except Exception:
             fresh: list[StoredMessage] = []
-            for delivery, arrival in zip(deliveries, arrivals, strict=True):
+            for delivery in deliveries:
+                alone = self._judged([delivery], fold)
                 try:
-                    fresh += self._store.take_in([arrival])
+                    fresh += self._store.take_in(alone.arrivals, alone.changes)
                 except _NOT_ITS_FAULT:
                     raise
                 except Exception as bug:
-                    fresh += self._store.take_in([await self._notice(delivery, _stumbled(bug))])
+                    sender = fold.senders[Uid(delivery.sender)]
+                    fresh += self._store.take_in([self._notice(delivery, sender, _stumbled(bug))])
             return fresh
 
-    async def _members(self) -> frozenset[Uid] | None:
-        """Who may message, or None where everybody registered may."""
-        group = await self._watch.group()
-        return frozenset(member.uid for member in group.members) if group.policy is Policy.VOTE else None
+    def _judged(self, deliveries: Sequence[Delivery], fold: _Fold) -> _Judged:
+        """What deliveries come to, in their order, with the sessions after them."""
+        draft, arrivals, forged = self._sessions.draft(), list[Arrival](), False
+        for delivery in deliveries:
+            sender = fold.senders[Uid(delivery.sender)]
+            try:
+                seen = any((one.sender, one.id) == (delivery.sender, delivery.id) for one in arrivals)
+                if seen or self._store.has_seen(Uid(delivery.sender), delivery.id):
+                    # It is there: the acknowledgement got lost, or the relay repeats it. Its key is used up.
+                    arrival = Arrival(Uid(delivery.sender), delivery.id)
+                else:
+                    arrival = self._arrival(delivery, sender, fold.members, draft)
+            except VerificationError as flaw:
+                forged = forged or isinstance(flaw, ForgedMessage)
+                arrival = self._notice(delivery, sender, flaw)
+                if isinstance(flaw, LostSession) and draft.lost(delivery.sender, delivery.sender_device):
+                    arrival = msgspec.structs.replace(arrival, answer=self._unreadable(delivery))
+            except _NOT_ITS_FAULT:
+                raise
+            except Exception as bug:
+                arrival = self._notice(delivery, sender, _stumbled(bug))
+            arrivals.append(arrival)
+        return _Judged(arrivals, draft.changes, forged)
 
-    async def _judged(self, delivery: Delivery) -> Arrival | VerificationError:
-        sender = await self._watch.user(Uid(delivery.sender))
-        members = await self._members()
-        try:
-            return self._arrival(delivery, sender, members)
-        except VerificationError as flaw:
-            return flaw
-        except _NOT_ITS_FAULT:
-            raise
-        except Exception as bug:
-            return _stumbled(bug)
-
-    def _arrival(self, delivery: Delivery, sender: User | None, members: frozenset[Uid] | None) -> Arrival:
+    def _arrival(
+        self, delivery: Delivery, sender: User | None, members: frozenset[Uid] | None, draft: Draft
+    ) -> Arrival:
         if sender is None:
             raise ForgedMessage(
                 f"A message claims to come from user {delivery.sender}, whom the chain does not list."
@@ -136,29 +175,51 @@ class Inbox:
             raise ForgedMessage(
                 f"A message comes from {sender.username}, who is not a member of this network."
             )
-        opened = self._open(delivery, sender)
+        opened = self._open(delivery, sender, draft)
         match opened.content:
             case Text(text):
                 return self._text(delivery, sender, opened, text)
+            case Receipt(ReceiptKind.UNREADABLE):
+                return self._could_not_read(delivery, sender)
             case Receipt(kind, ids):
                 states = tuple((message, _STATES[kind]) for message in ids)
                 return Arrival(sender.uid, delivery.id, states=states)
             case _:
                 raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
 
-    def _open(self, delivery: Delivery, sender: User) -> Opened:
+    def _open(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
         if not delivery.header:
-            # There is nothing in it that the sender signed: it is for the relay to say, and may be untrue.
+            # There is nothing in it that the sender vouched for: it is for the relay to say, and may be
+            # untrue.
             raise _PassedBy(
                 f"The relay says that {sender.username} sent a message before this device had published its "
                 "keys. It carries no signature; if it is so, only your other devices can read it."
             )
+        if delivery.suite == Suite.RATCHET:
+            return self._open_ratchet(delivery, sender, draft)
+        return self._open_sealed(delivery, sender)
 
+    def _open_ratchet(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
+        device = listed_device(sender, delivery.sender_device)
+        ad = associated_data(
+            self._own.network, delivery.id, sender.uid, delivery.sender_device, delivery.recipient
+        )
+        step = draft.decrypt(sender, device, delivery.header, ad)
+        content, time_ms = open_body(step.carried, delivery.body)
+        version = step.line.kept.version
+        # A session stands for as long as the keys that it was begun between: the same rule as for signatures.
+        signing_key_for(self._own.network, sender, device.device, version, time_ms, delivery.received_ms)
+        if step.own.until_ms is not None and max(time_ms, delivery.received_ms) > step.own.until_ms:
+            raise LostSession("The message was sent to keys of this device that have been replaced.")
+        draft.keep(step)
+        return Opened(content, time_ms, version)
+
+    def _open_sealed(self, delivery: Delivery, sender: User) -> Opened:
         def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:
             assert uid == sender.uid
             return signing_key_for(self._own.network, sender, device, version, time_ms, delivery.received_ms)
 
-        return open_(
+        opened = open_(
             self._own.network,
             delivery,
             uid=self._own.uid,
@@ -166,6 +227,19 @@ class Inbox:
             keys=self._own.readers,
             resolve=resolve,
         )
+        since = self._own.ratchet_since_ms
+        if since is not None and max(opened.time_ms, delivery.received_ms) > since:
+            device = listed_device(sender, delivery.sender_device)
+            entry = next(one for one in device.history if one.version == opened.version)
+            record = device_record(self._own.network, sender, device, entry)
+            try:
+                refuse_downgrade(record, delivery.suite)
+            except BadRecord as downgraded:
+                raise _Downgraded(
+                    f"A message of {sender.username} came sealed the old way, although both devices speak "
+                    "the newer one."
+                ) from downgraded
+        return opened
 
     def _text(self, delivery: Delivery, sender: User, opened: Opened, text: str) -> Arrival:
         mine = sender.uid == self._own.uid  # written on another device of ours
@@ -182,8 +256,38 @@ class Inbox:
         )
         return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
-    async def _notice(self, delivery: Delivery, flaw: VerificationError) -> Arrival:
-        sender = await self._watch.user(Uid(delivery.sender))
+    def _could_not_read(self, delivery: Delivery, sender: User) -> Arrival:
+        """A device of the other side says that it could not open something of ours."""
+        message = StoredMessage(
+            id=delivery.id,
+            sender=sender.uid,
+            device=delivery.sender_device,
+            peer=sender.uid,
+            direction=Direction.IN,
+            kind=NOTICE,
+            text=f"A device of {sender.username} could not read a message of yours. What you write now "
+            "reaches it again; if something matters, send it once more.",
+            time_ms=min(delivery.received_ms, self._now_ms()),
+            code="unreadable_there",
+        )
+        return Arrival(sender.uid, delivery.id, message=message)
+
+    def _unreadable(self, delivery: Delivery) -> Outgoing | None:
+        """Tells the sender, on the new session that sending it begins; one's own devices are told by the next
+        message.
+        """
+        if delivery.sender == self._own.uid:
+            return None
+        content = contents.receipt(ReceiptKind.UNREADABLE, (delivery.id,))
+        return Outgoing(
+            os.urandom(MESSAGE_ID_BYTES),
+            Uid(delivery.sender),
+            RECEIPT,
+            contents.encode(content),
+            self._now_ms(),
+        )
+
+    def _notice(self, delivery: Delivery, sender: User | None, flaw: VerificationError) -> Arrival:
         own_id = notice_id(delivery)
         peer = Uid(delivery.sender)
         message = StoredMessage(
@@ -198,6 +302,31 @@ class Inbox:
             code=flaw.code,
         )
         return Arrival(peer, own_id, message=message)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What the chain says of the senders of a batch, and who may message (None: everybody registered)."""
+
+    senders: dict[Uid, User | None]
+    members: frozenset[Uid] | None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a batch comes to; nothing of it is stored yet."""
+
+    arrivals: list[Arrival]
+    changes: SessionChanges
+    forged: bool
+    """Whether something in it claims what the chain does not bear out."""
+
+
+class _Downgraded(VerificationError):
+    """A message of an older suite where a newer one is spoken."""
+
+    code = "downgraded"
+    default_hint = "Nothing of it is shown: somebody may have made it with stolen keys."
 
 
 class _PassedBy(VerificationError):

@@ -16,22 +16,20 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Final
-
-import msgspec
 
 from chatchain.client.contacts import People
 from chatchain.client.governance import way_in
-from chatchain.client.own import Own, own_device
+from chatchain.client.own import Own
 from chatchain.client.ports import Store
+from chatchain.client.sealing import RECEIPT, NoKeys, Sealing
 from chatchain.client.session import Session, Verdict, failure
+from chatchain.client.sessions import NoSession, Sessions
 from chatchain.client.watch import Watch
 from chatchain.crypto import content as contents
-from chatchain.crypto.bundle import check_bundle
-from chatchain.crypto.content import Content, ReceiptKind, Unsupported
-from chatchain.crypto.sealed import Target, seal
+from chatchain.crypto.content import ReceiptKind
 from chatchain.errors import (
-    BadRecord,
     ChatchainError,
     FoldMismatch,
     LimitReached,
@@ -40,19 +38,14 @@ from chatchain.errors import (
     NoTick,
     RefusedError,
 )
-from chatchain.identity.record import device_record
 from chatchain.model import (
-    Copy,
-    Device,
     DeviceId,
     Direction,
-    Envelope,
-    KeyBundle,
     MessageState,
     Outgoing,
     Policy,
+    SessionChanges,
     StoredMessage,
-    Suite,
     Uid,
     User,
 )
@@ -68,7 +61,9 @@ LONGEST_PAUSE_S: Final = 30.0
 """A relay that asks for a longer pause than this gets the message in another session."""
 
 TEXT: Final = "text"
-RECEIPT: Final = "receipt"
+
+ALREADY_TAKEN: Final = "id_reused"
+"""The relay's word for a message id under which it has taken another envelope."""
 
 _RECEIPTS: Final = {MessageState.DELIVERED: ReceiptKind.DELIVERED, MessageState.READ: ReceiptKind.READ}
 
@@ -81,32 +76,24 @@ class Outcome:
     error: ChatchainError | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """To whom an envelope for one recipient is sealed, and which view of the chain that rests on."""
-
-    recipient_version: int
-    sender_version: int
-    targets: tuple[Target, ...]
-    own_targets: tuple[Target, ...]
-    keyless: tuple[Copy, ...]
-    """Empty copies for the recipient's devices that have published no keys: the relay wants every device
-    named, and the device can say that a message passed it by.
-    """
-
-
 class Outbox:
     """What waits to be sent, and the pump that sends it."""
 
     def __init__(
-        self, own: Own, store: Store, watch: Watch, people: People, now_ms: Callable[[], int]
+        self,
+        own: Own,
+        store: Store,
+        watch: Watch,
+        people: People,
+        sessions: Sessions,
+        now_ms: Callable[[], int],
     ) -> None:
         self._own = own
         self._store = store
         self._watch = watch
         self._people = people
+        self._sealing = Sealing(own, store, people, sessions, now_ms)
         self._now_ms = now_ms
-        self._plans: dict[Uid, Plan] = {}
         self._outcomes: dict[bytes, asyncio.Future[Outcome]] = {}
         self._wake = asyncio.Event()
         self.progress = 0.0
@@ -139,13 +126,13 @@ class Outbox:
         left yet.
         """
         messages, outgoing = written(self._own.uid, self._own.device, peer.uid, texts, self._now_ms())
+        changes = SessionChanges()
         try:
-            plan = await self._plan(peer.uid, session)
-        except (NetworkError, LimitReached, _NoKeys):
+            plan = await self._sealing.plan(peer.uid, session)
+            outgoing, changes = self._sealing.seal(outgoing, plan)
+        except (NetworkError, LimitReached, NoKeys, NoSession):
             pass  # kept unsealed: the pump seals it once it has a session
-        else:
-            outgoing = [self._sealed(item, plan) for item in outgoing]
-        self._store.queue(messages, outgoing)
+        self._store.queue(messages, outgoing, changes)
         for message in messages:
             self._outcomes[message.id] = asyncio.get_running_loop().create_future()
         if self.pump is not None and isinstance(self.pump.error, _Broken):
@@ -168,114 +155,14 @@ class Outbox:
             content = contents.receipt(_RECEIPTS[state], tuple(ids[: contents.MAX_RECEIPT_IDS]))
             item = Outgoing(os.urandom(16), peer, RECEIPT, contents.encode(content), self._now_ms())
             self._store.queue_receipts(peer, item, content.ids)
-        if due:
-            self._nudge()
+        self._nudge()  # also for what the inbox has put into the outbox itself
         return len(due)
 
     # --- sealing --------------------------------------------------------------------------------------------
 
     def stale(self, uid: Uid | None = None) -> None:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
-        if uid is None or uid == self._own.uid:
-            self._plans.clear()
-        else:
-            self._plans.pop(uid, None)
-
-    async def _plan(self, recipient: Uid, session: Session | None) -> Plan:
-        """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand."""
-        plan = self._plans.get(recipient)
-        if plan is None:
-            peer = await self._people.require(recipient)
-            me = await self._people.require(self._own.uid)
-            await self._people.vet(peer)
-            await self._people.vet(me, own=True)
-            own_device(me, self._own.device)
-            others = tuple(device for device in me.active_devices if device.device != self._own.device)
-            if not peer.active_devices:
-                raise _NoKeys(f"{peer.username} has no active device that could read a message.")
-            targets = await self._targets(peer, peer.active_devices, session)
-            if not targets:
-                raise _NoKeys(
-                    f"{peer.username} has not logged in yet, so there are no keys to encrypt to.",
-                    "The message is kept; a later command sends it.",
-                )
-            plan = Plan(
-                peer.device_list_version,
-                me.device_list_version,
-                targets,
-                await self._targets(me, others, session),
-                tuple(
-                    Copy(peer.uid, device.device, b"")
-                    for device in peer.active_devices
-                    if all(target.device != device.device for target in targets)
-                ),
-            )
-            self._plans[recipient] = plan
-        return plan
-
-    async def _targets(
-        self, user: User, devices: Sequence[Device], session: Session | None
-    ) -> tuple[Target, ...]:
-        """The devices with their KEM keys, each checked against the chain; a device that published none is
-        left out.
-        """
-        found = self._checked(user, devices, self._store.bundles(user.uid))
-        if len(found) < len(devices) and session is not None:
-            fetched = await session.fetch((user.uid,))
-            # Only what holds is kept: an invention of the relay's must not take a good bundle's place.
-            self._store.put_bundles(bundle for bundle, _ in self._checked(user, devices, fetched))
-            found = self._checked(user, devices, self._store.bundles(user.uid))
-        return tuple(target for _, target in found)
-
-    def _checked(
-        self, user: User, devices: Sequence[Device], bundles: Sequence[KeyBundle]
-    ) -> list[tuple[KeyBundle, Target]]:
-        """The bundles that the chain vouches for, one a device, and what is sealed to with them."""
-        listed = {device.device: device for device in devices}
-        found: dict[int, tuple[KeyBundle, Target]] = {}
-        for bundle in bundles:
-            device = listed.get(DeviceId(bundle.device))
-            if device is None:
-                continue
-            try:
-                record = device_record(self._own.network, user, device)
-                key = check_bundle(self._own.network, bundle, record, user.uid, self._now_ms() // 1000)
-            except BadRecord:
-                continue  # out of date, or the relay's invention: as good as absent
-            found[device.device] = bundle, Target(user.uid, device.device, key)
-        return [found[device.device] for device in devices if device.device in found]
-
-    def _sealed(self, item: Outgoing, plan: Plan) -> Outgoing:
-        content = contents.decode(item.content)
-        assert not isinstance(content, Unsupported)
-        return msgspec.structs.replace(
-            item, envelope=self._envelope(item, content, plan), version=self._own.version
-        )
-
-    def _envelope(self, item: Outgoing, content: Content, plan: Plan) -> Envelope:
-        # A receipt tells the other side; one's own other devices need not know who told whom.
-        targets = plan.targets + (plan.own_targets if item.kind == TEXT else ())
-        body, copies = seal(
-            self._own.network,
-            content,
-            secrets=self._own.secrets,
-            sender=self._own.uid,
-            device=self._own.device,
-            version=self._own.version,
-            recipient=item.recipient,
-            message_id=item.id,
-            time_ms=item.time_ms,
-            targets=targets,
-        )
-        return Envelope(
-            id=item.id,
-            suite=Suite.SEALED,
-            recipient=item.recipient,
-            recipient_version=plan.recipient_version,
-            sender_version=plan.sender_version,
-            body=body,
-            copies=copies + plan.keyless,
-        )
+        self._sealing.stale(uid)
 
     async def seal_again(self, items: Sequence[Outgoing], session: Session) -> list[Outgoing]:
         """Seals things for the devices that the chain lists now and stores that before they leave.
@@ -283,15 +170,19 @@ class Outbox:
         What cannot be sealed now gets its outcome and is left out; it stays queued.
         """
         sealed: list[Outgoing] = []
-        for item in items:
+        for recipient, run in groupby(items, lambda item: item.recipient):
+            batch = list(run)
             try:
-                sealed.append(self._sealed(item, await self._plan(item.recipient, session)))
+                plan = await self._sealing.plan(recipient, session)
+                fresh, changes = self._sealing.seal(batch, plan)
             except ChatchainError as obstacle:
                 if not session.alive:
                     raise
-                self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
-        if sealed:
-            self._store.reseal(sealed)
+                for item in batch:
+                    self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
+            else:
+                self._store.reseal(fresh, changes)
+                sealed += fresh
         return sealed
 
     # --- verdicts -------------------------------------------------------------------------------------------
@@ -482,6 +373,10 @@ class Pump:
                 case StaleDevices():
                     self._repeat_or_give_up(item, _stale_error())
                     self._hints.append(verdict)
+                case Refused(_, code) if code == ALREADY_TAKEN:
+                    # Nobody else draws our ids: it has an earlier envelope of this message, sealed by keys
+                    # that were replaced since, and the tick was lost.
+                    final.append((item, Outcome(MessageState.SENT)))
                 case Refused(_, code, sentence, retry) if retry > 0:
                     self._repeat_or_give_up(item, failure(code, sentence, retry), retry / 1000)
                 case Refused(_, code, sentence):
@@ -549,13 +444,6 @@ class _Broken(NetworkError):
     """The pump failed in a way that nobody foresaw."""
 
     code = "sending_broke_off"
-
-
-class _NoKeys(RefusedError):
-    """There is nothing to encrypt to yet."""
-
-    code = "no_tick"
-    exit_code = NoTick.exit_code
 
 
 def _stale_error() -> ChatchainError:

@@ -7,24 +7,60 @@ from typing import Final
 
 from chatchain.client.ports import Store
 from chatchain.crypto.device import DeviceSecrets, KemSecret
+from chatchain.crypto.pqxdh import Party
 from chatchain.errors import BadRecord, LoginRefused
-from chatchain.model import Device, DeviceId, DeviceState, Network, OwnKeys, Uid, User
+from chatchain.identity.record import SUPERSEDED_GRACE_MS, device_record, lists
+from chatchain.model import Device, DeviceId, DeviceState, Network, OwnKeys, Suite, Uid, User
 
 KEEP_SUPERSEDED_MS: Final = 30 * 24 * 3600 * 1000
 """How long the secrets of superseded keys are kept, to read what was under way or waited at a relay."""
 
 
 @dataclass(frozen=True)
+class Identity:
+    """One version of this device: its secrets, and what the chain shows of it."""
+
+    secrets: DeviceSecrets
+    party: Party
+    until_ms: int | None
+    """Up to when something may have been sent to it; None for the version in force."""
+
+
+@dataclass(frozen=True)
 class Own:
-    """This home's place on the chain, with the secrets of the version in force."""
+    """This home's place on the chain, with the secrets of every version that may still open something."""
 
     network: Network
     uid: Uid
     device: DeviceId
-    version: int
-    secrets: DeviceSecrets
-    readers: tuple[KemSecret, ...]
-    """Every key that may open something, the one in force first."""
+    identities: tuple[Identity, ...]
+    """The versions whose secrets are here, the one in force first."""
+    ratchet_since_ms: int | None
+    """From when on everybody could know that this device speaks suite 2; None if it does not."""
+
+    @property
+    def identity(self) -> Identity:
+        """The version in force."""
+        return self.identities[0]
+
+    @property
+    def version(self) -> int:
+        """The number of the version in force."""
+        return self.identity.party.record.version
+
+    @property
+    def secrets(self) -> DeviceSecrets:
+        """The secrets of the version in force."""
+        return self.identity.secrets
+
+    @property
+    def readers(self) -> tuple[KemSecret, ...]:
+        """Every key that may open something sealed with suite 1, the one in force first."""
+        return tuple(one.secrets.kem for one in self.identities)
+
+    def identity_of(self, version: int) -> Identity | None:
+        """A version of this device, if its secrets are still here."""
+        return next((one for one in self.identities if one.party.record.version == version), None)
 
 
 def own_device(user: User, device: DeviceId) -> Device:
@@ -57,9 +93,33 @@ def load_own(store: Store, network: Network, user: User, device: DeviceId, now_m
             f"This home does not hold version {listed.current.version} of its keys, which the chain has.",
             "Was this home restored from an old copy? Restore it from the recovery phrase as a new device.",
         )
-    others: list[OwnKeys] = [keys for keys in kept if keys.version != listed.current.version]
-    readers = (secrets.kem, *(DeviceSecrets.decode(keys.secret).kem for keys in others))
-    return Own(network, user.uid, device, listed.current.version, secrets, readers)
+    others = [(keys.version, DeviceSecrets.decode(keys.secret)) for keys in kept]
+    identities = [
+        _identity(network, user, listed, version, one)
+        for version, one in [
+            (listed.current.version, secrets),
+            *(other for other in others if other[0] < listed.current.version),
+        ]
+    ]
+    return Own(network, user.uid, device, tuple(identities), _ratchet_since_ms(network, user, listed))
+
+
+def _identity(network: Network, user: User, device: Device, version: int, secrets: DeviceSecrets) -> Identity:
+    entry = next(one for one in device.history if one.version == version)
+    party = Party(user.uid, device_record(network, user, device, entry))
+    successor = next((one for one in device.history if one.version > version), None)
+    until = successor.time * 1000 + SUPERSEDED_GRACE_MS if successor is not None else None
+    return Identity(secrets, party, until)
+
+
+def _ratchet_since_ms(network: Network, user: User, device: Device) -> int | None:
+    """When this device began to list suite 2 without a break since, and the grace."""
+    since = None
+    for entry in reversed(device.history):
+        if not lists(device_record(network, user, device, entry), Suite.RATCHET):
+            break
+        since = entry.time * 1000 + SUPERSEDED_GRACE_MS
+    return since
 
 
 def _is_due(keys: OwnKeys, in_force: int, now_ms: int) -> bool:

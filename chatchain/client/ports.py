@@ -20,6 +20,7 @@ from chatchain.model import (
     Contact,
     Deed,
     Group,
+    KeptSession,
     KeyBundle,
     LogRow,
     MessageState,
@@ -31,6 +32,7 @@ from chatchain.model import (
     Proposal,
     ProposalId,
     RelayAddress,
+    SessionChanges,
     StoredMessage,
     Uid,
     User,
@@ -314,20 +316,38 @@ class Store(Protocol):
     def put_bundles(self, bundles: Iterable[KeyBundle]) -> None:
         """Keeps bundles (already checked), one a device."""
 
+    def sessions(self, uid: int, device: int) -> list[KeptSession]:
+        """The sessions with a device."""
+
+    def session_devices(self) -> list[tuple[int, int]]:
+        """The devices, as (uid, device), with which there are sessions."""
+
+    def lost_ms(self, uid: int, device: int) -> int:
+        """When the session with a device was last found lost (0: never)."""
+
+    def prekeys(self) -> bytes | None:
+        """The secrets of this device's prekeys."""
+
+    def change_sessions(self, changes: SessionChanges) -> None:
+        """Stores changes of sessions and prekeys that belong to no message."""
+
     def queue(
         self,
         messages: Sequence[StoredMessage],
         outgoing: Sequence[Outgoing],
+        changes: SessionChanges = SessionChanges(),  # noqa: B008 - a frozen value
         *,
         done: Sequence[Deed] = (),
     ) -> None:
-        """Stores own messages and deeds and what is to be sent for them, in one transaction."""
+        """Stores own messages and deeds, what is to be sent for them and the sessions after it, in one
+        transaction.
+        """
 
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
 
-    def reseal(self, sealed: Sequence[Outgoing]) -> None:
-        """Stores new envelopes of things that are waiting."""
+    def reseal(self, sealed: Sequence[Outgoing], changes: SessionChanges) -> None:
+        """Stores new envelopes of things that are waiting, and the sessions after it, in one transaction."""
 
     def pending(self, *, after: int = 0, limit: int = 256) -> list[Outgoing]:
         """What waits, in the order in which it was queued, from behind row `after`."""
@@ -340,9 +360,16 @@ class Store(Protocol):
     def count_queued(self) -> int:
         """How many own messages wait for their tick."""
 
-    def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
-        """Stores what came in one transaction and gives the messages that were not there before, with their
-        rows.
+    def has_seen(self, sender: Uid, id: bytes) -> bool:
+        """Whether something of this sender under this id was taken in."""
+
+    def take_in(
+        self,
+        arrivals: Sequence[Arrival],
+        changes: SessionChanges = SessionChanges(),  # noqa: B008 - a frozen value
+    ) -> list[StoredMessage]:
+        """Stores what came, with the sessions after it, in one transaction and gives the messages that were
+        not there before, with their rows.
         """
 
     def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:

@@ -7,14 +7,23 @@ ends everybody who waits learns why. What the messages mean is other machines' b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from chatchain.client.ports import Link
+from chatchain.crypto.prekeys import (
+    PrekeyBundle,
+    Upload,
+    decode_bundle,
+    encode_one_time,
+    encode_signed_key,
+)
 from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
+    BadRecord,
     ChatchainError,
     LimitReached,
     LoginRefused,
@@ -38,6 +47,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.login import login_proof
 from chatchain.model import Delivery, Envelope, KeyBundle, MessageId, Network
+from chatchain.wire.bounds import MAX_FETCHED_DEVICES
 from chatchain.wire.messages import (
     Acknowledge,
     ClientMessage,
@@ -45,10 +55,14 @@ from chatchain.wire.messages import (
     Done,
     Failed,
     FetchKeys,
+    FetchPrekeys,
     Goodbye,
     Keys,
     Login,
+    Prekeys,
+    PrekeysLeft,
     PublishKeys,
+    PublishPrekeys,
     Receive,
     Refused,
     RelayMessage,
@@ -72,7 +86,7 @@ ANSWER_S: Final = 20.0
 Verdict = Tick | Refused | StaleDevices
 """What a relay says about a submitted envelope."""
 
-_Answer = Done | Keys | Sponsored
+_Answer = Done | Keys | PrekeysLeft | Prekeys | Sponsored
 _T = TypeVar("_T")
 
 
@@ -226,6 +240,29 @@ class Session:
         """The key bundles of these users' devices: the relay's word, to be checked."""
         return (await self._ask(lambda ref: FetchKeys(ref, uids), Keys)).bundles
 
+    async def prekeys_left(self, version: int) -> tuple[int, int]:
+        """How many one-time prekeys of each sort (X25519, KEM) the relay holds for this device."""
+        left = await self._ask(lambda ref: PublishPrekeys(ref, version, b"", b"", (), ()), PrekeysLeft)
+        return left.one_time, left.kem_one_time
+
+    async def publish_prekeys(self, version: int, upload: Upload) -> None:
+        """Gives the relay this device's prekeys."""
+        signed, kem = encode_signed_key(upload.signed), encode_signed_key(upload.last_resort)
+        one_time = tuple(map(encode_one_time, upload.one_time))
+        kem_one_time = tuple(map(encode_signed_key, upload.kem_one_time))
+        await self._ask(
+            lambda ref: PublishPrekeys(ref, version, signed, kem, one_time, kem_one_time), PrekeysLeft
+        )
+
+    async def fetch_prekeys(self, uid: int, devices: Sequence[int]) -> list[PrekeyBundle]:
+        """A prekey bundle of each of (up to 16 of) a user's devices: the relay's word, to be verified."""
+        some = tuple(devices[:MAX_FETCHED_DEVICES])
+        found: list[PrekeyBundle] = []
+        for data in (await self._ask(lambda ref: FetchPrekeys(ref, uid, some), Prekeys)).bundles:
+            with suppress(BadRecord):
+                found.append(decode_bundle(data))
+        return found
+
     async def sponsor(self, contract: str, data: bytes) -> bytes:
         """Has the relay pay for a signed call; gives the transaction's hash."""
         return (await self._ask(lambda ref: Sponsor(ref, contract, data), Sponsored)).tx_hash
@@ -345,7 +382,7 @@ class Session:
                 verdict = self._verdicts.pop(MessageId(id), None)
                 if verdict is not None and not verdict.done():
                     verdict.set_result(message)
-            case Done(ref) | Keys(ref) | Sponsored(ref):
+            case Done(ref) | Keys(ref) | PrekeysLeft(ref) | Prekeys(ref) | Sponsored(ref):
                 self._answer(ref, message)
             case Failed(ref, code, sentence, retry):
                 self._answer(ref, failure(code, sentence, retry))

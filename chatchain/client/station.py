@@ -35,7 +35,9 @@ from chatchain.client.outbox import Outbox
 from chatchain.client.own import Own, load_own
 from chatchain.client.paying import Payer
 from chatchain.client.ports import ChainWriter, Edges, NetworkSettings, Store
+from chatchain.client.prekeys import supply
 from chatchain.client.session import Credentials, Session
+from chatchain.client.sessions import Sessions
 from chatchain.client.watch import Watch
 from chatchain.crypto.bundle import make_bundle
 from chatchain.errors import (
@@ -107,6 +109,7 @@ class Desk:
     unlocked: Unlocked
     own: Own
     people: People
+    sessions: Sessions
     outbox: Outbox
     inbox: Inbox
 
@@ -143,6 +146,7 @@ class Station:
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._furnishing = asyncio.Lock()
+        self._publishing = asyncio.Lock()
         self._changed_at = -RELAY_CATCHES_UP_S
         self.offline: ChatchainError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -250,12 +254,14 @@ class Station:
         people = People(unlocked.store, watch)
         me = await people.require(Uid(unlocked.account.uid))
         own = load_own(unlocked.store, network, me, DeviceId(unlocked.account.device), self.now_ms())
+        sessions = Sessions(own, unlocked.store, self.now_ms)
         return Desk(
             unlocked=unlocked,
             own=own,
             people=people,
-            outbox=Outbox(own, unlocked.store, watch, people, self.now_ms),
-            inbox=Inbox(own, unlocked.store, watch, people, self.now_ms),
+            sessions=sessions,
+            outbox=Outbox(own, unlocked.store, watch, people, sessions, self.now_ms),
+            inbox=Inbox(own, unlocked.store, watch, people, sessions, self.now_ms),
         )
 
     def adopt(self, unlocked: Unlocked, password: str) -> None:
@@ -288,6 +294,7 @@ class Station:
             self.offline = None
             self.session = session
             desk.outbox.start(session)
+            self.background(desk.sessions.sweep(watch))
             marker = desk.unlocked.store.setting("published")
             if marker is None or not _is_recent(
                 marker, desk.own.version, session.link.spki, self.edges.clock()
@@ -345,7 +352,12 @@ class Station:
                 return
 
     async def publish(self, session: Session) -> None:
-        """Gives the relay this device's key bundle."""
+        """Gives the relay this device's key bundle, and the prekeys that it lacks."""
+        # Whoever comes second finds the relay supplied, instead of supplying it twice.
+        async with self._publishing:
+            await self._publish(session)
+
+    async def _publish(self, session: Session) -> None:
         desk = self._desk
         if desk is None:
             return
@@ -359,6 +371,7 @@ class Station:
             now=int(now),
         )
         await session.publish(bundle)
+        await supply(desk.own, desk.unlocked.store, session, self.now_ms)
         desk.unlocked.store.set_setting(
             "published", msgspec.msgpack.encode((desk.own.version, session.link.spki, int(now)))
         )
@@ -405,6 +418,7 @@ class Station:
         task = asyncio.create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # for a task that was cancelled before it began
 
     def now_ms(self) -> int:
         return int(self.edges.clock() * 1000)

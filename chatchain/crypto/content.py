@@ -47,6 +47,8 @@ class ReceiptKind(IntEnum):
 
     DELIVERED = 1
     READ = 2
+    UNREADABLE = 3
+    """They came and could not be opened; whoever says so has begun a new session."""
 
 
 class TypingState(IntEnum):

@@ -26,7 +26,7 @@ from chatchain.crypto import x25519
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import BadRecord, LimitReached, Undecryptable
 from chatchain.identity import ed25519
-from chatchain.identity.record import DeviceRecord
+from chatchain.identity.record import DeviceRecord, lists
 from chatchain.model import Network, Suite
 
 ROTATION: Final = 7 * 24 * 3600
@@ -220,13 +220,13 @@ def verify_bundle(network: Network, bundle: PrekeyBundle, record: DeviceRecord, 
 
 def require_suite(record: DeviceRecord) -> None:
     """Raises BadRecord when the record does not list suite 2."""
-    if not record.suites >> Suite.RATCHET & 1:
+    if not lists(record, Suite.RATCHET):
         raise BadRecord(f"Device {record.device} lists no suite with prekeys in its record on the chain.")
 
 
 def refuse_downgrade(record: DeviceRecord, suite: int) -> None:
     """Raises BadRecord when a device that lists suite 2 is written to, or heard from, by an older suite."""
-    if record.suites >> Suite.RATCHET & 1 and suite != Suite.RATCHET:
+    if lists(record, Suite.RATCHET) and suite != Suite.RATCHET:
         raise BadRecord(
             f"Device {record.device} speaks suite {int(Suite.RATCHET)} by its record on the chain; "
             f"suite {suite} is refused."
@@ -317,6 +317,11 @@ def maintain(store: PrekeyStore, now: int, left: int, kem_left: int) -> PrekeySt
     if now >= current.issued + ROTATION or 2 * _answered(store, current.signed_id) > MAX_SEEN:
         store = _rotated(store, now)
     return _refilled(_swept(store, now), now, left, kem_left)
+
+
+def renew(store: PrekeyStore, now: int) -> PrekeyStore:
+    """Replaces what is in force before its time, for a device whose identity keys were replaced."""
+    return _swept(_rotated(store, now), now)
 
 
 def upload(

@@ -18,7 +18,7 @@ from chatchain.identity import ed25519
 from chatchain.model import Address, Device, DeviceState, DeviceVersion, Network, Suite, User
 
 FORMAT = 1
-SUITES = 1 << Suite.SEALED
+SUITES = 1 << Suite.SEALED | 1 << Suite.RATCHET
 """Bitmap of the suites that this program speaks: bit n stands for suite n."""
 
 SUPERSEDED_GRACE_MS = 5 * 60 * 1000
@@ -47,6 +47,11 @@ class DeviceRecord(msgspec.Struct, frozen=True):
     signer: Address
     kem_hash: bytes
     signature: bytes = b""
+
+
+def lists(record: DeviceRecord, suite: Suite) -> bool:
+    """Says whether a record lists a suite."""
+    return bool(record.suites >> suite & 1)
 
 
 def sign_record(record: DeviceRecord, account: Address, ed25519_secret: bytes) -> DeviceRecord:
@@ -127,6 +132,17 @@ def device_record(
     return verify_record(entry.record, network, account, user.uid, device.device, entry.version, entry.signer)
 
 
+def listed_device(user: User, device: int) -> Device:
+    """Gives a device that may send at all; raises ForgedMessage for one unlisted or revoked."""
+    found = next((d for d in user.devices if d.device == device), None)
+    who = f"device {device} of {user.username}"
+    if found is None or found.state is DeviceState.NONE:
+        raise ForgedMessage(f"The message claims to come from {who}, which the chain does not list.")
+    if found.state is DeviceState.REVOKED:
+        raise ForgedMessage(f"The message comes from {who}, which has been revoked.")
+    return found
+
+
 def signing_key_for(
     network: Network, user: User, device: int, version: int, signed_ms: int, received_ms: int
 ) -> bytes:
@@ -137,12 +153,8 @@ def signing_key_for(
     time alone would let a thief of the old key backdate. A revoked device never may. Raises ForgedMessage, or
     BadRecord when the chain's record is unsound.
     """
-    found = next((d for d in user.devices if d.device == device), None)
+    found = listed_device(user, device)
     who = f"device {device} of {user.username}"
-    if found is None or found.state is DeviceState.NONE:
-        raise ForgedMessage(f"The message claims to come from {who}, which the chain does not list.")
-    if found.state is DeviceState.REVOKED:
-        raise ForgedMessage(f"The message comes from {who}, which has been revoked.")
     entry = next((v for v in found.history if v.version == version), None)
     if entry is None:
         raise ForgedMessage(

@@ -28,6 +28,7 @@ from chatchain.model import (
     Deed,
     Direction,
     Envelope,
+    KeptSession,
     KeyBundle,
     LogRow,
     MessageState,
@@ -35,6 +36,7 @@ from chatchain.model import (
     OwnKeys,
     Peer,
     Pin,
+    SessionChanges,
     StoredMessage,
     Uid,
 )
@@ -93,6 +95,19 @@ SCHEMA: tuple[str, ...] = (
     CREATE INDEX logs_by_address ON logs (address) WHERE address != x'';
     """,
     deeds.SCHEMA,
+    """
+    CREATE TABLE sessions (
+        uid INTEGER NOT NULL, device INTEGER NOT NULL, id BLOB NOT NULL, version INTEGER NOT NULL,
+        own_version INTEGER NOT NULL, rank INTEGER NOT NULL, begun_ms INTEGER NOT NULL,
+        used_ms INTEGER NOT NULL, retired INTEGER NOT NULL, state BLOB NOT NULL,
+        PRIMARY KEY (uid, device, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE lost_sessions (
+        uid INTEGER NOT NULL, device INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uid, device)
+    ) WITHOUT ROWID;
+    ALTER TABLE outbox ADD COLUMN key BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE outbox ADD COLUMN sealed_for BLOB NOT NULL DEFAULT x'90';
+    """,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -105,7 +120,12 @@ FORWARD: dict[MessageState, tuple[MessageState, ...]] = {
 }
 """From which states each one may be entered: never backwards, and dropped is an end."""
 
+UNCHANGED = SessionChanges()
+
+_PREKEYS = "prekeys"
+
 _encode = msgspec.msgpack.encode
+_decode_sealed_for = msgspec.msgpack.Decoder(tuple[tuple[int, int, int], ...]).decode
 
 
 @contextmanager
@@ -299,17 +319,61 @@ class LocalStore:
                 [(bundle.uid, bundle.device, _encode(bundle)) for bundle in bundles],
             )
 
+    # --- sessions -------------------------------------------------------------------------------------------
+
+    def sessions(self, uid: int, device: int) -> list[KeptSession]:
+        """The sessions with a device."""
+        with _translated():
+            rows = self._db.execute(
+                "SELECT id, version, own_version, rank, begun_ms, used_ms, retired, state FROM sessions "
+                "WHERE uid = ? AND device = ?",
+                (uid, device),
+            ).fetchall()
+        return [
+            KeptSession(uid, device, bytes(id_), version, own, rank, begun, used, bool(retired), bytes(state))
+            for id_, version, own, rank, begun, used, retired, state in rows
+        ]
+
+    def session_devices(self) -> list[tuple[int, int]]:
+        """The devices, as (uid, device), with which there are sessions."""
+        with _translated():
+            return [
+                (uid, device)
+                for uid, device in self._db.execute("SELECT DISTINCT uid, device FROM sessions").fetchall()
+            ]
+
+    def lost_ms(self, uid: int, device: int) -> int:
+        """When the session with a device was last found lost (0: never)."""
+        with _translated():
+            row = self._db.execute(
+                "SELECT at_ms FROM lost_sessions WHERE uid = ? AND device = ?", (uid, device)
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def prekeys(self) -> bytes | None:
+        """The secrets of this device's prekeys, opaque here."""
+        return self.setting(_PREKEYS)
+
+    def change_sessions(self, changes: SessionChanges) -> None:
+        """Stores changes of sessions and prekeys that belong to no message."""
+        with _transaction(self._db) as db:
+            _change_sessions(db, changes)
+
     # --- outbox ---------------------------------------------------------------------------------------------
 
     def queue(
         self,
         messages: Sequence[StoredMessage],
         outgoing: Sequence[Outgoing],
+        changes: SessionChanges = UNCHANGED,
         *,
         done: Sequence[Deed] = (),
     ) -> None:
-        """Stores own messages and deeds and what is to be sent for them, in one transaction."""
+        """Stores own messages and deeds, what is to be sent for them and the sessions after it, in one
+        transaction.
+        """
         with _transaction(self._db) as db:
+            _change_sessions(db, changes)
             for deed in done:
                 deeds.act(db, deed)
             _insert_messages(db, messages)
@@ -321,13 +385,20 @@ class LocalStore:
             db.executemany("DELETE FROM receipts_due WHERE peer = ? AND id = ?", [(peer, one) for one in ids])
             _insert_outgoing(db, [outgoing])
 
-    def reseal(self, sealed: Sequence[Outgoing]) -> None:
-        """Stores new envelopes of things that are waiting."""
+    def reseal(self, sealed: Sequence[Outgoing], changes: SessionChanges = UNCHANGED) -> None:
+        """Stores new envelopes of things that are waiting, and the sessions after it, in one transaction."""
         with _transaction(self._db) as db:
+            _change_sessions(db, changes)
             db.executemany(
-                "UPDATE outbox SET envelope = ?, version = ? WHERE id = ?",
+                "UPDATE outbox SET envelope = ?, version = ?, key = ?, sealed_for = ? WHERE id = ?",
                 [
-                    (_encode(item.envelope) if item.envelope else None, item.version, item.id)
+                    (
+                        _encode(item.envelope) if item.envelope else None,
+                        item.version,
+                        item.key,
+                        _encode(item.sealed_for),
+                        item.id,
+                    )
                     for item in sealed
                 ],
             )
@@ -336,8 +407,8 @@ class LocalStore:
         """What waits, in the order in which it was queued, from behind row `after`."""
         with _translated():
             rows = self._db.execute(
-                "SELECT row, id, recipient, kind, content, time_ms, envelope, version FROM outbox "
-                "WHERE row > ? ORDER BY row LIMIT ?",
+                "SELECT row, id, recipient, kind, content, time_ms, envelope, version, key, sealed_for "
+                "FROM outbox WHERE row > ? ORDER BY row LIMIT ?",
                 (after, limit),
             ).fetchall()
         return [
@@ -350,8 +421,10 @@ class LocalStore:
                 envelope=msgspec.msgpack.decode(envelope, type=Envelope) if envelope is not None else None,
                 version=version,
                 row=row,
+                key=bytes(key),
+                sealed_for=_decode_sealed_for(sealed_for),
             )
-            for row, message, recipient, kind, content, time_ms, envelope, version in rows
+            for row, message, recipient, kind, content, time_ms, envelope, version, key, sealed_for in rows
         ]
 
     def settle(self, ids: Sequence[bytes], state: MessageState, code: str = "") -> None:
@@ -377,13 +450,22 @@ class LocalStore:
 
     # --- inbox ----------------------------------------------------------------------------------------------
 
-    def take_in(self, arrivals: Sequence[Arrival]) -> list[StoredMessage]:
-        """Stores what came in one transaction and gives the messages that were not there before, with their
-        rows.
+    def has_seen(self, sender: Uid, id: bytes) -> bool:
+        """Whether something of this sender under this id was taken in."""
+        with _translated():
+            found = self._db.execute("SELECT 1 FROM seen WHERE sender = ? AND id = ?", (sender, id))
+            return found.fetchone() is not None
+
+    def take_in(
+        self, arrivals: Sequence[Arrival], changes: SessionChanges = UNCHANGED
+    ) -> list[StoredMessage]:
+        """Stores what came, with the sessions after it, in one transaction and gives the messages that were
+        not there before, with their rows.
         """
         fresh: list[StoredMessage] = []
         changed: set[int] = set()
         with _transaction(self._db) as db:
+            _change_sessions(db, changes)
             for arrival in arrivals:
                 new = db.execute(
                     "INSERT OR IGNORE INTO seen VALUES (?, ?)", (arrival.sender, arrival.id)
@@ -405,6 +487,8 @@ class LocalStore:
                         "INSERT OR IGNORE INTO receipts_due VALUES (?, ?, ?)",
                         (arrival.sender, arrival.id, MessageState.DELIVERED.value),
                     )
+                if arrival.answer is not None:
+                    _insert_outgoing(db, [arrival.answer])
             again = {message.row: message for message in _by_rows(db, changed)}
         return [again.get(message.row, message) for message in fresh]
 
@@ -686,10 +770,21 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
     return fresh
 
 
+def _change_sessions(db: sqlcipher.Connection, changes: SessionChanges) -> None:
+    db.executemany("DELETE FROM sessions WHERE uid = ? AND device = ? AND id = ?", changes.gone)
+    db.executemany(
+        "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [msgspec.structs.astuple(kept) for kept in changes.kept],
+    )
+    db.executemany("INSERT OR REPLACE INTO lost_sessions VALUES (?, ?, ?)", changes.lost)
+    if changes.prekeys is not None:
+        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (_PREKEYS, changes.prekeys))
+
+
 def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> None:
     db.executemany(
-        "INSERT INTO outbox (id, recipient, kind, content, time_ms, envelope, version) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (id, recipient, kind, content, time_ms, envelope, version, key, sealed_for) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 item.id,
@@ -699,6 +794,8 @@ def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> 
                 item.time_ms,
                 _encode(item.envelope) if item.envelope is not None else None,
                 item.version,
+                item.key,
+                _encode(item.sealed_for),
             )
             for item in outgoing
         ],

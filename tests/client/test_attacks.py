@@ -1,5 +1,5 @@
 """What a relay, a stranger or a thief may try: refused with a notice, acknowledged, and nothing of the real
-lost.
+lost. Everybody here lists suite 1 only; what concerns sessions is in test_session_attacks.py.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ from chatchain.wire.messages import Deliver, Goodbye, Login, Refused
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
+
+
+@pytest.fixture(autouse=True)
+def _suite_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices that know nothing of suite 2."""
+    monkeypatch.setattr("chatchain.crypto.device.SUITES", 1 << Suite.SEALED)
 
 
 def forge(

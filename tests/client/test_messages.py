@@ -298,7 +298,7 @@ async def test_refused_for_now_is_tried_again(world: World) -> None:
 
 async def test_a_recipient_without_keys_waits_for_them(world: World) -> None:
     """Somebody whose keys are nowhere gets the message once they have logged in."""
-    world.relay.bundles.clear()
+    world.relay.prekeys.clear()
     seen: list[Sent] = []
     async with world.client("ada") as ada:
         with pytest.raises(RefusedError):

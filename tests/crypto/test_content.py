@@ -202,7 +202,7 @@ def test_what_a_later_program_sends_is_told_apart_from_damage(data: bytes, found
         packed(1, "x", 1, 1),
         packed(1, "x", True),
         packed(2, 1),
-        packed(2, 3, [bytes(16)]),
+        packed(2, 4, [bytes(16)]),
         packed(2, 1, []),
         packed(2, 1, [b"short"]),
         packed(2, 1, [bytes(16)] * 257),

@@ -1,0 +1,319 @@
+"""Sealing: from something that waits to the envelope for every device that is to have it.
+
+A `Plan` says which devices these are by the chain, and by which suite they are reached: by suite 2 as soon as
+any device of the recipient lists it, and then none by suite 1. A plan may have to ask the relay for keys;
+sealing by it does not wait for anything, so that sessions and envelopes can be stored as one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from chatchain.client.contacts import People
+from chatchain.client.own import Own, own_device
+from chatchain.client.ports import Store
+from chatchain.client.session import Session
+from chatchain.client.sessions import Draft, Sessions
+from chatchain.crypto import content as contents
+from chatchain.crypto.bundle import check_bundle
+from chatchain.crypto.content import Unsupported
+from chatchain.crypto.pqxdh import Party
+from chatchain.crypto.prekeys import PrekeyBundle
+from chatchain.crypto.ratcheted import KEY_BYTES, associated_data, header_content, seal_body
+from chatchain.crypto.sealed import MAX_COPIES, Target, seal
+from chatchain.crypto.session import Session as RatchetSession
+from chatchain.errors import BadRecord, LimitReached, NoTick, RefusedError, TooLarge
+from chatchain.identity.record import device_record, lists
+from chatchain.model import (
+    Copy,
+    Envelope,
+    KeyBundle,
+    Outgoing,
+    SessionChanges,
+    Suite,
+    Uid,
+    User,
+)
+
+RECEIPT: Final = "receipt"
+
+ASK_AGAIN_MS: Final = 60_000
+"""How long a device that had no keys to fetch is left alone."""
+
+Key = tuple[int, int]
+"""A device: (uid, device)."""
+
+
+class NoKeys(RefusedError):
+    """There is nothing to encrypt to yet."""
+
+    code = "no_tick"
+    exit_code = NoTick.exit_code
+
+
+@dataclass(frozen=True)
+class Plan:
+    """To whom an envelope for one recipient is sealed, and which view of the chain that rests on."""
+
+    suite: Suite
+    recipient_version: int
+    sender_version: int
+    made_ms: int
+    targets: tuple[Target, ...] = ()
+    """Suite 1: the recipient's devices."""
+    own_targets: tuple[Target, ...] = ()
+    parties: tuple[Party, ...] = ()
+    """Suite 2: the recipient's devices with which there is a session, or a new one in `fresh`."""
+    own_parties: tuple[Party, ...] = ()
+    fresh: dict[Key, RatchetSession] = field(default_factory=dict)
+    keyless: tuple[Copy, ...] = ()
+    """Empty copies for the recipient's devices that have published no keys: the relay wants every device
+    named, and the device can say that a message passed it by.
+    """
+
+
+class Sealing:
+    """Seals what this device sends."""
+
+    def __init__(
+        self, own: Own, store: Store, people: People, sessions: Sessions, now_ms: Callable[[], int]
+    ) -> None:
+        self._own = own
+        self._store = store
+        self._people = people
+        self._sessions = sessions
+        self._now_ms = now_ms
+        self._plans: dict[Uid, Plan] = {}
+
+    def stale(self, uid: Uid | None = None) -> None:
+        """Forgets for whom envelopes are sealed (to one user, or to all)."""
+        if uid is None or uid == self._own.uid:
+            self._plans.clear()
+        else:
+            self._plans.pop(uid, None)
+
+    # --- for whom -------------------------------------------------------------------------------------------
+
+    async def plan(self, recipient: Uid, session: Session | None) -> Plan:
+        """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand.
+
+        Raises NoKeys, KeyChanged, FoldMismatch and what fetching raises.
+        """
+        plan = self._plans.get(recipient)
+        if plan is None or not self._holds(plan):
+            plan = await self._planned(recipient, session)
+            self._plans[recipient] = plan
+        return plan
+
+    def _holds(self, plan: Plan) -> bool:
+        """Whether a plan made before can still be sealed by."""
+        if plan.keyless and plan.made_ms < self._now_ms() - ASK_AGAIN_MS:
+            return False
+        parties = (*plan.parties, *plan.own_parties)
+        return all(_key(party) in plan.fresh or self._sessions.has(party) for party in parties)
+
+    async def _planned(self, recipient: Uid, session: Session | None) -> Plan:
+        peer = await self._people.require(recipient)
+        me = await self._people.require(self._own.uid)
+        await self._people.vet(peer)
+        await self._people.vet(me, own=True)
+        own_device(me, self._own.device)
+        if not peer.active_devices:
+            raise NoKeys(f"{peer.username} has no active device that could read a message.")
+        plan = await (
+            self._by_ratchet(peer, me, session)
+            if any(map(self._speaks_ratchet, self._parties(peer)))
+            else self._by_sealed(peer, me, session)
+        )
+        reached = {target.device for target in plan.targets} | {one.record.device for one in plan.parties}
+        if not reached:
+            raise NoKeys(
+                f"{peer.username} has not logged in yet, so there are no keys to encrypt to.",
+                "The message is kept; a later command sends it.",
+            )
+        missing = [one for one in peer.active_devices if one.device not in reached]
+        return replace(plan, keyless=tuple(Copy(peer.uid, one.device, b"") for one in missing))
+
+    async def _by_ratchet(self, peer: User, me: User, session: Session | None) -> Plan:
+        fresh: dict[Key, RatchetSession] = {}
+        return Plan(
+            Suite.RATCHET,
+            peer.device_list_version,
+            me.device_list_version,
+            self._now_ms(),
+            parties=await self._reached(self._parties(peer), session, fresh),
+            own_parties=await self._reached(self._others(me), session, fresh),
+            fresh=fresh,
+        )
+
+    async def _by_sealed(self, peer: User, me: User, session: Session | None) -> Plan:
+        # Who speaks suite 2, as we do, refuses this one: not even one's own devices get a copy then.
+        sealed = [one for one in self._others(me) if not self._speaks_ratchet(one)]
+        return Plan(
+            Suite.SEALED,
+            peer.device_list_version,
+            me.device_list_version,
+            self._now_ms(),
+            targets=await self._targets(peer, self._parties(peer), session),
+            own_targets=await self._targets(me, sealed, session),
+        )
+
+    def _parties(self, user: User) -> list[Party]:
+        """A user's active devices, but for those whose record on the chain does not hold."""
+        found = []
+        for device in user.active_devices:
+            with suppress(BadRecord):
+                found.append(Party(user.uid, device_record(self._own.network, user, device)))
+        return found
+
+    def _others(self, me: User) -> list[Party]:
+        return [one for one in self._parties(me) if one.record.device != self._own.device]
+
+    def _speaks_ratchet(self, them: Party) -> bool:
+        """Whether suite 2 is what this device and another one speak."""
+        both = (self._own.identity.party.record, them.record)
+        return all(lists(record, Suite.RATCHET) for record in both)
+
+    async def _reached(
+        self, parties: Sequence[Party], session: Session | None, fresh: dict[Key, RatchetSession]
+    ) -> tuple[Party, ...]:
+        """Those of one user's devices with which there is a session, or can be one, which goes to `fresh`."""
+        speaking = [one for one in parties if self._speaks_ratchet(one)]
+        lacking = {_key(one): one for one in speaking if not self._sessions.has(one)}
+        for bundle in await self._fetched(lacking, session, alone=len(lacking) == len(speaking)):
+            them = lacking.get((bundle.uid, bundle.device))
+            if them is not None:
+                with suppress(BadRecord):  # out of date, or the relay's invention: as good as absent
+                    fresh[_key(them)] = self._sessions.begin(them, bundle)
+        return tuple(one for one in speaking if _key(one) not in lacking or _key(one) in fresh)
+
+    @staticmethod
+    async def _fetched(
+        lacking: Collection[Key], session: Session | None, *, alone: bool
+    ) -> list[PrekeyBundle]:
+        """Prekeys for devices of one user. Who asks too often gets none where other devices are reached."""
+        if not lacking or session is None:
+            return []
+        (uid,) = {uid for uid, _ in lacking}
+        try:
+            return await session.fetch_prekeys(uid, [device for _, device in lacking])
+        except LimitReached:
+            if alone:
+                raise
+            return []
+
+    async def _targets(
+        self, user: User, parties: Sequence[Party], session: Session | None
+    ) -> tuple[Target, ...]:
+        """The devices with their KEM keys, each checked against the chain; a device that published none is
+        left out.
+        """
+        found = self._checked(parties, self._store.bundles(user.uid))
+        if len(found) < len(parties) and session is not None:
+            fetched = await session.fetch((user.uid,))
+            # Only what holds is kept: an invention of the relay's must not take a good bundle's place.
+            self._store.put_bundles(bundle for bundle, _ in self._checked(parties, fetched))
+            found = self._checked(parties, self._store.bundles(user.uid))
+        return tuple(target for _, target in found)
+
+    def _checked(
+        self, parties: Sequence[Party], bundles: Sequence[KeyBundle]
+    ) -> list[tuple[KeyBundle, Target]]:
+        """The bundles that the chain vouches for, one a device, and what is sealed to with them."""
+        listed = {one.record.device: one for one in parties}
+        found: dict[int, tuple[KeyBundle, Target]] = {}
+        for bundle in bundles:
+            them = listed.get(bundle.device)
+            if them is None:
+                continue
+            with suppress(BadRecord):  # out of date, or the relay's invention: as good as absent
+                key = check_bundle(self._own.network, bundle, them.record, them.uid, self._now_ms() // 1000)
+                found[bundle.device] = bundle, Target(them.uid, bundle.device, key)
+        return [found[device] for device in listed if device in found]
+
+    # --- the envelope ---------------------------------------------------------------------------------------
+
+    def seal(self, items: Sequence[Outgoing], plan: Plan) -> tuple[list[Outgoing], SessionChanges]:
+        """Seals things for one recipient by a plan; the sessions after it are to be stored with them.
+
+        Raises NoSession when a session went after the plan was made, TooLarge for too many devices.
+        """
+        draft = self._sessions.draft()
+        sealed = [
+            self._by_sessions(item, plan, draft) if plan.suite is Suite.RATCHET else self._by_keys(item, plan)
+            for item in items
+        ]
+        return sealed, draft.changes
+
+    def _by_sessions(self, item: Outgoing, plan: Plan, draft: Draft) -> Outgoing:
+        # A receipt tells the other side; one's own other devices need not know who told whom.
+        parties = plan.parties + (plan.own_parties if item.kind != RECEIPT else ())
+        if len(parties) > MAX_COPIES:
+            raise TooLarge(f"The message would go to {len(parties)} devices; {MAX_COPIES} is the limit.")
+        key, body, headers = self._begun(item)
+        carried = header_content(key, body)
+        ad = associated_data(self._own.network, item.id, self._own.uid, self._own.device, item.recipient)
+        copies, sealed_for = [], []
+        for them in parties:
+            whose = (them.uid, them.record.device, them.record.version)
+            header = headers.get(whose) or draft.encrypt(them, carried, ad, plan.fresh.get(_key(them)))
+            copies.append(Copy(them.uid, them.record.device, header))
+            sealed_for.append(whose)
+        envelope = self._envelope(item, plan, body, tuple(copies))
+        return msgspec.structs.replace(
+            item, envelope=envelope, version=self._own.version, key=key, sealed_for=tuple(sealed_for)
+        )
+
+    def _begun(self, item: Outgoing) -> tuple[bytes, bytes, dict[tuple[int, int, int], bytes]]:
+        """The body with its key, and the headers there are; all new unless these keys have sealed it before.
+
+        Headers are kept because each one that is made and never sent makes the reader jump over a key.
+        """
+        if item.envelope is None or not item.key or item.version != self._own.version:
+            key = os.urandom(KEY_BYTES)
+            return key, seal_body(key, item.content, item.time_ms), {}
+        made = {(copy.uid, copy.device): copy.header for copy in item.envelope.copies}
+        headers = {whose: made[whose[:2]] for whose in item.sealed_for}
+        return item.key, item.envelope.body, headers
+
+    def _by_keys(self, item: Outgoing, plan: Plan) -> Outgoing:
+        content = contents.decode(item.content)
+        assert not isinstance(content, Unsupported)
+        body, copies = seal(
+            self._own.network,
+            content,
+            secrets=self._own.secrets,
+            sender=self._own.uid,
+            device=self._own.device,
+            version=self._own.version,
+            recipient=item.recipient,
+            message_id=item.id,
+            time_ms=item.time_ms,
+            targets=plan.targets + (plan.own_targets if item.kind != RECEIPT else ()),
+        )
+        envelope = self._envelope(item, plan, body, copies)
+        return msgspec.structs.replace(
+            item, envelope=envelope, version=self._own.version, key=b"", sealed_for=()
+        )
+
+    @staticmethod
+    def _envelope(item: Outgoing, plan: Plan, body: bytes, copies: tuple[Copy, ...]) -> Envelope:
+        return Envelope(
+            id=item.id,
+            suite=plan.suite,
+            recipient=item.recipient,
+            recipient_version=plan.recipient_version,
+            sender_version=plan.sender_version,
+            body=body,
+            copies=copies + plan.keyless,
+        )
+
+
+def _key(party: Party) -> Key:
+    return party.uid, party.record.device

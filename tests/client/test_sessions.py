@@ -1,0 +1,389 @@
+"""Sessions of suite 2 between homes: begun, answered, crossed, lost, ended; nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+from msgspec.structs import replace
+
+from chatchain.client.sessions import AFRESH_MS, KEEP_MS, MAX_SESSIONS, UNANSWERED_MS
+from chatchain.crypto import prekeys
+from chatchain.crypto.session import ORDINARY, decode_session
+from chatchain.errors import NoTick, RefusedError
+from chatchain.model import SessionChanges, Suite
+from chatchain.wire.messages import Refused
+from tests.client.families import Home, another, deliver, delivered, family, initial, store_of
+from tests.world import World
+
+DAY: Final = 24 * 3600
+
+
+@pytest.fixture
+def ada(world: World) -> Home:
+    """Ada's one home."""
+    return Home(world, "ada", "ada")
+
+
+@pytest.fixture
+def bob(world: World) -> Home:
+    """Bob's one home."""
+    return Home(world, "bob", "bob")
+
+
+# --- begun and answered ---------------------------------------------------------------------------------
+
+
+async def test_a_session_begins_and_is_answered(world: World, ada: Home, bob: Home) -> None:
+    """The first messages carry the handshake; once there was an answer, a receipt is enough, they do not."""
+    await ada.send("bob", "one", "two")
+    assert {submit.envelope.suite for submit in world.relay.submitted} == {Suite.RATCHET}
+    assert initial(world) == [True, True]
+    assert await bob.texts() == ["one", "two"]
+    await ada.hear()
+    await ada.send("bob", "three")
+    assert world.relay.submitted[-1].envelope.copies[0].header[0] == ORDINARY
+    assert await bob.texts() == ["three"]
+    async with ada.client() as client:
+        assert [one.state for one in await client.history("bob")] == ["delivered", "delivered", "sent"]
+    assert len(await ada.kept("bob")) == len(await bob.kept("ada")) == 1
+
+
+async def test_a_long_conversation_goes_through_kem_steps(world: World, ada: Home, bob: Home) -> None:
+    """A hundred and twenty messages in turn, with their receipts, mix new KEM secrets in."""
+    async with ada.client() as one, bob.client() as other:
+        for number in range(60):
+            assert [sent.state async for sent in one.send("bob", f"ping {number}")] == ["sent"]
+            assert [shown.text async for shown in other.receive(wait_s=5, count=1)] == [f"ping {number}"]
+            assert [sent.state async for sent in other.send("ada", f"pong {number}")] == ["sent"]
+            assert [shown.text async for shown in one.receive(wait_s=5, count=1)] == [f"pong {number}"]
+    (kept,) = await ada.kept("bob")
+    assert decode_session(kept.state).ratchet.epoch >= 2
+
+
+async def test_both_begin_at_once(world: World, ada: Home, bob: Home) -> None:
+    """Both sessions are kept, everything arrives, and it goes on whichever of them."""
+    await ada.send("bob", "from ada")
+    await bob.send("ada", "from bob")
+    assert initial(world) == [True, True]
+    assert await ada.texts() == ["from bob"]
+    assert await bob.texts() == ["from ada"]
+    assert {one.id for one in await ada.kept("bob")} == {one.id for one in await bob.kept("ada")}
+    for number in range(3):
+        await ada.send("bob", f"ada {number}")
+        await bob.send("ada", f"bob {number}")
+        assert await ada.texts() == [f"bob {number}"]
+        assert await bob.texts() == [f"ada {number}"]
+    assert len(await ada.kept("bob")) == 2
+
+
+async def test_what_is_sent_goes_out_on_the_session_that_was_heard_last(
+    world: World, ada: Home, bob: Home
+) -> None:
+    """Two sessions crossed; ada then heard bob on his, so hers rests."""
+    await ada.send("bob", "from ada")
+    await bob.send("ada", "from bob")
+    theirs = (await bob.kept("ada"))[0].id
+    assert await ada.texts() == ["from bob"]
+    before = {one.id: one.state for one in await ada.kept("bob")}
+    await ada.send("bob", "answer")
+    changed = {one.id for one in await ada.kept("bob") if one.state != before[one.id]}
+    assert changed == {theirs}
+
+
+async def test_reordered_and_repeated(world: World, ada: Home, bob: Home) -> None:
+    """The relay delivers backwards and everything twice: each is shown once."""
+    said = [str(number) for number in range(20)]
+    await ada.send("bob", *said)
+    rows = list(world.relay.rows.values())
+    deliver(world, [*reversed(rows), *rows])
+    assert await bob.texts(0.3) == said[::-1]
+    assert not [key for key, _ in world.relay.rows.values() if key[0] == world.chain.user("bob").uid]
+
+
+async def test_messages_that_the_relay_loses_cost_only_themselves(world: World, ada: Home, bob: Home) -> None:
+    """Every third one is dropped; the others come, also after a restart, and late ones still open."""
+    await ada.send("bob", *map(str, range(30)))
+    rows = list(world.relay.rows.values())
+    deliver(world, [row for number, row in enumerate(rows) if number % 3])
+    assert await bob.texts() == [str(number) for number in range(30) if number % 3]
+    deliver(world, rows[::3])
+    assert await bob.texts() == [str(number) for number in range(0, 30, 3)]
+
+
+# --- several devices ------------------------------------------------------------------------------------
+
+
+async def test_five_devices_hear_everything(empty: World) -> None:
+    """Two of ada's, three of bob's: every message reaches every other device, whoever writes."""
+    adas, bobs = await family(empty, "ada", 2), await family(empty, "bob", 3)
+    peers = {"ada": "bob", "bob": "ada"}
+    for home in (*adas, *bobs):
+        await home.send(peers[home.owner], f"from {home.home}")
+    for home in (*adas, *bobs, *adas, *bobs):
+        await home.hear()
+    everything = {f"from {home.home}" for home in (*adas, *bobs)}
+    for home in (*adas, *bobs):
+        async with home.client() as client:
+            assert {one.text for one in await client.history(peers[home.owner])} == everything
+    assert {submit.envelope.suite for submit in empty.relay.submitted} == {Suite.RATCHET}
+
+
+async def test_a_device_that_comes_later_is_added_and_nothing_else_changes(empty: World) -> None:
+    """The relay calls the device lists stale: the headers that were made stay, so no key is jumped over."""
+    world, (ada,), (bob,) = empty, await family(empty, "ada"), await family(empty, "bob")
+    await ada.send("bob", "before")
+    world.relay.deaf = True
+    async with ada.client() as client:
+        with pytest.raises(NoTick):
+            await world.drain(client.send("bob", ["one", "two"], wait_s=0.1), [])
+    world.relay.deaf = False
+    old = {submit.envelope.id: submit.envelope for submit in world.relay.submitted[-2:]}
+    laptop = await another(bob, "laptop")
+    async with ada.client() as client:
+        await client.login()
+    new = {
+        submit.envelope.id: submit.envelope
+        for submit in world.relay.submitted
+        if submit.envelope.id in old and len(submit.envelope.copies) == 2
+    }
+    assert new.keys() == old.keys()
+    for id_, before in old.items():
+        assert (new[id_].body, new[id_].copies[0]) == (before.body, before.copies[0])
+    assert await bob.texts() == ["before", "one", "two"]
+    assert await laptop.texts() == ["one", "two"]
+
+
+async def test_what_was_sealed_for_old_lists_breaks_no_session(
+    empty: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More waits than a message may jump over, and then the device list changes."""
+    world, (ada,), (bob,) = empty, await family(empty, "ada"), await family(empty, "bob")
+    monkeypatch.setattr("chatchain.crypto.ratchet.MAX_SKIP", 5)
+    await ada.send("bob", "before")
+    world.relay.deaf = True
+    said = [str(number) for number in range(20)]
+    async with ada.client() as client:
+        with pytest.raises(NoTick):
+            await world.drain(client.send("bob", said, wait_s=0.1), [])
+    world.relay.deaf = False
+    laptop = await another(bob, "laptop")
+    async with ada.client() as client:
+        await client.login()
+    assert await bob.texts() == ["before", *said]
+    assert await laptop.texts() == said
+
+
+async def test_a_revoked_device_is_forgotten_at_once(empty: World) -> None:
+    """Its sessions go with the first look at the chain, and what it sends afterwards is forged."""
+    (ada,), bobs = await family(empty, "ada"), await family(empty, "bob", 2)
+    await ada.send("bob", "to both")
+    for home in bobs:
+        await home.hear()
+    await ada.hear()
+    assert await ada.kept("bob", 2)
+    await bobs[1].send("ada", "from the thief")
+    async with bobs[0].client() as client:
+        await client.revoke_device(2)
+    async with ada.client() as client:
+        await client.login()
+        store = await store_of(client)
+        await empty.until(lambda: not store.sessions(empty.chain.user("bob").uid, 2))
+        assert store.sessions(empty.chain.user("bob").uid, 1)
+    (notice,) = await ada.hear()
+    assert (notice.kind, notice.code) == ("notice", "forged_message")
+    await ada.send("bob", "to one")
+    assert len(empty.relay.submitted[-1].envelope.copies) == 1
+
+
+# --- keys change ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["ada", "bob"])
+async def test_new_keys_of_either_side_begin_a_new_session(
+    world: World, ada: Home, bob: Home, who: str
+) -> None:
+    """A session stands between two key versions: after a rotation another one carries what is sent."""
+    await ada.send("bob", "before")
+    await bob.hear()
+    await ada.hear()
+    (old,) = await ada.kept("bob")
+    await {"ada": ada, "bob": bob}[who].rotate()
+    await ada.send("bob", "after")
+    assert initial(world)[-1]
+    assert await bob.texts() == ["after"]
+    newest, kept = await ada.kept("bob")
+    assert kept.id == old.id != newest.id
+    assert (newest.own_version, newest.version) == ((2, 1) if who == "ada" else (1, 2))
+
+
+async def test_what_was_on_its_way_when_keys_changed_is_read(world: World, ada: Home, bob: Home) -> None:
+    """Within the grace of a rotation the old session still opens, on both sides."""
+    await ada.send("bob", "begins")
+    await bob.hear()
+    await ada.hear()
+    await ada.send("bob", "under way")
+    await bob.rotate()
+    await ada.rotate()
+    assert await bob.texts() == ["under way"]
+
+
+async def test_what_a_replaced_key_sends_later_is_refused(world: World, ada: Home, bob: Home) -> None:
+    """A thief of ada's old state goes on with the session after she has replaced her keys."""
+    await ada.send("bob", "begins")
+    await bob.hear()
+    await ada.hear()
+    world.relay.refuse = lambda submit: Refused(submit.envelope.id, "refused", "not by ada", 0)
+    async with ada.client() as client:
+        with pytest.raises(RefusedError):
+            await world.drain(client.send("bob", "by the thief"), [])
+    world.relay.refuse = lambda submit: None
+    stolen = world.relay.submitted[-1].envelope
+    await ada.rotate()
+    world.now += DAY
+    world.relay.inject(world.chain.user("bob"), delivered(world, stolen))
+    notices = [shown for shown in await bob.hear() if shown.kind == "notice"]
+    assert [notice.code for notice in notices] == ["forged_message"]
+    assert "had replaced" in (notices[0].notice or "")
+
+
+async def test_new_keys_bring_new_prekeys(world: World, bob: Home) -> None:
+    """Whoever made bob replace his keys may have had the secrets of his prekeys too."""
+    uid = world.chain.user("bob").uid
+    before = world.relay.prekeys[uid, 1]
+    await bob.rotate()
+    after = world.relay.prekeys[uid, 1]
+    assert (before.version, after.version) == (1, 2)
+    assert before.signed[1:5] != after.signed[1:5]
+    assert not {*before.one_time} & {*after.one_time}
+
+
+# --- upkeep ---------------------------------------------------------------------------------------------
+
+
+async def test_prekeys_are_filled_up_when_few_are_left(world: World, bob: Home) -> None:
+    """Every login asks; under twenty, of either sort, brings new ones, which the relay has never had."""
+    stock = world.relay.prekeys[world.chain.user("bob").uid, 1]
+    ever = {*stock.one_time}
+    assert (len(stock.one_time), len(stock.kem_one_time)) == (prekeys.BATCH, prekeys.BATCH)
+    del stock.one_time[prekeys.REFILL_BELOW :], stock.kem_one_time[prekeys.REFILL_BELOW - 1 :]
+    await bob.hear()
+    assert (len(stock.one_time), len(stock.kem_one_time)) == (prekeys.REFILL_BELOW, prekeys.BATCH)
+    del stock.one_time[5:]
+    await bob.hear()
+    assert len(stock.one_time) == prekeys.BATCH
+    assert not {*stock.one_time[5:]} & ever
+
+
+async def test_the_signed_prekey_is_replaced_weekly_and_answers_for_a_time(
+    world: World, ada: Home, bob: Home
+) -> None:
+    """What was begun with the key before is answered within the grace, and refused after it."""
+    uid = world.chain.user("bob").uid
+    first = world.relay.prekeys[uid, 1].signed
+    await ada.send("bob", "begun with the first key")
+    async with bob.client() as client:
+        await client.login()
+    assert world.relay.prekeys[uid, 1].signed == first
+    world.now += prekeys.ROTATION
+    async with bob.client() as client:
+        await client.login()
+    assert world.relay.prekeys[uid, 1].signed != first
+    assert await bob.texts() == ["begun with the first key"]
+
+
+async def test_a_session_begins_without_one_time_keys(world: World, ada: Home, bob: Home) -> None:
+    """The stock is used up: signed prekey and last-resort key do."""
+    stock = world.relay.prekeys[world.chain.user("bob").uid, 1]
+    stock.one_time.clear()
+    stock.kem_one_time.clear()
+    await ada.send("bob", "hello")
+    assert await bob.texts() == ["hello"]
+
+
+# --- lost and old ---------------------------------------------------------------------------------------
+
+
+async def test_a_lost_session_mends_itself(world: World, ada: Home, bob: Home) -> None:
+    """Bob's home forgot its sessions: one notice on each side, and the next message is read again."""
+    await ada.send("bob", "before")
+    await bob.hear()
+    await ada.hear()
+    async with bob.client() as client:
+        store = await store_of(client)
+        kept = store.sessions(world.chain.user("ada").uid, 1)
+        store.change_sessions(SessionChanges(gone=tuple((one.uid, one.device, one.id) for one in kept)))
+    await ada.send("bob", "lost")
+    (notice,) = await bob.hear()
+    assert (notice.kind, notice.code) == ("notice", "undecryptable")
+    assert "ask ada to send it again" in (notice.notice or "")
+    (told,) = await ada.hear()
+    assert (told.kind, told.code, told.from_) == ("notice", "unreadable_there", "bob")
+    await ada.send("bob", "again")
+    assert await bob.texts() == ["again"]
+    assert await ada.hear() == []
+
+
+async def test_spoiled_messages_begin_one_session_an_hour(world: World, ada: Home, bob: Home) -> None:
+    """A relay that spoils what it delivers cannot use up prekeys: bob answers once, then only takes note."""
+    await ada.send("bob", "before")
+    await bob.hear()
+    await ada.hear()
+    world.relay.tamper = lambda delivery: replace(delivery, header=b"\2" + os.urandom(200))
+    begun = sum(initial(world))
+    for number in range(4):
+        await ada.send("bob", f"spoiled {number}")
+        assert [shown.kind for shown in await bob.hear()] == ["notice"]
+    assert sum(initial(world)) == begun + 1
+    world.now += AFRESH_MS / 1000 + 1
+    await ada.send("bob", "spoiled again")
+    await bob.hear()
+    assert sum(initial(world)) == begun + 2
+
+
+async def test_a_session_without_answer_is_begun_anew_after_a_month(
+    world: World, ada: Home, bob: Home
+) -> None:
+    """The prekeys that the old one names may be gone by then."""
+    await ada.send("bob", "one")
+    (old,) = await ada.kept("bob")
+    world.now += UNANSWERED_MS / 1000
+    async with bob.client() as client:
+        await client.login()  # his prekeys are signed for three months; these are new
+    await ada.send("bob", "two")
+    newest, kept = await ada.kept("bob")
+    assert newest.id != kept.id == old.id
+    assert await bob.texts() == ["one", "two"]
+
+
+async def test_only_a_few_sessions_are_kept(world: World, ada: Home, bob: Home) -> None:
+    """However often bob begins anew, ada keeps four, the newest."""
+    for number in range(MAX_SESSIONS + 2):
+        async with bob.client() as client:
+            store = await store_of(client)
+            kept = store.sessions(world.chain.user("ada").uid, 1)
+            store.change_sessions(SessionChanges(gone=tuple((one.uid, one.device, one.id) for one in kept)))
+        await bob.send("ada", f"{number}")
+        assert await ada.texts() == [f"{number}"]
+    assert len(await ada.kept("bob")) == MAX_SESSIONS
+    assert (await ada.kept("bob"))[0].id == (await bob.kept("ada"))[0].id
+
+
+async def test_an_old_session_goes_in_the_end(world: World, ada: Home, bob: Home) -> None:
+    """What nothing was sent or heard on for a month is deleted; the session in use stays, however quiet."""
+    await ada.send("bob", "before")
+    await bob.hear()
+    await ada.hear()
+    await bob.rotate()
+    await ada.send("bob", "after")
+    await bob.hear()
+    await ada.hear()
+    assert len(await ada.kept("bob")) == 2
+    world.now += KEEP_MS / 1000
+    async with ada.client() as client:
+        await client.login()
+        store = await store_of(client)
+        await world.until(lambda: len(store.sessions(world.chain.user("bob").uid, 1)) == 1)
+    (left,) = await ada.kept("bob")
+    assert left.version == 2
