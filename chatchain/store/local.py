@@ -40,7 +40,8 @@ from chatchain.model import (
     StoredMessage,
     Uid,
 )
-from chatchain.store import deeds
+from chatchain.store import deeds, sessions
+from chatchain.store.sessions import UNCHANGED
 from chatchain.store.deeds import Effect
 
 KEY_BYTES = 32
@@ -95,19 +96,7 @@ SCHEMA: tuple[str, ...] = (
     CREATE INDEX logs_by_address ON logs (address) WHERE address != x'';
     """,
     deeds.SCHEMA,
-    """
-    CREATE TABLE sessions (
-        uid INTEGER NOT NULL, device INTEGER NOT NULL, id BLOB NOT NULL, version INTEGER NOT NULL,
-        own_version INTEGER NOT NULL, rank INTEGER NOT NULL, begun_ms INTEGER NOT NULL,
-        used_ms INTEGER NOT NULL, retired INTEGER NOT NULL, state BLOB NOT NULL,
-        PRIMARY KEY (uid, device, id)
-    ) WITHOUT ROWID;
-    CREATE TABLE lost_sessions (
-        uid INTEGER NOT NULL, device INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uid, device)
-    ) WITHOUT ROWID;
-    ALTER TABLE outbox ADD COLUMN key BLOB NOT NULL DEFAULT x'';
-    ALTER TABLE outbox ADD COLUMN sealed_for BLOB NOT NULL DEFAULT x'90';
-    """,
+    sessions.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -119,10 +108,6 @@ FORWARD: dict[MessageState, tuple[MessageState, ...]] = {
     MessageState.DROPPED: (MessageState.QUEUED,),
 }
 """From which states each one may be entered: never backwards, and dropped is an end."""
-
-UNCHANGED = SessionChanges()
-
-_PREKEYS = "prekeys"
 
 _encode = msgspec.msgpack.encode
 _decode_sealed_for = msgspec.msgpack.Decoder(tuple[tuple[int, int, int], ...]).decode
@@ -324,40 +309,27 @@ class LocalStore:
     def sessions(self, uid: int, device: int) -> list[KeptSession]:
         """The sessions with a device."""
         with _translated():
-            rows = self._db.execute(
-                "SELECT id, version, own_version, rank, begun_ms, used_ms, retired, state FROM sessions "
-                "WHERE uid = ? AND device = ?",
-                (uid, device),
-            ).fetchall()
-        return [
-            KeptSession(uid, device, bytes(id_), version, own, rank, begun, used, bool(retired), bytes(state))
-            for id_, version, own, rank, begun, used, retired, state in rows
-        ]
+            return sessions.kept(self._db, uid, device)
 
     def session_devices(self) -> list[tuple[int, int]]:
         """The devices, as (uid, device), with which there are sessions."""
         with _translated():
-            return [
-                (uid, device)
-                for uid, device in self._db.execute("SELECT DISTINCT uid, device FROM sessions").fetchall()
-            ]
+            return sessions.devices(self._db)
 
     def lost_ms(self, uid: int, device: int) -> int:
         """When the session with a device was last found lost (0: never)."""
         with _translated():
-            row = self._db.execute(
-                "SELECT at_ms FROM lost_sessions WHERE uid = ? AND device = ?", (uid, device)
-            ).fetchone()
-        return int(row[0]) if row else 0
+            return sessions.lost_ms(self._db, uid, device)
 
     def prekeys(self) -> bytes | None:
-        """The secrets of this device's prekeys, opaque here."""
-        return self.setting(_PREKEYS)
+        """The secrets of this device's prekeys."""
+        with _translated():
+            return sessions.prekeys(self._db)
 
     def change_sessions(self, changes: SessionChanges) -> None:
         """Stores changes of sessions and prekeys that belong to no message."""
         with _transaction(self._db) as db:
-            _change_sessions(db, changes)
+            sessions.change(db, changes)
 
     # --- outbox ---------------------------------------------------------------------------------------------
 
@@ -373,7 +345,7 @@ class LocalStore:
         transaction.
         """
         with _transaction(self._db) as db:
-            _change_sessions(db, changes)
+            sessions.change(db, changes)
             for deed in done:
                 deeds.act(db, deed)
             _insert_messages(db, messages)
@@ -388,7 +360,7 @@ class LocalStore:
     def reseal(self, sealed: Sequence[Outgoing], changes: SessionChanges = UNCHANGED) -> None:
         """Stores new envelopes of things that are waiting, and the sessions after it, in one transaction."""
         with _transaction(self._db) as db:
-            _change_sessions(db, changes)
+            sessions.change(db, changes)
             db.executemany(
                 "UPDATE outbox SET envelope = ?, version = ?, key = ?, sealed_for = ? WHERE id = ?",
                 [
@@ -465,7 +437,7 @@ class LocalStore:
         fresh: list[StoredMessage] = []
         changed: set[int] = set()
         with _transaction(self._db) as db:
-            _change_sessions(db, changes)
+            sessions.change(db, changes)
             for arrival in arrivals:
                 new = db.execute(
                     "INSERT OR IGNORE INTO seen VALUES (?, ?)", (arrival.sender, arrival.id)
@@ -768,17 +740,6 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
         if cursor.rowcount:
             fresh.append(msgspec.structs.replace(message, row=cursor.lastrowid))
     return fresh
-
-
-def _change_sessions(db: sqlcipher.Connection, changes: SessionChanges) -> None:
-    db.executemany("DELETE FROM sessions WHERE uid = ? AND device = ? AND id = ?", changes.gone)
-    db.executemany(
-        "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [msgspec.structs.astuple(kept) for kept in changes.kept],
-    )
-    db.executemany("INSERT OR REPLACE INTO lost_sessions VALUES (?, ?, ?)", changes.lost)
-    if changes.prekeys is not None:
-        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (_PREKEYS, changes.prekeys))
 
 
 def _insert_outgoing(db: sqlcipher.Connection, outgoing: Sequence[Outgoing]) -> None:
