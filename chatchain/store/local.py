@@ -41,8 +41,8 @@ from chatchain.model import (
     Uid,
 )
 from chatchain.store import deeds, sessions
-from chatchain.store.sessions import UNCHANGED
 from chatchain.store.deeds import Effect
+from chatchain.store.sessions import UNCHANGED
 
 KEY_BYTES = 32
 BUSY_MS = 10_000

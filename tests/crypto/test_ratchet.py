@@ -401,7 +401,9 @@ def test_the_bare_profile_can_neither_be_saved_nor_reached() -> None:
     assert all(each.ratchet.profile == ratchet.SUITE_2 for each in (*pair(), *settled()))
     package = Path(ratchet.__file__).parent.parent
     naming = [
-        path.name for path in package.rglob("*.py") if re.search(r"\b(BARE|Profile)\b", path.read_text())
+        path.name
+        for path in package.rglob("*.py")
+        if re.search(r"\b(BARE|ratchet\.Profile)\b", path.read_text())
     ]
     assert naming == ["ratchet.py"]
 
