@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from chatchain.crypto import bundle, card, content, linking, padding, phrase, safety, sealed, vault
+from chatchain.crypto import bundle, card, content, linking, padding, phrase, rsa, safety, sealed, vault
 from chatchain.crypto.content import Text, Unsupported
 from chatchain.crypto.device import KemSecret
 from chatchain.crypto.password import decode_kdf, login_key, vault_key
@@ -20,6 +20,7 @@ from chatchain.identity import ed25519, keys, names, typed_data
 from chatchain.identity.login import check_login
 from chatchain.identity.record import encode_record, verify_record
 from chatchain.model import Address, Delivery, KeyBundle, Network, Uid
+from tests.crypto.rsa_people import SECRETS, rsa_user
 from tests.identity.people import person
 
 HERE = Path(__file__).parent
@@ -188,6 +189,19 @@ def check_link(network: Network, case: Case) -> None:
     assert (handed.history.encode().hex() if handed.history else "") == case["history"]
 
 
+def check_rsa(network: Network, case: Case) -> None:
+    (envelope,) = unhexed(case, "envelope")
+    opened = rsa.open_(
+        network,
+        envelope,
+        secret=SECRETS["bob"],
+        recipient=rsa_user("bob", suites=case["recipient_suites"]),
+        sender=rsa_user("ada", suites=case["sender_suites"]),
+    )
+    assert opened.content == Text(case["text"])
+    assert (opened.id.hex(), opened.time_ms, opened.label) == (case["id"], case["time_ms"], case["label"])
+
+
 CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "names": check_name,
     "digests": check_digest,
@@ -203,6 +217,7 @@ CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "card": check_card,
     "safety": check_safety,
     "link": check_link,
+    "rsa": check_rsa,
 }
 
 

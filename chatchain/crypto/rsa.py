@@ -1,0 +1,243 @@
+"""The RSA-2048 compatibility envelope: for a peer who publishes an RSA key on the chain and nothing better.
+
+RSAES-OAEP with SHA-256 carries an AES-256-GCM key that is used once; RSASSA-PSS with SHA-256 signs (RFC
+8017). There is no forward secrecy, no protection against a quantum computer and no deniability, so the
+envelope says what it is wherever it shows (`LABEL`, and its text's first line), and it is refused, made or
+read, where either side has an active device that lists any suite: whoever could be written to better is never
+written to like this.
+
+Authenticity rests on the signature, which names network, both users with their keys' numbers and versions,
+id, time and the padded plaintext, and travels inside of the box. Byte layout: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import struct
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding as paddings
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
+
+from chatchain.crypto import content as contents
+from chatchain.crypto.content import Content, Unsupported
+from chatchain.crypto.padding import MAX_PADDED, pad, unpad
+from chatchain.errors import BadRecord, ForgedMessage, Undecryptable
+from chatchain.identity.record import decode_record
+from chatchain.model import MESSAGE_ID_BYTES, DeviceState, Network, PublishedKey, User
+
+LABEL: Final = "RSA-2048 compatibility: no forward secrecy, not post-quantum"
+"""What every view of such a message says of it."""
+
+BEGIN: Final = "-----BEGIN CHATCHAIN RSA-2048 COMPATIBILITY MESSAGE-----"
+END: Final = "-----END CHATCHAIN RSA-2048 COMPATIBILITY MESSAGE-----"
+
+KEY_BITS: Final = 2048
+EXPONENT: Final = 65537
+PUBLIC_BYTES: Final = 294
+"""A key's DER SubjectPublicKeyInfo, as the registry takes it."""
+
+_MODULUS_BYTES: Final = KEY_BITS // 8
+_FORMAT: Final = 1
+_HEADER: Final = struct.Struct(">BQIIQII16sQ")
+_NETWORK: Final = struct.Struct(">Q20s")
+_KEY_LABEL: Final = b"chatchain/1 RSA compatibility key"
+_BODY_LABEL: Final = b"chatchain/1 RSA compatibility body"
+_SIGNATURE_LABEL: Final = b"chatchain/1 RSA compatibility message"
+_TAG: Final = 16
+_ZERO_NONCE: Final = bytes(12)
+_LINE: Final = 64
+
+MAX_BYTES: Final = _HEADER.size + 2 * _MODULUS_BYTES + MAX_PADDED + _TAG
+MAX_TEXT: Final = 2 * MAX_BYTES
+
+_PSS: Final = paddings.PSS(paddings.MGF1(SHA256()), salt_length=SHA256.digest_size)
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What an envelope held, its signature checked; `label` says what it is worth."""
+
+    content: Content | Unsupported
+    sender: int
+    id: bytes
+    time_ms: int
+    label: str = LABEL
+
+
+def new_secret() -> bytes:
+    """Draws an RSA-2048 key: PKCS #8, DER."""
+    key = rsa.generate_private_key(EXPONENT, KEY_BITS)
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_of(secret: bytes) -> bytes:
+    """Gives the public key of a secret, in the 294 bytes that the registry takes; raises BadRecord."""
+    return _private(secret).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def compatibility_key(user: User) -> PublishedKey:
+    """Gives the RSA key to use with this user, the newest active one.
+
+    Raises BadRecord when there is none, or when the user has an active device that lists any suite: then this
+    envelope is refused in either direction, whoever asks for it.
+    """
+    for device in user.active_devices:
+        if _suites_of(device.current.record):
+            raise BadRecord(
+                f"{user.username} has device {device.device} for better encryption; "
+                "the RSA compatibility envelope is refused with such a user."
+            )
+    keys = [key for key in user.keys if key.state is DeviceState.ACTIVE]  # KeyKind has this one kind
+    if not keys:
+        raise BadRecord(f"{user.username} publishes no key that a message could be sealed to.")
+    return keys[-1]
+
+
+def seal(
+    network: Network,
+    content: Content,
+    *,
+    secret: bytes,
+    sender: User,
+    recipient: User,
+    message_id: bytes,
+    time_ms: int,
+) -> bytes:
+    """Seals one message from a user to another by their RSA keys on the chain; `secret` is the sender's."""
+    if len(message_id) != MESSAGE_ID_BYTES:
+        raise ValueError("a message id has 16 bytes")
+    mine, theirs = _own(secret, sender), compatibility_key(recipient)
+    header = _HEADER.pack(
+        _FORMAT,
+        sender.uid,
+        mine.number,
+        mine.current.version,
+        recipient.uid,
+        theirs.number,
+        theirs.current.version,
+        message_id,
+        time_ms,
+    )
+    padded = pad(contents.encode(content))
+    signature = _private(secret).sign(_signed(network, header, padded), _PSS, SHA256())
+    key = os.urandom(32)
+    wrapped = _public(theirs.current.key).encrypt(key, _oaep(network, header))
+    # The key is random and seals this one box only, so a fixed nonce is never used twice with it.
+    box = AESGCM(key).encrypt(_ZERO_NONCE, signature + padded, _BODY_LABEL + header + wrapped)
+    return header + wrapped + box
+
+
+def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, sender: User) -> Opened:
+    """Opens an envelope that `sender` is said to have made for `recipient`, whose key `secret` is.
+
+    Raises Undecryptable for what is not for this key, or altered, and ForgedMessage when the signature is not
+    by the sender's key that the chain has in force. The caller checks the id against replays.
+    """
+    end = _HEADER.size + _MODULUS_BYTES
+    if not end + _MODULUS_BYTES + _TAG < len(envelope) <= MAX_BYTES or envelope[0] != _FORMAT:
+        raise Undecryptable("This is not an RSA compatibility envelope that this program knows.")
+    header, wrapped, box = envelope[: _HEADER.size], envelope[_HEADER.size : end], envelope[end:]
+    _, sender_uid, number, version, *to, message_id, time_ms = _HEADER.unpack(header)
+    mine, theirs = _own(secret, recipient), compatibility_key(sender)
+    if to != [recipient.uid, mine.number, mine.current.version]:
+        raise Undecryptable("The message is for another user or key than this one.")
+    if (sender_uid, number, version) != (sender.uid, theirs.number, theirs.current.version):
+        raise ForgedMessage("The message claims another sender or key than the chain has in force.")
+    try:
+        key = _private(secret).decrypt(wrapped, _oaep(network, header))
+        inside = AESGCM(key).decrypt(_ZERO_NONCE, box, _BODY_LABEL + header + wrapped)
+    except (InvalidTag, ValueError):
+        # One answer to both: which of the two failed would help to guess the key (Manger's attack).
+        raise Undecryptable("The message does not open with this key, or was altered.") from None
+    signature, padded = inside[:_MODULUS_BYTES], inside[_MODULUS_BYTES:]
+    try:
+        _public(theirs.current.key).verify(signature, _signed(network, header, padded), _PSS, SHA256())
+    except InvalidSignature:
+        raise ForgedMessage(f"The message is not signed by {sender.username}'s RSA key.") from None
+    return Opened(contents.decode(unpad(padded)), sender.uid, message_id, time_ms)
+
+
+def armour(envelope: bytes) -> str:
+    """Writes an envelope as text that says in its first line what it is."""
+    body = base64.b64encode(envelope).decode()
+    lines = [body[start : start + _LINE] for start in range(0, len(body), _LINE)]
+    return "\n".join([BEGIN, f"({LABEL})", *lines, END])
+
+
+def from_armour(text: str) -> bytes:
+    """Reads what `armour` wrote; raises BadRecord."""
+    lines = [line.strip() for line in text[:MAX_TEXT].strip().splitlines()]
+    if len(text) > MAX_TEXT or lines[:2] != [BEGIN, f"({LABEL})"] or lines[-1] != END:
+        raise BadRecord("This is not the text of an RSA compatibility message, whole.")
+    try:
+        return base64.b64decode("".join(lines[2:-1]), validate=True)
+    except binascii.Error as exc:
+        raise BadRecord("The text of the RSA compatibility message is mistyped.") from exc
+
+
+def _suites_of(record: bytes) -> int:
+    """What a record lists, whether or not the rest of it holds; 0 for one that is none."""
+    try:
+        return decode_record(record).suites
+    except BadRecord:
+        return 0
+
+
+def _own(secret: bytes, user: User) -> PublishedKey:
+    """The user's key in force, which must be the one of this secret; raises BadRecord."""
+    key = compatibility_key(user)
+    if key.current.key != public_of(secret):
+        raise BadRecord(f"This is not the RSA key that the chain has in force for {user.username}.")
+    return key
+
+
+def _private(secret: bytes) -> rsa.RSAPrivateKey:
+    try:
+        key = load_der_private_key(secret, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        raise BadRecord("The RSA key is damaged.") from exc
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != KEY_BITS:
+        raise BadRecord(f"The key is not an RSA key of {KEY_BITS} bits.")
+    return key
+
+
+def _public(data: bytes) -> rsa.RSAPublicKey:
+    try:
+        key = load_der_public_key(data)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise BadRecord("The RSA key on the chain is malformed.") from exc
+    if (
+        not isinstance(key, rsa.RSAPublicKey)
+        or key.key_size != KEY_BITS
+        or key.public_numbers().e != EXPONENT
+        or len(data) != PUBLIC_BYTES
+    ):
+        raise BadRecord(f"The key on the chain is not an RSA key of {KEY_BITS} bits.")
+    return key
+
+
+def _oaep(network: Network, header: bytes) -> paddings.OAEP:
+    return paddings.OAEP(paddings.MGF1(SHA256()), SHA256(), label=_KEY_LABEL + _bound(network) + header)
+
+
+def _signed(network: Network, header: bytes, padded: bytes) -> bytes:
+    return _SIGNATURE_LABEL + _bound(network) + header + hashlib.sha256(padded).digest()
+
+
+def _bound(network: Network) -> bytes:
+    return _NETWORK.pack(network.chain_id, network.registry)
