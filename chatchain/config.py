@@ -12,6 +12,7 @@ directory.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -246,6 +247,14 @@ def _url(raw: Raw) -> str:
     return text
 
 
+def _networks(raw: Raw) -> tuple[str, ...]:
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("expected addresses or networks such as 10.0.0.7 or 10.0.0.0/24")
+    words = [word for text in texts for word in re.split(r"[\s,]+", str(text)) if word]
+    return tuple(dict.fromkeys(str(ipaddress.ip_network(word)) for word in words))
+
+
 def _private_key(raw: Raw) -> bytes:
     text = _text(raw).removeprefix("0x")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not 0 < int(text, 16) < _ORDER:
@@ -275,6 +284,10 @@ def _as_is(value: T) -> Shown:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)
+
+
+def _as_words(value: tuple[str, ...]) -> Shown:
+    return list(value)
 
 
 def _as_urls(value: tuple[str, ...]) -> Shown:
@@ -311,6 +324,7 @@ _METRICS_PORT: Final[_Option[int | None]] = _Option(
     "metrics_port", _number(0, 65535), _as_is, "RELAY_METRICS_PORT"
 )
 _NATS: Final[_Option[str | None]] = _Option("nats", _url, _as_url, "NATS_URL", quoted=False)
+_PROXIES: Final[_Option[tuple[str, ...]]] = _Option("proxies", _networks, _as_words, "RELAY_PROXIES")
 _SPONSOR_ETHER: Final[_Option[float]] = _Option(
     "sponsor_ether_per_day", _ether, _as_is, "SPONSOR_ETHER_PER_DAY", flag=False
 )
@@ -333,6 +347,7 @@ SERVER_OPTIONS: Final = (
     _WORKERS,
     _METRICS_PORT,
     _NATS,
+    _PROXIES,
     _SPONSOR_ETHER,
     _SPONSOR_ETHER_AN_HOUR,
     _ACCOUNT,
@@ -390,6 +405,7 @@ class ServerConfig:
     workers: int
     metrics_port: int | None
     nats: str | None
+    proxies: tuple[str, ...]
     sponsor_ether_per_day: float
     sponsor_ether_per_hour: float | None
     account: str | None
@@ -465,6 +481,7 @@ def load_server(
         workers=read(_WORKERS, 1),
         metrics_port=read(_METRICS_PORT, None),
         nats=read(_NATS, None),
+        proxies=read(_PROXIES, ()),
         sponsor_ether_per_day=read(_SPONSOR_ETHER, DEFAULT_SPONSOR_ETHER),
         sponsor_ether_per_hour=read(_SPONSOR_ETHER_AN_HOUR, None),
         account=read(_ACCOUNT, None),

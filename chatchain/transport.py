@@ -21,7 +21,7 @@ from typing import Final, Protocol, cast
 
 from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolation, RelayUnreachable
 from chatchain.model import RelayAddress
-from chatchain.wire import deadlines
+from chatchain.wire import deadlines, proxy
 from chatchain.wire.connection import Connection, Role, State, frame
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
@@ -43,6 +43,8 @@ them.
 """
 
 CHUNK: Final = 64 * 1024
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 # --- certificates ---------------------------------------------------------------------------------------
@@ -553,9 +555,12 @@ class Listener:
         *,
         connections: int = 10_000,
         strangers_per_address: int = 256,
+        proxies: Sequence[Network] = (),
     ) -> None:
+        """`proxies` must introduce their clients (PROXY protocol, version 2); nobody else can."""
         self._handler = handler
         self._context = context
+        self._proxies = tuple(proxies)
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.gate = Gate(connections, strangers_per_address)
@@ -597,11 +602,32 @@ class Listener:
             except OSError:  # the peer left already, or file descriptors ran out: neither ends the relay
                 await asyncio.sleep(0.05)
                 continue
-            peer = Peer(self._handler, self.gate, _subject(address[0]))
-            if self.gate.enter(peer):
-                peer.handshake = self._spawn(self._welcome(accepted, peer))
+            if self._proxies and _within(address[0], self._proxies):
+                self._spawn(self._introduce(accepted, address[0]))
             else:
-                accepted.close()
+                self._admit(accepted, address[0])
+
+    def _admit(self, accepted: socket.socket, address: str) -> None:
+        peer = Peer(self._handler, self.gate, _subject(address))
+        if self.gate.enter(peer):
+            peer.handshake = self._spawn(self._welcome(accepted, peer))
+        else:
+            accepted.close()
+
+    async def _introduce(self, accepted: socket.socket, proxy_address: str) -> None:
+        """Learns from a proxy whom it speaks for."""
+        try:
+            async with asyncio.timeout(deadlines.HANDSHAKE):
+                fixed = await _exactly(accepted, proxy.FIXED)
+                rest = await _exactly(accepted, proxy.following(fixed))
+            address = proxy.client_of(fixed, rest) or proxy_address
+        except (OSError, ProtocolViolation):  # TimeoutError is an OSError
+            accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+        else:
+            self._admit(accepted, address)
 
     async def _welcome(self, accepted: socket.socket, peer: Peer) -> None:
         try:
@@ -637,6 +663,23 @@ def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.
         listening.close()
         raise
     return listening
+
+
+async def _exactly(accepted: socket.socket, count: int) -> bytes:
+    """So many bytes and not one more, which would be TLS's."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        more = await loop.sock_recv(accepted, count - len(data))
+        if not more:
+            raise ConnectionResetError
+        data += more
+    return data
+
+
+def _within(host: str, networks: Sequence[Network]) -> bool:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return any(address in network for network in networks)
 
 
 def _subject(host: str) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import gc
 import hashlib
+import ipaddress
 import logging
 import os
 import resource
@@ -157,6 +158,9 @@ class Place(Protocol):
     def alive(self) -> None:
         """The loop turns; called every second."""
 
+    def stopping(self) -> None:
+        """The relay drains."""
+
 
 class Alone:
     """A relay that is one process, and speaks for itself."""
@@ -177,6 +181,10 @@ class Alone:
         if self._watched:
             notify("WATCHDOG=1")
 
+    def stopping(self) -> None:
+        """Tells the service manager."""
+        notify("STOPPING=1")
+
 
 class Among:
     """A worker, whose supervisor speaks for all."""
@@ -193,6 +201,9 @@ class Among:
     def alive(self) -> None:
         """Tells the supervisor."""
         self._channel.say(workers.ALIVE)
+
+    def stopping(self) -> None:
+        """Its supervisor has told."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,6 +237,12 @@ def _parser() -> argparse.ArgumentParser:
         help="port of /health, /ready and /metrics; each worker has the next (RELAY_METRICS_PORT; none)",
     )
     add("--nats", metavar="URL", help="lets several processes wake each other (NATS_URL)")
+    add(
+        "--proxies",
+        metavar="A",
+        action="append",
+        help="proxies that introduce their clients (PROXY v2); may be repeated (RELAY_PROXIES)",
+    )
     add("--debug", action="store_const", const=True, help="log more, and show where an error arose")
     add("--version", action="version", version=f"chatchain {__version__}")
     return parser
@@ -275,6 +292,12 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) ->
             nodes=_nodes(config, store, shared, network, log, metrics),
         )
         writer = store.writer(_listener(loop, relay))
+
+        def renew() -> None:
+            renewing = asyncio.create_task(_renew(config, context, view, relay, log))
+            renewing.add_done_callback(lambda task: task.result())
+
+        loop.add_signal_handler(signal.SIGHUP, renew)
         try:
             await _serve(config, relay, writer, context, stop, log, place)
         finally:
@@ -323,7 +346,7 @@ async def _serve(
     _raise_file_limit()
     await relay.start(writer)
     _settle_garbage()
-    listener = Listener(relay, context)
+    listener = Listener(relay, context, proxies=[ipaddress.ip_network(text) for text in config.proxies])
     web: asyncio.Server | None = None
     beating = asyncio.create_task(_beat(place))
     try:
@@ -334,9 +357,11 @@ async def _serve(
             log.info("metrics", host=config.host, port=port)
         with _naming(config.host, config.port):
             port = await listener.start(config.host, config.port, shared=place.share > 1)
+        relay.accepting = True
         place.ready(config.host, port)
         log.info("running", host=config.host, port=port, version=__version__)
         await stop.wait()
+        place.stopping()
         log.info("stopping")
         listener.stop()
         await relay.drain(DRAIN_SECONDS)
@@ -346,6 +371,28 @@ async def _serve(
         if web is not None:
             web.close()
     log.info("stopped")
+
+
+async def _renew(
+    config: ServerConfig, context: ssl.SSLContext, view: ChainView, relay: Relay, log: FilteringBoundLogger
+) -> None:
+    """Shows the pair that lies in the files by now, unless clients would refuse it."""
+    try:
+        _, spki = _certificate(config)
+        if not await asyncio.to_thread(_is_named, view, spki):
+            log.warning("certificate kept", reason="not on chain", fingerprint=fingerprint(spki))
+            return
+        assert config.cert is not None
+        context.load_cert_chain(config.cert, config.key)
+    except (ChatchainError, ssl.SSLError, OSError) as error:
+        log.warning("certificate kept", reason=str(error))
+        return
+    relay.renewed(spki)
+    log.info("certificate renewed", fingerprint=fingerprint(spki))
+
+
+def _is_named(view: ChainView, spki: bytes) -> bool:
+    return any(spki in (relay.spki, relay.next_spki) for relay in view.relays())
 
 
 async def _beat(place: Place) -> None:
@@ -364,8 +411,17 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
 
         return call
 
+    def kept(told: list[Any]) -> None:
+        committed = time.monotonic()
+
+        def tell() -> None:
+            relay.metrics.tick_lag.observe(time.monotonic() - committed)
+            relay.kept(told)
+
+        on_loop(tell)()
+
     return StoreListener(
-        on_loop(relay.kept),
+        kept,
         on_loop(relay.store_failed),
         on_loop(relay.store_settled),
         on_loop(relay.woken),
@@ -438,7 +494,7 @@ def _first_certificate(path: Path) -> str:
 
 def _compare_certificate(view: ChainView, spki: bytes, log: FilteringBoundLogger) -> None:
     """Warns when clients would refuse this relay's certificate."""
-    if not any(spki in (relay.spki, relay.next_spki) for relay in view.relays()):
+    if not _is_named(view, spki):
         log.warning("certificate not on chain", fingerprint=fingerprint(spki))
         print(
             f"The Directory does not name this relay's key {fingerprint(spki)}: clients refuse it.",

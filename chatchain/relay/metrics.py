@@ -12,8 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 REQUEST_SECONDS: Final = 5.0
 REQUEST_LINES: Final = 64
 
+SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
 Health = Callable[[], dict[str, object]]
-"""Gives what /health shows; `ok` says whether the relay can do its work."""
+"""Gives what /health and /ready show; `ok` says whether the relay can do its work, and `accepting` whether it
+takes connections.
+"""
 
 
 class Metrics:
@@ -40,6 +44,13 @@ class Metrics:
         self.head = Gauge(
             "chatchain_chain_head", "Block up to which the chain was read", registry=self.registry
         )
+        self.sessions = self._gauge("sessions", "Connections that are logged in")
+        self.held = self._gauge(
+            "connections_held", "Connections not read from until what they sent is stored"
+        )
+        self.queued = self._gauge("queued_bytes", "Bytes of envelopes that wait for their commit")
+        self.commit = self._seconds("commit", "From the oldest envelope of a commit to its tick")
+        self.tick_lag = self._seconds("tick_lag", "From the end of a commit to the ticks of its envelopes")
         self.batch = Histogram(
             "chatchain_commit_messages",
             "Envelopes in one commit",
@@ -47,12 +58,18 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"chatchain_{name}", text, registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return Histogram(f"chatchain_{name}_seconds", text, buckets=SECONDS, registry=self.registry)
+
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"chatchain_{name}", text, labels, registry=self.registry)
 
 
 async def serve(host: str, port: int, metrics: Metrics, health: Health) -> asyncio.Server:
-    """Answers GET /health and /metrics on this address until the server is closed."""
+    """Answers GET /health, /ready and /metrics on this address until the server is closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -82,10 +99,11 @@ async def _target(reader: asyncio.StreamReader) -> str:
 
 
 def _page(target: str, metrics: Metrics, health: Health) -> tuple[str, str, bytes]:
-    if target == "/health":
+    if target in ("/health", "/ready"):
         state = health()
-        status = "200 OK" if state.get("ok") else "503 Service Unavailable"
+        good = state.get("ok") and (target == "/health" or state.get("accepting"))
+        status = "200 OK" if good else "503 Service Unavailable"
         return status, "application/json", json.dumps(state).encode() + b"\n"
     if target == "/metrics":
         return "200 OK", "text/plain; version=0.0.4; charset=utf-8", generate_latest(metrics.registry)
-    return "404 Not Found", "text/plain", b"/health or /metrics\n"
+    return "404 Not Found", "text/plain", b"/health, /ready or /metrics\n"

@@ -8,6 +8,7 @@ further messages wait too, so each client is served in the order in which it spo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import time
@@ -162,6 +163,10 @@ class Relay:
         self._log = log
         self.metrics = metrics or Metrics()
         self._nodes = nodes
+        self._keys: tuple[bytes, ...] = (deployment.spki,)
+        self.metrics.sessions.set_function(lambda: len(self._sessions))
+        self.metrics.held.set_function(lambda: len(self._waiting))
+        self.metrics.queued.set_function(lambda: self._pending)
         self._writer: Writer | None = None
         self._mailbox = box.Mailbox()
         self._membership = Membership(Policy.VOTE, frozenset())
@@ -184,6 +189,8 @@ class Relay:
         self._look_ended = float("-inf")
         self._store_sound = True
         self._draining = False
+        self.accepting = False
+        """Whether connections are accepted; the program says so."""
         self._readers = ThreadPoolExecutor(2, "store-reader")
         self._chain = ThreadPoolExecutor(1, "chain")
         self._payers = ThreadPoolExecutor(4, "sponsor")
@@ -227,6 +234,7 @@ class Relay:
     async def drain(self, seconds: float) -> None:
         """Says goodbye to everybody once what they submitted is answered, for so many seconds at most."""
         self._draining = True
+        self.accepting = False
         deadline = time.monotonic() + seconds
         for peer in list(self._peers):
             peer.hold()
@@ -255,9 +263,14 @@ class Relay:
             "database": self._store_sound,
             "chain": chain,
             "draining": self._draining,
+            "accepting": self.accepting,
             "connections": len(self._peers),
             "sessions": len(self._sessions),
         }
+
+    def renewed(self, spki: bytes) -> None:
+        """New connections show another key; those that opened before may still log in with the last one."""
+        self._keys = (self._keys[-1], spki) if spki != self._keys[-1] else self._keys
 
     # --- transport.Handler ---
 
@@ -396,8 +409,13 @@ class Relay:
 
     async def _check(self, guest: _Guest, proof: Login | EnterFiles) -> User:
         user = await self._user(proof.uid)
-        network, spki = self._deployment.network, self._deployment.spki
-        logins.check(network, user, proof, spki=spki, nonce=guest.nonce)
+        *older, newest = self._keys
+        for spki in older:  # a proof is bound to the key that its connection showed
+            with contextlib.suppress(LoginRefused):
+                logins.check(self._deployment.network, user, proof, spki=spki, nonce=guest.nonce)
+                break
+        else:
+            logins.check(self._deployment.network, user, proof, spki=newest, nonce=guest.nonce)
         assert user is not None, "a proof fits nobody unknown"
         return user
 
@@ -670,6 +688,7 @@ class Relay:
         if stored:
             self.metrics.ticks.inc(stored)
             self.metrics.batch.observe(stored)
+            self.metrics.commit.observe(max(0, _now_ms() - told[0][0].received_ms) / 1000)
             if self._nodes is not None:
                 self._nodes.stored(
                     (copy.uid, copy.device)

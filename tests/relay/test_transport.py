@@ -76,7 +76,7 @@ class Handler:
 class Server:
     """A listener, its handler and how the chain would name it."""
 
-    def __init__(self, pair: certificates.Pair, **limits: int) -> None:
+    def __init__(self, pair: certificates.Pair, **limits: Any) -> None:
         self.handler = Handler()
         self.listener = Listener(self.handler, server_context(str(pair.certificate), str(pair.key)), **limits)
         self.spki = pair.spki
