@@ -83,7 +83,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username
-from chatchain.identity.record import decode_record
+from chatchain.identity.record import SUITES, decode_record
 from chatchain.model import (
     DeviceState,
     Network,
@@ -268,7 +268,11 @@ class Client:
             return problem_of(failed), None
 
     async def login(self, name: str | None = None) -> LoggedIn:
-        """Proves password and device to the relay, publishes the key bundle and sends what was queued."""
+        """Proves password and device to the relay, publishes the keys and sends what was queued.
+
+        A device whose record lacks a suite of this program, because an older one registered it, gets new keys
+        with a record that lists all of them; should that fail, the login stands and the next one tries again.
+        """
         account = self._station.home.require_account()
         if name is not None and normalise_username(name.removeprefix("@")) != account.username:
             raise UsageError(
@@ -277,6 +281,13 @@ class Client:
         desk = await self._station.desk()
         session = await self._station.connect()
         await self._station.publish(session)
+        renewed, problem = None, None
+        if desk.own.identity.party.record.suites & SUITES != SUITES:
+            try:
+                renewed = (await self.rotate_keys()).version
+            except (ChainError, NetworkError, RefusedError) as failed:
+                problem = problem_of(failed)
+            desk, session = await self._station.desk(), await self._station.connect()
         await desk.outbox.drained(LAST_WORDS_S)
         return LoggedIn(
             username=account.username,
@@ -284,6 +295,8 @@ class Client:
             device=account.device,
             relay=session.link.relay.endpoint,
             waiting=session.waiting,
+            renewed=renewed,
+            problem=problem,
         )
 
     async def logout(self) -> LoggedOut:

@@ -56,6 +56,9 @@ class Registered(View, frozen=True, omit_defaults=False):
 class LoggedIn(View, frozen=True):
     """The relay accepted password and device. `waiting` counts what the relay holds for this device, receipts
     included: `receive` may show less.
+
+    `renewed` is the version of the keys that this login gave the device because the record of those before
+    lacked a suite; `problem` says why that did not work, if it did not.
     """
 
     username: str
@@ -63,6 +66,8 @@ class LoggedIn(View, frozen=True):
     device: int
     relay: str
     waiting: int
+    renewed: int | None = None
+    problem: Problem | None = None
 
 
 class LoggedOut(View, frozen=True, omit_defaults=False):

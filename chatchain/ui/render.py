@@ -190,10 +190,21 @@ def registered(view: Registered) -> list[str]:
 
 def logged_in(view: LoggedIn) -> list[str]:
     """The relay knows who this is."""
-    return [
+    lines = [
         f"Logged in as {clean_line(view.username)} (device {view.device}) at {clean_line(view.relay)}.",
         f"{count(view.waiting, 'message')} waiting." if view.waiting else "No message is waiting.",
     ]
+    if view.renewed is not None:
+        lines.append(
+            f"An older program had registered this device: it got new keys (version {view.renewed}), which "
+            "list today's encryption. Contacts who verified you are told so."
+        )
+    if view.problem is not None:
+        lines.append(
+            "This device still has the keys of an older program, without today's encryption: "
+            f"{clean_line(view.problem.message)} The next login tries again."
+        )
+    return lines
 
 
 def logged_out(view: LoggedOut) -> list[str]:
