@@ -35,11 +35,13 @@ sys.path.insert(0, str(ROOT))
 import msgspec  # noqa: E402
 import pymysql  # noqa: E402
 
-from benchmarks.load import KDF, VERIFIER, Site, rss_kib, signer_of  # noqa: E402
+from benchmarks.load import HEADER, KDF, PAYLOAD, VERIFIER, Site, rss_kib, signer_of  # noqa: E402
 from chatchain.chain.calls import Calls  # noqa: E402
 from chatchain.chain.rpc import Request, Rpc, hexed  # noqa: E402
 from chatchain.identity.keys import NOBODY, address_of, to_checksum  # noqa: E402
-from chatchain.model import Network, RelayAddress  # noqa: E402
+from chatchain.model import Copy, Envelope, Network, RelayAddress  # noqa: E402
+from chatchain.wire.connection import LENGTH  # noqa: E402
+from chatchain.wire.parcels import parcel  # noqa: E402
 from deploy import certificates  # noqa: E402
 from deploy.deployer import Deployer, Rules  # noqa: E402
 from tests.fixtures.anvil import start_anvil  # noqa: E402
@@ -233,14 +235,15 @@ def fill(bench: Bench, uid: int, sender: int, count: int) -> None:
         row = cursor.fetchone()
         assert row is not None
         (last,) = row
-        body, header = secrets.token_bytes(300), secrets.token_bytes(137)
+        copy = Copy(uid, 1, secrets.token_bytes(HEADER))
+        envelope = Envelope(secrets.token_bytes(16), 2, uid, 1, 1, secrets.token_bytes(PAYLOAD), (copy,))
+        now_ms = time.time_ns() // 10**6
+        given = parcel(envelope, copy, sender, 1, now_ms)
         cursor.execute("UPDATE counters SET value = value + %s WHERE name = 'sequence'", (count,))
         cursor.execute(
-            "INSERT INTO mailbox (sequence, uid, device, id, suite, sender, sender_device, recipient, "
-            "received_ms, size, header, body) "
-            "SELECT %s + seq, %s, 1, UNHEX(MD5(seq)), 2, %s, 1, %s, %s, %s, _binary %s, _binary %s "
-            "FROM seq_1_to_1000000 LIMIT %s",
-            (last, uid, sender, uid, time.time_ns() // 10**6, len(body) + len(header), header, body, count),
+            "INSERT INTO mail (uid, device, last, sender, messages, size, received_ms, content) "
+            "SELECT %s, 1, %s + seq, %s, 1, %s, %s, _binary %s FROM seq_1_to_1000000 LIMIT %s",
+            (uid, last, sender, len(given), now_ms, LENGTH.pack(len(given)) + given, count),
         )
 
 

@@ -7,6 +7,7 @@ addresses are 20 bytes here and EIP-55 text on a screen.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import NewType
 
 import msgspec
@@ -162,6 +163,38 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     received_ms: int
     header: bytes
     body: bytes
+
+
+class Letter(msgspec.Struct, eq=False, gc=False):
+    """An envelope on its way into the relay's store: for each device, by uid and number, its parcel.
+
+    A parcel is the encoded delivery without its sequence. `session` is where the tick goes; `size` the bytes
+    that the letter takes up until it is stored.
+    """
+
+    session: int
+    sender: int
+    device: int
+    id: bytes
+    digest: bytes
+    received_ms: int
+    parcels: tuple[tuple[int, int, bytes], ...]
+    size: int
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """What one sender has for one device out of one commit: parcels with the sequences from `first` on."""
+
+    uid: int
+    device: int
+    sender: int
+    first: int
+    parcels: list[bytes]
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last parcel."""
+        return self.first + len(self.parcels) - 1
 
 
 class KeyBundle(msgspec.Struct, frozen=True, array_like=True):
@@ -329,7 +362,7 @@ class FormerAccount(msgspec.Struct, frozen=True):
     time: int
 
 
-class User(msgspec.Struct, frozen=True):
+class User(msgspec.Struct, frozen=True, dict=True):
     """A user as the chain knows it.
 
     `device_list_version` counts all device events so far; `block` is the last change. `next_recovery` takes
@@ -364,6 +397,11 @@ class User(msgspec.Struct, frozen=True):
     def active_devices(self) -> tuple[Device, ...]:
         """The devices that may sign and read now."""
         return tuple(device for device in self.devices if device.state is DeviceState.ACTIVE)
+
+    @cached_property
+    def mailboxes(self) -> frozenset[tuple[int, int]]:
+        """Where mail for this user goes, and from where it comes: its active devices, by uid and number."""
+        return frozenset((int(self.uid), int(device.device)) for device in self.active_devices)
 
 
 class Member(msgspec.Struct, frozen=True):

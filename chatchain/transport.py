@@ -459,13 +459,14 @@ class Peer(asyncio.Protocol):
         What is queued in one turn of the loop leaves as one TLS record. A peer with more than 1 MiB unread is
         cut off.
         """
-        if self._transport is None or self._connection.state is State.CLOSED:
-            return
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing += self._connection.send(message)
-        if len(self._outgoing) > WRITE_HIGH:
-            self._flush()
+        if self._transport is not None and self._connection.state is not State.CLOSED:
+            self._queue(self._connection.send(message))
+
+    def send_frames(self, kind: type[Message], frames: bytes) -> None:
+        """The same for frames that were made elsewhere, all of one kind."""
+        if self._transport is not None and self._connection.state is not State.CLOSED:
+            self._connection.require_turn(kind)
+            self._queue(frames)
 
     def say_goodbye(self, code: str, message: str, retry_after_ms: int = 0) -> None:
         """Sends Goodbye and closes once it is written, or after a moment if the peer does not read."""
@@ -506,6 +507,13 @@ class Peer(asyncio.Protocol):
         self._gate.known(self)
 
     # --- inside ---
+
+    def _queue(self, frames: bytes) -> None:
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing += frames
+        if len(self._outgoing) > WRITE_HIGH:
+            self._flush()
 
     def _flush(self) -> None:
         if self._outgoing and self._transport is not None:

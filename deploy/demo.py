@@ -31,6 +31,8 @@ if __package__ in {None, ""}:  # started as a file: the project's folder is not 
 from chatchain.programs.installed import Installed
 
 with Installed():
+    import msgspec
+
     from chatchain.crypto.phrase import keys_of
     from deploy import files
     from deploy.devnet import environment
@@ -276,8 +278,15 @@ def _spellings(text: str) -> dict[str, bytes]:
 def _waiting(database: Path) -> list[dict[str, Any]]:
     """The messages that wait in the relay's database, without their content but for its first bytes."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT id, uid, body FROM mailbox ORDER BY sequence").fetchall()
-    return [{"id": row[0], "uid": row[1], "size": len(row[2]), "start": row[2][:24]} for row in rows]
+        runs = connection.execute("SELECT uid, content FROM mail ORDER BY last").fetchall()
+    found = []
+    for uid, content in runs:
+        while content:  # of each message a length and, encoded: id, suite, ids and time, header, body
+            end = 4 + int.from_bytes(content[:4], "big")
+            id_, *_, body = msgspec.msgpack.decode(content[4:end])
+            found.append({"id": id_, "uid": uid, "size": len(body), "start": body[:24]})
+            content = content[end:]
+    return found
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from chatchain.chain import calls
 from chatchain.chain.encoding import encode, split_types
 from chatchain.chain.events import DIRECTORY, IDENTITY, MEMBERSHIP, Directory, row_of
@@ -58,6 +60,7 @@ from chatchain.model import (
     Group,
     KeyBundle,
     Kind,
+    Letter,
     LogRow,
     Mined,
     Network,
@@ -66,6 +69,7 @@ from chatchain.model import (
     ProposalId,
     ProposalState,
     RelayAddress,
+    Run,
     Uid,
     User,
 )
@@ -74,6 +78,7 @@ from chatchain.relay import mailbox as box
 from chatchain.store.local import LocalStore
 from chatchain.wire import messages as m
 from chatchain.wire.connection import Connection, Role
+from chatchain.wire.parcels import parcel
 
 NETWORK = Network(
     chain_id=31337,
@@ -710,10 +715,23 @@ class Relay:
         if verdict is not None:
             self._say(peer, verdict)
             return
+        now_ms = int(self._world.clock() * 1000)
+        parcels = tuple(
+            (copy.uid, copy.device, parcel(envelope, copy, sender.uid, peer.device, now_ms))
+            for copy in envelope.copies
+        )
+        digest = hashlib.sha256(envelope.body).digest()[:16]
         self._act(
             self.mailbox.submit(
-                box.Submission(
-                    peer.number, sender.uid, peer.device, envelope, int(self._world.clock() * 1000)
+                Letter(
+                    peer.number,
+                    sender.uid,
+                    peer.device,
+                    envelope.id,
+                    digest,
+                    now_ms,
+                    parcels,
+                    len(envelope.body),
                 )
             )
         )
@@ -725,16 +743,25 @@ class Relay:
             match action:
                 case box.Send(session, message):
                     self._send(session, message)
-                case box.Store(submission):
-                    self._store(submission)
+                case box.Ticks(session, ids):
+                    for id_ in ids:
+                        self._send(session, m.Tick(id_))
+                case box.Give(session, first, parcels):
+                    for sequence, given in enumerate(parcels, first):
+                        self._send(session, m.Deliver(_delivery(sequence, given)))
+                case box.Store(letter):
+                    self._store(letter)
                 case box.Load(session, uid, device, after, rows, _):
                     waiting = [
-                        d for n, (key, d) in sorted(self.rows.items()) if key == (uid, device) and n > after
+                        Run(uid, device, d.sender, n, [_parcel(d)])
+                        for n, (key, d) in sorted(self.rows.items())
+                        if key == (uid, device) and n > after
                     ]
                     self._act(self.mailbox.loaded(session, waiting[:rows], len(waiting) > rows))
-                case box.Remove(sequences):
-                    for sequence in sequences:
-                        self.rows.pop(sequence, None)
+                case box.Remove(uid, device, through):
+                    for sequence, (key, _) in list(self.rows.items()):
+                        if key == (uid, device) and sequence <= through:
+                            del self.rows[sequence]
                 case box.Forget(uid, device):
                     self.rows = {n: row for n, row in self.rows.items() if row[0] != (uid, device)}
                 case box.Close(session, code, text):
@@ -755,33 +782,19 @@ class Relay:
             message = m.Deliver(changed)
         self._say(peer, message)
 
-    def _store(self, submission: box.Submission) -> None:
-        envelope = submission.envelope
-        key = (submission.sender, submission.device, envelope.id)
-        digest = hashlib.sha256(envelope.body).digest()
+    def _store(self, letter: Letter) -> None:
+        key = (letter.sender, letter.device, letter.id)
         if key in self.stored:
-            verdict: box.Verdict = "duplicate" if self.stored[key] == digest else "conflict"
-            self._act(self.mailbox.kept([(submission, verdict, ())]))
+            verdict: box.Verdict = "duplicate" if self.stored[key] == letter.digest else "conflict"
+            self._act(self.mailbox.kept([(letter, verdict)], []))
             return
-        self.stored[key] = digest
-        sequences = []
-        for copy in envelope.copies:
-            sequences.append(next(self._sequence))
-            self.rows[sequences[-1]] = (
-                (copy.uid, copy.device),
-                Delivery(
-                    sequences[-1],
-                    envelope.id,
-                    envelope.suite,
-                    submission.sender,
-                    submission.device,
-                    envelope.recipient,
-                    submission.received_ms,
-                    copy.header,
-                    envelope.body,
-                ),
-            )
-        self._act(self.mailbox.kept([(submission, "stored", sequences)]))
+        self.stored[key] = letter.digest
+        runs = []
+        for uid, device, given in letter.parcels:
+            sequence = next(self._sequence)
+            runs.append(Run(uid, device, letter.sender, sequence, [given]))
+            self.rows[sequence] = (uid, device), _delivery(sequence, given)
+        self._act(self.mailbox.kept([(letter, "stored")], runs))
 
     def revoked(self, uid: int, device: int) -> None:
         """Sees the block of a revocation."""
@@ -980,3 +993,12 @@ class World:
 
 
 __all__ = ["NETWORK", "PASSWORD", "SPKI", "World"]
+
+
+def _parcel(delivery: Delivery) -> bytes:
+    """A delivery as the relay keeps it, without its sequence."""
+    return msgspec.msgpack.encode(msgspec.structs.astuple(delivery)[1:])
+
+
+def _delivery(sequence: int, given: bytes) -> Delivery:
+    return Delivery(sequence, *msgspec.msgpack.decode(given))

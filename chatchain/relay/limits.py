@@ -43,17 +43,19 @@ class Bucket:
 
     def take(self, now: float, amount: float = 1.0) -> float:
         """Takes so much, or gives the seconds until it may be taken and takes nothing."""
-        wait = self.wait(now, amount)
-        if not wait:
+        self._refill(now)
+        if self._left >= amount:
             self._left -= amount
-        return wait
+            return 0.0
+        return self.wait(now, amount)
 
     def give_back(self, amount: float = 1.0) -> None:
         """Puts back what was taken for something that does not count after all."""
         self._left = min(self._rate.burst, self._left + amount)
 
     def _refill(self, now: float) -> None:
-        self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_second)
+        left = self._left + (now - self._at) * self._rate.per_second
+        self._left = left if left < self._rate.burst else self._rate.burst
         self._at = now
 
 

@@ -5,7 +5,9 @@ What it keeps:
 - An envelope is ticked when the store says that it is committed, never before; the same envelope again is
   ticked again and stored once.
 - Each device gets what waits for it in the order of commitment, which keeps each sender's order. A delivery
-  counts until acknowledged: at most WINDOW_ROWS and WINDOW_BYTES are on their way to a device at a time.
+  counts until acknowledged: about WINDOW_ROWS and WINDOW_BYTES are on their way to a device at a time.
+- Rows are deleted up to the first that is not acknowledged; what was acknowledged beyond it may come again
+  on another connection, and on no other account.
 - A session either follows (it has been given everything, and is given new rows as they are committed) or is
   behind (its rows must be read from the store). Whatever might leave a gap (a full window, a slow reader, a
   failure of the store) puts it behind; only a read that finds the end lets it follow again.
@@ -17,11 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
-import msgspec
-
-from chatchain.model import Delivery, DeviceState, Envelope, User
+from chatchain.model import Envelope, Letter, Run, User
 from chatchain.relay.quota import Key, Quota, Quotas, Usage
-from chatchain.wire.messages import Deliver, Message, Refused, StaleDevices, Tick
+from chatchain.wire.messages import Message, Refused, StaleDevices
 
 WINDOW_ROWS: Final = 512
 WINDOW_BYTES: Final = 512 * 1024
@@ -31,16 +31,6 @@ REPLACED: Final = "replaced", "This device has logged in on another connection."
 """Why a device's older connection is closed."""
 
 Verdict = Literal["stored", "duplicate", "conflict", "failed"]
-
-
-class Submission(msgspec.Struct, eq=False):
-    """An envelope on its way to the store; the store gives it back with its verdict."""
-
-    session: int
-    sender: int
-    device: int
-    envelope: Envelope
-    received_ms: int
 
 
 # --- actions --------------------------------------------------------------------------------------------
@@ -53,10 +43,25 @@ class Send(NamedTuple):
     message: Message
 
 
+class Ticks(NamedTuple):
+    """Tell this session's peer that these of its messages are committed."""
+
+    session: int
+    ids: list[bytes]
+
+
+class Give(NamedTuple):
+    """Deliver to this session's peer: the parcel at index n has the sequence `first` + n."""
+
+    session: int
+    first: int
+    parcels: list[bytes]
+
+
 class Store(NamedTuple):
     """Have this committed."""
 
-    submission: Submission
+    letter: Letter
 
 
 class Load(NamedTuple):
@@ -73,9 +78,11 @@ class Load(NamedTuple):
 
 
 class Remove(NamedTuple):
-    """Delete these rows; they are on the recipient's disk."""
+    """Delete what this device has up to a sequence; it is on the recipient's disk."""
 
-    sequences: tuple[int, ...]
+    uid: int
+    device: int
+    through: int
 
 
 class Forget(NamedTuple):
@@ -93,7 +100,7 @@ class Close(NamedTuple):
     message: str
 
 
-Action = Send | Store | Load | Remove | Forget | Close
+Action = Send | Ticks | Give | Store | Load | Remove | Forget | Close
 
 
 # --- judging an envelope --------------------------------------------------------------------------------
@@ -111,7 +118,7 @@ def judge(
     """Says why an envelope is not taken, or None when it is. `device` is the sender's, `admitted` tells
     whether policy lets both message.
     """
-    if device not in {active.device for active in sender.active_devices}:
+    if (sender.uid, device) not in sender.mailboxes:
         return Refused(envelope.id, "revoked", "The device that sends this has been revoked.", 0)
     if recipient is None:
         return Refused(envelope.id, "unknown_user", f"Nobody has the id {envelope.recipient}.", 0)
@@ -124,23 +131,12 @@ def judge(
             return Ahead(user.uid)
         if version < user.device_list_version:
             return _stale(envelope, user)
-    return _judge_copies(envelope, sender, recipient)
-
-
-def _judge_copies(envelope: Envelope, sender: User, recipient: User) -> Refused | StaleDevices | None:
-    active = {
-        (user.uid, device.device)
-        for user in (sender, recipient)
-        for device in user.devices
-        if device.state is DeviceState.ACTIVE
-    }
     named = {(copy.uid, copy.device) for copy in envelope.copies}
-    if not named <= active:
+    if not (named <= recipient.mailboxes or named <= recipient.mailboxes | sender.mailboxes):
         return Refused(envelope.id, "bad_copies", "A copy is for a device that may not have it.", 0)
-    expected = {key for key in active if key[0] == recipient.uid}
-    if not expected:
+    if not recipient.mailboxes:
         return Refused(envelope.id, "unknown_device", f"{recipient.username} has no active device.", 0)
-    if not expected <= named:
+    if not recipient.mailboxes <= named:
         return _stale(envelope, recipient)
     return None
 
@@ -182,12 +178,18 @@ class _Session:
     def full(self) -> bool:
         return len(self.window) >= WINDOW_ROWS or self.window_bytes >= WINDOW_BYTES
 
-    def give(self, delivery: Delivery) -> Send:
-        size = len(delivery.body) + len(delivery.header)
-        self.window[delivery.sequence] = size, delivery.sender
-        self.window_bytes += size
-        self.cursor = delivery.sequence
-        return Send(self.name, Deliver(delivery))
+    def give(self, run: Run) -> Give:
+        for sequence, parcel in enumerate(run.parcels, run.first):
+            size = len(parcel)
+            self.window[sequence] = size, run.sender
+            self.window_bytes += size
+        self.cursor = run.last
+        return Give(self.name, run.first, run.parcels)
+
+    @property
+    def done(self) -> int:
+        """Everything up to this sequence was acknowledged."""
+        return next(iter(self.window)) - 1 if self.window else self.cursor
 
 
 class Mailbox:
@@ -251,40 +253,43 @@ class Mailbox:
 
     # --- in ---
 
-    def submit(self, submission: Submission) -> list[Action]:
+    def submit(self, letter: Letter) -> list[Action]:
         """An envelope that passed `judge`: stores it unless a recipient's quota is used up."""
-        envelope, sender = submission.envelope, submission.sender
-        sizes = [((copy.uid, copy.device), len(envelope.body) + len(copy.header)) for copy in envelope.copies]
-        if not all(self._quotas.has_room(key, sender, size) for key, size in sizes):
-            refusal = Refused(
-                envelope.id, "limit_reached", "The recipient's mailbox is full until they fetch it.", 60_000
-            )
-            return [Send(submission.session, refusal)]
-        for key, size in sizes:
-            self._quotas.coming(key, sender, size)
-        return [Store(submission)]
+        for index, (uid, device, parcel) in enumerate(letter.parcels):
+            if not self._quotas.reserve((uid, device), letter.sender, len(parcel)):
+                self._release(letter, index)
+                refusal = Refused(
+                    letter.id, "limit_reached", "The recipient's mailbox is full until they fetch it.", 60_000
+                )
+                return [Send(letter.session, refusal)]
+        return [Store(letter)]
 
-    def kept(self, told: Iterable[tuple[Submission, Verdict, Sequence[int]]]) -> list[Action]:
-        """The store's verdicts, in the order of commitment."""
+    def kept(self, told: Iterable[tuple[Letter, Verdict]], runs: Iterable[Run]) -> list[Action]:
+        """The store's verdicts, and what it has stored for whom, in the order of commitment."""
         actions: list[Action] = []
-        for submission, verdict, sequences in told:
-            self._arrived(submission, sequences)
-            if verdict == "stored":
-                actions.append(Send(submission.session, Tick(submission.envelope.id)))
-                self._hand_out(submission, sequences, actions)
+        ticks: dict[int, list[bytes]] = {}
+        for letter, verdict in told:
+            if verdict in ("stored", "duplicate"):
+                ticks.setdefault(letter.session, []).append(letter.id)
             else:
-                actions.append(Send(submission.session, _answer(submission.envelope.id, verdict)))
+                actions.append(Send(letter.session, _refusal(letter.id, verdict)))
+            if verdict != "stored":
+                self._release(letter, len(letter.parcels))
+        actions += [Ticks(session, ids) for session, ids in ticks.items()]
+        for run in runs:
+            self._arrived(run)
+            self._hand_out(run, actions)
         return actions
 
     # --- out ---
 
-    def loaded(self, session: int, deliveries: Sequence[Delivery], more: bool) -> list[Action]:
+    def loaded(self, session: int, runs: Sequence[Run], more: bool) -> list[Action]:
         """A read has come back; `more` says that it may not have reached the end."""
         found = self._sessions.get(session)
         if found is None:
             return []
         found.loading = False
-        actions: list[Action] = [found.give(delivery) for delivery in deliveries]
+        actions: list[Action] = [found.give(run) for run in runs]
         found.behind = more or found.again
         found.again = False
         self._settle_count(found)
@@ -301,22 +306,20 @@ class Mailbox:
         found = self._sessions.get(session)
         if found is None:
             return []
-        done = []
+        before = found.done
         for sequence in sequences:
             given = found.window.pop(sequence, None)
             if given is None:
                 continue
             size, sender = given
-            done.append(sequence)
             found.window_bytes -= size
             if sequence > self._counted_to:
                 self._early.add(sequence)
             else:
                 self._quotas.gone(found.key, sender, size)
         self._settle_count(found)
-        if not done:
-            return []
-        return [Remove(tuple(done)), *self._pump(found)]
+        removal = [Remove(*found.key, found.done)] if found.done > before else []
+        return [*removal, *self._pump(found)]
 
     # --- the world outside changes ---
 
@@ -381,31 +384,18 @@ class Mailbox:
 
     # --- inside ---
 
-    def _hand_out(self, submission: Submission, sequences: Sequence[int], actions: list[Action]) -> None:
-        envelope = submission.envelope
-        for copy, sequence in zip(envelope.copies, sequences, strict=True):
-            session = self._by_device.get((copy.uid, copy.device))
-            if session is None or not session.receiving:
-                continue
-            if sequence <= session.cursor:
-                continue  # a read saw the row committed before this verdict came, and gave it
-            if session.behind or session.full or session.slow or not self._sound:
-                session.behind = True
-                session.again = session.loading
-                actions += self._pump(session)
-                continue
-            delivery = Delivery(
-                sequence,
-                envelope.id,
-                envelope.suite,
-                submission.sender,
-                submission.device,
-                envelope.recipient,
-                submission.received_ms,
-                copy.header,
-                envelope.body,
-            )
-            actions.append(session.give(delivery))
+    def _hand_out(self, run: Run, actions: list[Action]) -> None:
+        session = self._by_device.get((run.uid, run.device))
+        if session is None or not session.receiving:
+            return
+        if run.last <= session.cursor:
+            return  # a read saw the rows committed before this verdict came, and gave them
+        if session.behind or session.full or session.slow or not self._sound:
+            session.behind = True
+            session.again = session.loading
+            actions += self._pump(session)
+            return
+        actions.append(session.give(run))
 
     def _pump(self, session: _Session) -> list[Action]:
         """Starts a read if one is due and at least half of the window is free."""
@@ -420,19 +410,21 @@ class Mailbox:
         rows, size = WINDOW_ROWS - len(session.window), WINDOW_BYTES - session.window_bytes
         return [Load(session.name, uid, device, session.cursor, rows, size)]
 
-    def _arrived(self, submission: Submission, sequences: Sequence[int]) -> None:
+    def _release(self, letter: Letter, parcels: int) -> None:
+        """Takes back what so many parcels of a letter had reserved."""
+        for uid, device, parcel in letter.parcels[:parcels]:
+            self._quotas.release((uid, device), letter.sender, 1, len(parcel))
+
+    def _arrived(self, run: Run) -> None:
         """Counts what was stored; a recount may have come before, or an acknowledgement."""
-        envelope = submission.envelope
-        for index, copy in enumerate(envelope.copies):
-            new = (
-                bool(sequences)
-                and sequences[index] > self._counted_to
-                and sequences[index] not in self._early
-            )
-            size = len(envelope.body) + len(copy.header)
-            self._quotas.came((copy.uid, copy.device), submission.sender, size, stored=new)
-        if sequences:
-            self._counted(sequences[-1])
+        key, sizes = (run.uid, run.device), [len(parcel) for parcel in run.parcels]
+        if run.first > self._counted_to:
+            new = sizes
+            if self._early:
+                new = [size for n, size in enumerate(sizes, run.first) if n not in self._early]
+            self._quotas.came(key, run.sender, len(new), sum(new))
+        self._quotas.release(key, run.sender, len(sizes), sum(sizes))
+        self._counted(run.last)
 
     def _counted(self, sequence: int) -> None:
         self._counted_to = max(self._counted_to, sequence)
@@ -446,9 +438,7 @@ class Mailbox:
             self._quotas.forget(session.key)
 
 
-def _answer(id: bytes, verdict: Verdict) -> Message:
-    if verdict == "duplicate":
-        return Tick(id)
+def _refusal(id: bytes, verdict: Verdict) -> Refused:
     if verdict == "conflict":
         return Refused(id, "id_reused", "Another message with this id was stored before.", 0)
     return Refused(id, "store_unavailable", "The relay cannot store messages at the moment.", 2_000)

@@ -17,14 +17,14 @@ from chatchain.model import (
     BlobUse,
     Call,
     Cost,
-    Delivery,
-    Envelope,
     Group,
     KeyBundle,
+    Letter,
     Outcome,
     Policy,
     PrekeyBatch,
     PrekeyDraw,
+    Run,
     Uid,
     User,
 )
@@ -70,6 +70,9 @@ class Peer(Protocol):
 
     def send(self, message: Message) -> None:
         """Queues one message, or does nothing on a closed connection."""
+
+    def send_frames(self, kind: type[Message], frames: bytes) -> None:
+        """The same for frames that were made elsewhere, all of one kind."""
 
     def say_goodbye(self, code: str, message: str, retry_after_ms: int = 0) -> None:
         """Sends Goodbye and closes."""
@@ -160,8 +163,8 @@ class Reader(Protocol):
     def usage(self) -> tuple[Usage, int]:
         """What waits for each device from each sender, and the sequence up to which that was counted."""
 
-    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
-        """The next deliveries after a sequence; whether there may be more."""
+    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
+        """The next runs after a sequence; whether there may be more."""
 
     def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
         """The digest under which a message was stored."""
@@ -194,13 +197,11 @@ class Writer(PrekeyWriter, Protocol):
     frontier: int | None
     """Up to which sequence it is known for whom other processes have written; None: there are no others."""
 
-    def keep(
-        self, token: object, sender: int, device: int, envelope: Envelope, digest: bytes, received_ms: int
-    ) -> None:
-        """Stores an envelope; its verdict is told to `Relay.kept` under the token."""
+    def keep(self, letters: list[Letter]) -> None:
+        """Stores letters; what became of them is told to `Relay.kept`."""
 
-    def remove(self, sequences: Sequence[int]) -> None:
-        """Deletes acknowledged rows."""
+    def remove(self, uid: int, device: int, through: int) -> None:
+        """Deletes a device's rows up to a sequence."""
 
     def publish(self, bundle: KeyBundle) -> Future[None]:
         """Keeps a key bundle."""
@@ -208,8 +209,8 @@ class Writer(PrekeyWriter, Protocol):
     def forget_device(self, uid: int, device: int) -> Future[None]:
         """Deletes what waits for a device, its bundle and its prekeys."""
 
-    def prune(self, now_ms: int) -> Future[int]:
-        """Forgets the oldest message ids; gives how many."""
+    def prune(self, now_ms: int) -> Future[bool]:
+        """Forgets old message ids, some at a time; whether there may be more of those it looked at."""
 
 
 class BlobParts(Protocol):

@@ -27,16 +27,29 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class _Count:
+    """Rows and bytes: those stored, and those on their way besides."""
+
     __slots__ = ("bytes", "coming_bytes", "coming_rows", "rows")
 
     def __init__(self) -> None:
         self.rows = self.bytes = self.coming_rows = self.coming_bytes = 0
 
-    def has_room(self, size: int, rows: int, bytes_: int) -> bool:
-        return self.rows + self.coming_rows < rows and self.bytes + self.coming_bytes + size <= bytes_
+    def reserve(self, size: int, rows: int, bytes_: int) -> bool:
+        """Counts one more row as on its way if that leaves no more than so many rows and bytes."""
+        if self.rows + self.coming_rows >= rows or self.bytes + self.coming_bytes + size > bytes_:
+            return False
+        self.coming_rows += 1
+        self.coming_bytes += size
+        return True
+
+    def release(self, rows: int, size: int) -> None:
+        """These are not on their way any more."""
+        self.coming_rows -= rows
+        self.coming_bytes -= size
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing to count."""
         return not self.rows and not self.coming_rows
 
 
@@ -53,30 +66,28 @@ class Quotas:
         count = self._devices.get(key)
         return count.rows if count is not None else 0
 
-    def has_room(self, key: Key, sender: int, size: int) -> bool:
-        """Whether one more row of this size from this sender may come."""
+    def reserve(self, key: Key, sender: int, size: int) -> bool:
+        """Counts one more row of this size as on its way, unless there is no room for it."""
         quota = self._quota
-        device = self._devices.get(key)
-        share = self._shares.get(key, {}).get(sender)
-        return (device is None or device.has_room(size, quota.rows, quota.bytes)) and (
-            share is None or share.has_room(size, quota.sender_rows, quota.sender_bytes)
-        )
-
-    def coming(self, key: Key, sender: int, size: int) -> None:
-        """A row is on its way into the store."""
-        for count in self._both(key, sender):
-            count.coming_rows += 1
-            count.coming_bytes += size
-
-    def came(self, key: Key, sender: int, size: int, *, stored: bool) -> None:
-        """It has arrived there, or will not."""
-        for count in self._both(key, sender):
-            count.coming_rows -= 1
-            count.coming_bytes -= size
-            if stored:
-                count.rows += 1
-                count.bytes += size
+        device, share = self._both(key, sender)
+        if device.reserve(size, quota.rows, quota.bytes):
+            if share.reserve(size, quota.sender_rows, quota.sender_bytes):
+                return True
+            device.release(1, size)
         self._tidy(key, sender)
+        return False
+
+    def release(self, key: Key, sender: int, rows: int, size: int) -> None:
+        """So many rows and bytes that were on their way have arrived, or will not."""
+        for count in self._both(key, sender):
+            count.release(rows, size)
+        self._tidy(key, sender)
+
+    def came(self, key: Key, sender: int, rows: int, size: int) -> None:
+        """So many rows and bytes are stored."""
+        for count in self._both(key, sender):
+            count.rows += rows
+            count.bytes += size
 
     def gone(self, key: Key, sender: int, size: int) -> None:
         """A row was acknowledged."""

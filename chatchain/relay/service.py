@@ -33,7 +33,7 @@ from chatchain.errors import (
     StoreUnavailable,
 )
 from chatchain.identity.record import decode_record
-from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Network, Policy, User
+from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Letter, Network, Policy, Run, User
 from chatchain.relay import login as logins
 from chatchain.relay import mailbox as box
 from chatchain.relay import prekeys
@@ -77,10 +77,14 @@ from chatchain.wire.messages import (
 from chatchain.wire.messages import (
     Sponsor as SponsorRequest,
 )
+from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
 
 UNANSWERED_BYTES: Final = 1024 * 1024
 UNANSWERED_ROWS: Final = 2_000
 """What one connection may have submitted without an answer; above it the relay stops reading from it."""
+
+LETTER_BYTES: Final = 256
+"""What a message takes up while it waits, besides what is in it."""
 
 PENDING_BYTES: Final = 64 * 1024 * 1024
 """The same for all connections together."""
@@ -100,7 +104,9 @@ LOOK_GAP: Final = 0.25
 
 SWEEP: Final = 1.0
 TEND: Final = 3.0
-PRUNE: Final = 600.0
+PRUNE: Final = 20.0
+"""Seconds between two looks for old message ids, of which each takes up a small part."""
+
 STALE_CHAIN: Final = 60.0
 """Seconds without a successful look at the chain after which /health says so."""
 
@@ -176,6 +182,7 @@ class Relay:
         self._names = 0
         self._pending = 0
         self._waiting: set[_Session] = set()
+        self._letters: list[Letter] = []  # of this turn of the loop
         self._failures = Buckets(logins.FAILURES)
         self._failures_of_address = Buckets(logins.FAILURES_OF_ADDRESS)
         self._key_requests = Buckets(KEY_REQUESTS)
@@ -489,8 +496,7 @@ class Relay:
         return digest == _digest(envelope)
 
     def _store(self, session: _Session, envelope: Envelope) -> None:
-        submission = box.Submission(session.name, session.uid, session.device, envelope, _now_ms())
-        self._act(self._mailbox.submit(submission))
+        self._act(self._mailbox.submit(_letter(session, envelope, _now_ms())))
 
     # --- keys ---
 
@@ -595,17 +601,26 @@ class Relay:
 
     def _act(self, actions: Iterable[box.Action]) -> None:
         for action in actions:
-            if type(action) is box.Send:
-                session = self._sessions.get(action.session)
-                if session is not None:
-                    self._send(session, action.message)
-                continue
             match action:
-                case box.Store(submission):
-                    self._keep(submission)
-                case box.Remove(sequences):
+                case box.Store(letter):
+                    self._keep(letter)
+                case box.Ticks(name, ids):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        session.peer.send_frames(Tick, tick_frames(ids))
+                case box.Give(name, first, parcels):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        self.metrics.deliveries.inc(len(parcels))
+                        session.peer.send_frames(Deliver, deliver_frames(first, parcels))
+                        self._mind_slowness(session)
+                case box.Send(name, message):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        self._send(session, message)
+                case box.Remove(uid, device, through):
                     assert self._writer is not None
-                    self._writer.remove(sequences)
+                    self._writer.remove(uid, device, through)
                 case box.Load():
                     self._spawn(self._load(action))
                 case box.Close(name, code, message):
@@ -616,41 +631,39 @@ class Relay:
                     self._spawn(self._forget(uid, device))
 
     def _send(self, session: _Session, message: Message) -> None:
-        kind = type(message)
-        if kind is Deliver:
-            self.metrics.deliveries.inc()
-        elif isinstance(message, Refused):
+        if isinstance(message, Refused):
             self.metrics.refusals.labels(message.code).inc()
         session.peer.send(message)
+        self._mind_slowness(session)
+
+    def _mind_slowness(self, session: _Session) -> None:
         if session.peer.slow:
             self._mailbox.slow(session.name, True)
 
-    def _keep(self, submission: box.Submission) -> None:
-        assert self._writer is not None
-        size = _weight(submission.envelope)
-        session = self._sessions.get(submission.session)
-        self._pending += size
+    def _keep(self, letter: Letter) -> None:
+        """Hands a letter to the writer, with all others of this turn of the loop."""
+        session = self._sessions.get(letter.session)
+        self._pending += letter.size
         if session is not None:
             session.rows += 1
-            session.bytes += size
+            session.bytes += letter.size
             crowded = session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES
             if (crowded or self._pending >= PENDING_BYTES) and not session.held:
                 session.held = True
                 session.peer.hold()
                 self._waiting.add(session)
-        envelope = submission.envelope
-        self._writer.keep(
-            submission,
-            submission.sender,
-            submission.device,
-            envelope,
-            _digest(envelope),
-            submission.received_ms,
-        )
+        if not self._letters:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._letters.append(letter)
+
+    def _hand_over(self) -> None:
+        assert self._writer is not None
+        letters, self._letters = self._letters, []
+        self._writer.keep(letters)
 
     async def _load(self, load: box.Load) -> None:
         try:
-            deliveries, more = await self._in(
+            runs, more = await self._in(
                 self._readers,
                 lambda: self._reader.waiting(load.uid, load.device, load.after, load.rows, load.bytes),
             )
@@ -658,7 +671,7 @@ class Relay:
             self._log.warning("read failed", reason=error.message)
             self._mailbox.load_failed(load.session)
         else:
-            self._act(self._mailbox.loaded(load.session, deliveries, more))
+            self._act(self._mailbox.loaded(load.session, runs, more))
 
     async def _forget(self, uid: int, device: int) -> None:
         """Deletes what a revoked device left; while the database is away, again and again."""
@@ -672,32 +685,25 @@ class Relay:
 
     # --- told by the writer, on the loop ---
 
-    def kept(self, told: list[tuple[box.Submission, box.Verdict, Sequence[int]]]) -> None:
-        """The store's verdicts on one batch."""
-        stored = 0
-        for submission, verdict, _ in told:
-            size = _weight(submission.envelope)
-            self._pending -= size
-            session = self._sessions.get(submission.session)
+    def kept(self, told: list[tuple[Letter, box.Verdict]], runs: list[Run]) -> None:
+        """The store's verdicts on one batch, and the runs that it has stored."""
+        for letter, _ in told:
+            self._pending -= letter.size
+            session = self._sessions.get(letter.session)
             if session is not None:
                 session.rows -= 1
-                session.bytes -= size
-            stored += verdict == "stored"
-            if verdict == "duplicate":
-                self.metrics.repeats.inc()
-        if stored:
+                session.bytes -= letter.size
+        verdicts = Counter([verdict for _, verdict in told])
+        self.metrics.repeats.inc(verdicts["duplicate"])
+        if stored := verdicts["stored"]:
             self.metrics.ticks.inc(stored)
             self.metrics.batch.observe(stored)
             self.metrics.commit.observe(max(0, _now_ms() - told[0][0].received_ms) / 1000)
             if self._nodes is not None:
                 self._nodes.stored(
-                    (copy.uid, copy.device)
-                    for submission, verdict, _ in told
-                    if verdict == "stored"
-                    for copy in submission.envelope.copies
-                    if not self._mailbox.holds(copy.uid, copy.device)
+                    (run.uid, run.device) for run in runs if not self._mailbox.holds(run.uid, run.device)
                 )
-        self._act(self._mailbox.kept(told))
+        self._act(self._mailbox.kept(told, runs))
         if self._waiting:
             self._let_go()
 
@@ -873,10 +879,10 @@ class Relay:
         assert self._writer is not None
         while True:
             try:
-                pruned = await asyncio.wrap_future(self._writer.prune(_now_ms()))
+                more = await asyncio.wrap_future(self._writer.prune(_now_ms()))
             except StoreUnavailable:
-                pruned = 0
-            await asyncio.sleep(1.0 if pruned else PRUNE)
+                more = False
+            await asyncio.sleep(SWEEP if more else PRUNE)
 
     async def _tend(self, sponsor: Sponsor) -> None:
         """Sees the sponsor's transactions through."""
@@ -938,12 +944,17 @@ def _give_time(peer: Peer) -> None:
 
 
 def _digest(envelope: Envelope) -> bytes:
-    return hashlib.sha256(_ENCODER.encode(envelope)).digest()
+    """Tells whether a message sent again is the same; whoever forges it deceives nobody else."""
+    return hashlib.sha256(_ENCODER.encode(envelope)).digest()[:16]
 
 
-def _weight(envelope: Envelope) -> int:
-    """Bytes that an envelope holds in memory until it is stored; the body once, however many copies."""
-    return len(envelope.body) + 256 * len(envelope.copies) + sum(len(copy.header) for copy in envelope.copies)
+def _letter(session: _Session, envelope: Envelope, now_ms: int) -> Letter:
+    uid, device = session.uid, session.device
+    parcels = tuple(
+        [(copy.uid, copy.device, parcel(envelope, copy, uid, device, now_ms)) for copy in envelope.copies]
+    )
+    size = LETTER_BYTES + sum([len(given) for _, _, given in parcels])
+    return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, parcels, size)
 
 
 def _now_ms() -> int:

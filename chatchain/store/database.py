@@ -43,7 +43,7 @@ def open_database(url: str) -> Engine:
     raise BadConfig(f"The relay keeps its data in SQLite or MySQL, not in {parsed.get_backend_name()}.")
 
 
-def migrate(engine: Engine) -> None:
+def migrate(engine: Engine, to: str = "head") -> None:
     """Creates or upgrades the tables; several processes may try at once. Raises StoreUnavailable."""
     from alembic import command
     from alembic.config import Config
@@ -54,7 +54,7 @@ def migrate(engine: Engine) -> None:
     try:
         with translated(), engine.connect() as connection, _alone(connection):
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
     except CommandError as error:
         raise StoreUnavailable(
             "The relay's database was written by a newer version of chatchain.",
@@ -123,7 +123,13 @@ def _sqlite(url: URL) -> Engine:
     except OSError as error:
         raise StoreUnavailable(f"The database file {path} cannot be opened: {error.strerror}.") from error
     engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+        url,
+        hide_parameters=True,
+        connect_args={
+            "timeout": BUSY_SECONDS,
+            "check_same_thread": False,
+            "cached_statements": 0,  # those that matter hold their values, and are long
+        },
     )
 
     @event.listens_for(engine, "connect")

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chatchain.errors import StoreUnavailable
 from chatchain.store.database import translated
-from chatchain.store.tables import counters, folded, leases, mailbox, nodes, presence
+from chatchain.store.tables import counters, folded, leases, mail, nodes, presence
 
 SILENT: Final = 5.0
 """Seconds without a heartbeat after which a process counts as dead; `relay.nodes` beats once a second."""
@@ -285,9 +285,9 @@ class NodeStore:
 def stored_between(connection: Connection, after: int, to: int) -> list[tuple[int, int, int]]:
     """Devices for which something with a sequence in (after, to] waits: uid, device, the last one."""
     query = (
-        select(mailbox.c.uid, mailbox.c.device, func.max(mailbox.c.sequence))
-        .where(mailbox.c.sequence > after, mailbox.c.sequence <= to)
-        .group_by(mailbox.c.uid, mailbox.c.device)
+        select(mail.c.uid, mail.c.device, func.max(mail.c.last))
+        .where(mail.c.last > after, mail.c.last <= to)
+        .group_by(mail.c.uid, mail.c.device)
     )
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 

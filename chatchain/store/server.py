@@ -7,18 +7,18 @@ from the event loop, because it merely queues it.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Row, and_, delete, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from chatchain.errors import BadConfig
 from chatchain.model import (
     Address,
-    Delivery,
     Device,
     DeviceId,
     DeviceState,
@@ -27,21 +27,22 @@ from chatchain.model import (
     Policy,
     PrekeyBatch,
     PrekeyDraw,
+    Run,
     Uid,
     User,
 )
-from chatchain.store import prekeys
+from chatchain.store import letters, prekeys
 from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.nodes import NodeStore
 from chatchain.store.sponsoring import SponsorJournal
 from chatchain.store.tables import (
-    accepted,
+    accepted_ids,
     chain_blocks,
     devices,
     key_bundles,
-    mailbox,
+    mail,
     members,
     network,
     touched,
@@ -55,6 +56,8 @@ recipient.
 """
 
 PRUNE_ROWS: Final = 5_000
+PRUNE_PARTS: Final = 4096
+"""The ids are looked through a part at a time, without an index by age that each message would pay for."""
 
 
 class ServerStore:
@@ -75,9 +78,9 @@ class ServerStore:
         """Users that must be rewritten (0: the members), each with the newest block that concerns it."""
         return self.log.touched()
 
-    def migrate(self) -> None:
+    def migrate(self, to: str = "head") -> None:
         """Creates or upgrades the tables; raises StoreUnavailable."""
-        migrate(self._engine)
+        migrate(self._engine, to)
 
     @property
     def shareable(self) -> bool:
@@ -116,46 +119,19 @@ class ServerStore:
     # --- the mailbox ---
 
     def usage(self) -> tuple[dict[tuple[int, int, int], tuple[int, int]], int]:
-        """What waits for each device from each sender, in rows and bytes, and the highest sequence among it.
-
-        One statement sees one state: every row up to that sequence which is not deleted is counted.
-        """
-        group = (mailbox.c.uid, mailbox.c.device, mailbox.c.sender)
-        sums = (func.count(), func.sum(mailbox.c.size), func.max(mailbox.c.sequence))
+        """What waits for each device from each sender, in rows and bytes, and the highest sequence of it."""
         with translated(), self._engine.connect() as connection:
-            found = connection.execute(select(*group, *sums).group_by(*group)).all()
-        usage = {(row[0], row[1], row[2]): (int(row[3]), int(row[4])) for row in found}
-        return usage, max((int(row[5]) for row in found), default=0)
+            return letters.usage(connection)
 
-    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Delivery], bool]:
-        """The next deliveries after a sequence, within both limits but at least one; whether there may be
-        more.
-        """
-        here = and_(mailbox.c.uid == uid, mailbox.c.device == device, mailbox.c.sequence > after)
-        sizes = (
-            select(mailbox.c.sequence, mailbox.c.size).where(here).order_by(mailbox.c.sequence).limit(rows)
-        )
+    def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
+        """The runs after a sequence, within both limits but at least one; whether there may be more."""
         with translated(), self._engine.connect() as connection:
-            found = connection.execute(sizes).all()
-            last, total, count = after, 0, 0
-            for sequence, bytes_ in found:  # sizes first, so that no more is loaded than may be sent
-                if count and total + bytes_ > size:
-                    break
-                last, total, count = sequence, total + bytes_, count + 1
-            if not count:
-                return [], False
-            query = select(mailbox).where(here, mailbox.c.sequence <= last).order_by(mailbox.c.sequence)
-            deliveries = [_delivery(row) for row in connection.execute(query)]
-            return deliveries, count < len(found) or len(found) == rows
+            return letters.waiting(connection, uid, device, after, rows, size)
 
     def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
         """The digest under which a message was stored, if it was."""
-        query = select(accepted.c.hash).where(
-            accepted.c.sender == sender, accepted.c.sender_device == device, accepted.c.id == id
-        )
         with translated(), self._engine.connect() as connection:
-            digest = connection.execute(query).scalar()
-            return None if digest is None else bytes(digest)
+            return letters.digests(connection, sender, device, [id]).get((sender, device, id))
 
     # --- key bundles ---
 
@@ -265,6 +241,11 @@ class ServerStore:
 class ServerWriter(Writer):
     """The committing thread with the rarer things that it is asked to do."""
 
+    def __init__(self, engine: Engine, listener: Listener) -> None:
+        super().__init__(engine, listener)
+        self.next_part = secrets.randbelow(PRUNE_PARTS)  # however often the relay is restarted
+        """Which part of the accepted ids is pruned next."""
+
     def publish(self, bundle: KeyBundle) -> Future[None]:
         """Keeps a device's bundle in place of an older one."""
 
@@ -292,45 +273,44 @@ class ServerWriter(Writer):
 
         def work(connection: Connection) -> None:
             prekeys.forget(connection, uid, device)
-            for table in (mailbox, key_bundles):
+            for table in (mail, key_bundles):
                 connection.execute(delete(table).where(table.c.uid == uid, table.c.device == device))
 
         return self.run(work)
 
-    def prune(self, now_ms: int) -> Future[int]:
-        """Forgets the oldest remembered message ids, some at a time; gives how many."""
+    def prune(self, now_ms: int) -> Future[bool]:
+        """Forgets old ids of accepted messages in one of PRUNE_PARTS of them; whether there may be more in
+        it.
+        """
 
-        def work(connection: Connection) -> int:
-            old = accepted.c.received_ms < now_ms - ACCEPTED_DAYS * 24 * 3600 * 1000
-            oldest = select(accepted).where(old).order_by(accepted.c.received_ms).limit(PRUNE_ROWS)
-            keys = [(row.sender, row.sender_device, row.id) for row in connection.execute(oldest)]
+        def work(connection: Connection) -> bool:
+            ids = accepted_ids.c.id
+            low, high = part_bounds(self.next_part)
+            old = accepted_ids.c.day < now_ms // letters.DAY_MS - ACCEPTED_DAYS
+            oldest = select(accepted_ids).where(ids >= low, ids < high, old).limit(PRUNE_ROWS)
+            keys = [(row.id, row.sender, row.sender_device) for row in connection.execute(oldest)]
             for start in range(0, len(keys), 200):
                 same = [
                     and_(
-                        accepted.c.sender == sender,
-                        accepted.c.sender_device == device,
-                        accepted.c.id == which,
+                        ids == which,
+                        accepted_ids.c.sender == sender,
+                        accepted_ids.c.sender_device == device,
                     )
-                    for sender, device, which in keys[start : start + 200]
+                    for which, sender, device in keys[start : start + 200]
                 ]
-                connection.execute(delete(accepted).where(or_(*same)))
-            return len(keys)
+                connection.execute(delete(accepted_ids).where(or_(*same)))
+            more = len(keys) == PRUNE_ROWS
+            self.next_part = (self.next_part + (not more)) % PRUNE_PARTS
+            return more
 
         return self.run(work)
 
 
-def _delivery(row: Row[tuple[object, ...]]) -> Delivery:
-    return Delivery(
-        sequence=row.sequence,
-        id=bytes(row.id),
-        suite=row.suite,
-        sender=row.sender,
-        sender_device=row.sender_device,
-        recipient=row.recipient,
-        received_ms=row.received_ms,
-        header=bytes(row.header),
-        body=bytes(row.body),
-    )
+def part_bounds(part: int) -> tuple[bytes, bytes]:
+    """Where the ids of a part begin, and before what they end; ids are random, so parts are alike."""
+    width = 65536 // PRUNE_PARTS
+    low = (part * width).to_bytes(2, "big") if part else b""
+    return low, ((part + 1) * width).to_bytes(2, "big") if part < PRUNE_PARTS - 1 else b"\xff" * 17
 
 
 def _device(row: Row[tuple[object, ...]]) -> Device:

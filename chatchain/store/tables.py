@@ -1,8 +1,8 @@
 """The relay's tables, for SQLite and for MySQL or MariaDB.
 
 `users`, `devices` and `members` are a fold of the chain's events and can be rebuilt from `chain_logs`,
-which can be fetched again. `mailbox` and `accepted` cannot: they are what a tick promises. `blobs` says which
-files are whole; their bytes are elsewhere (store/blobs.py). Byte columns that a key contains have fixed
+which can be fetched again. `mail` and `accepted_ids` cannot: they are what a tick promises. `blobs` says
+which files are whole; their bytes are elsewhere (store/blobs.py). Byte columns that a key contains have fixed
 bounds, because MySQL indexes no unbounded ones.
 """
 
@@ -98,31 +98,27 @@ touched: Final = _table("touched", _key("uid", number()), _column("block", numbe
 membership.
 """
 
-mailbox: Final = _table(
-    "mailbox",
-    _key("sequence", number()),
-    _column("uid", number()),
-    _column("device", number()),
-    _column("id", fixed_bytes(16)),
-    _column("suite", number()),
+mail: Final = _table(
+    "mail",
+    _key("uid", number()),
+    _key("device", number()),
+    _key("last", number()),  # sequence of the last of the messages
     _column("sender", number()),
-    _column("sender_device", number()),
-    _column("recipient", number()),
-    _column("received_ms", number()),
+    _column("messages", number()),
     _column("size", number()),
-    _column("header", long_bytes()),
-    _column("body", long_bytes()),
-    Index("mailbox_by_device", "uid", "device", "sequence"),
+    _column("received_ms", number()),
+    _column("content", long_bytes()),
+    Index("mail_by_sequence", "last"),  # for whom other processes have written
 )
+"""What waits for the devices, in runs (store.letters)."""
 
-accepted: Final = _table(
-    "accepted",
+accepted_ids: Final = _table(
+    "accepted_ids",
+    _key("id", fixed_bytes(16)),
     _key("sender", number()),
     _key("sender_device", number()),
-    _key("id", fixed_bytes(16)),
-    _column("hash", fixed_bytes(32)),
-    _column("received_ms", number()),
-    Index("accepted_by_time", "received_ms"),
+    _column("hash", fixed_bytes(16)),
+    _column("day", number()),  # since 1970
 )
 
 counters: Final = _table("counters", _key("name", String(32)), _column("value", number()))

@@ -17,12 +17,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, select, text, update
+from sqlalchemy import Connection, Engine, text, update
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -33,9 +33,10 @@ from sqlalchemy.exc import (
 )
 
 from chatchain.errors import StoreUnavailable
-from chatchain.model import Envelope
+from chatchain.model import Letter, Run
+from chatchain.store import letters
 from chatchain.store.nodes import stored_between
-from chatchain.store.tables import accepted, counters, mailbox
+from chatchain.store.tables import counters
 
 BATCH_ITEMS: Final = 2_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -54,8 +55,8 @@ _TRANSIENT: Final = frozenset({1205, 1213})
 """MySQL's lock wait timeout and deadlock: the statement was rolled back and may be tried again."""
 
 Verdict = Literal["stored", "duplicate", "conflict", "failed"]
-Kept = tuple[object, Verdict, Sequence[int]]
-"""What became of one envelope: its token, the verdict, and when stored the sequence of each copy in order."""
+Told = list[tuple[Letter, Verdict]]
+"""What became of letters."""
 
 T = TypeVar("T")
 
@@ -63,40 +64,25 @@ T = TypeVar("T")
 class Listener(msgspec.Struct, frozen=True):
     """Whom the writer tells, from its own thread."""
 
-    kept: Callable[[list[Kept]], None]
+    kept: Callable[[Told, list[Run]], None]
+    """What became of letters, in their order, and in which runs those stored wait for whom."""
     failed: Callable[[], None]
     settled: Callable[[], None]
     others: Callable[[list[tuple[int, int, int]]], None] = lambda _: None
     """Devices for which other processes have stored something: uid, device, the last sequence."""
 
 
-_Key = tuple[int, int, bytes]
-"""What makes an envelope one and the same: sender, sender's device, message id."""
-
-
 class _Keep(msgspec.Struct):
-    token: object
-    sender: int
-    device: int
-    envelope: Envelope
-    digest: bytes
-    received_ms: int
-
-    @property
-    def key(self) -> _Key:
-        return self.sender, self.device, self.envelope.id
-
-    @property
-    def weight(self) -> int:
-        copies = self.envelope.copies
-        return len(self.envelope.body) * len(copies) + sum(len(copy.header) for copy in copies)
+    letters: list[Letter]
+    weight: int
 
 
 class _Remove(msgspec.Struct):
-    sequences: Sequence[int]
+    device: tuple[int, int]
+    through: int
 
 
-class _Run(msgspec.Struct):
+class _Work(msgspec.Struct):
     work: Callable[[Connection], Any]
     future: Future[Any]
 
@@ -105,25 +91,7 @@ class _Stop(msgspec.Struct):
     pass
 
 
-_Job = _Keep | _Remove | _Run | _Stop
-
-
-class _Statements:
-    """The two hot statements as the driver takes them: rows pass as tuples, not through SQLAlchemy one by
-    one.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.mysql = engine.dialect.name in ("mysql", "mariadb")
-        mark = "%s" if self.mysql else "?"
-        quote = engine.dialect.identifier_preparer.quote
-        self.accepted = _insert(accepted, mark, quote)
-        self.mailbox = _insert(mailbox, mark, quote)
-
-
-def _insert(table: Table, mark: str, quote: Callable[[str], str]) -> str:
-    names = ", ".join(quote(column.name) for column in table.columns)
-    return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({', '.join([mark] * len(table.columns))})"  # noqa: S608
+_Job = _Keep | _Remove | _Work | _Stop
 
 
 class Writer:
@@ -132,7 +100,7 @@ class Writer:
     def __init__(self, engine: Engine, listener: Listener) -> None:
         self._engine = engine
         self._listener = listener
-        self._statements = _Statements(engine)
+        self._mysql = engine.dialect.name in ("mysql", "mariadb")
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._retry_at = 0.0
@@ -144,20 +112,25 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
-    def keep(
-        self, token: object, sender: int, device: int, envelope: Envelope, digest: bytes, received_ms: int
-    ) -> None:
-        """Stores an envelope for every device that it names; the listener hears of it under `token`."""
-        self._queue.put(_Keep(token, sender, device, envelope, digest, received_ms))
+    def keep(self, letters: list[Letter]) -> None:
+        """Stores letters for every device that they name; the listener hears what became of them."""
+        start = weight = 0
+        for end, letter in enumerate(letters, 1):
+            weight += letter.size
+            if end - start == BATCH_ITEMS or weight >= BATCH_BYTES or end == len(letters):
+                self._queue.put(_Keep(letters[start:end], weight))
+                start, weight = end, 0
 
-    def remove(self, sequences: Sequence[int]) -> None:
-        """Deletes acknowledged rows; should that fail they are delivered once more, which is allowed."""
-        self._queue.put(_Remove(sequences))
+    def remove(self, uid: int, device: int, through: int) -> None:
+        """Deletes a device's rows up to a sequence; should that fail they are delivered once more, which is
+        allowed.
+        """
+        self._queue.put(_Remove((uid, device), through))
 
     def run(self, work: Callable[[Connection], T]) -> Future[T]:
         """Does something in a transaction of its own; the future raises StoreUnavailable when it cannot."""
         future: Future[T] = Future()
-        self._queue.put(_Run(work, future))
+        self._queue.put(_Work(work, future))
         return future
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -192,50 +165,55 @@ class Writer:
             while items < BATCH_ITEMS and weight < BATCH_BYTES and not isinstance(jobs[-1], _Stop):
                 job = jobs[-1]
                 if isinstance(job, _Keep):
-                    items += len(job.envelope.copies)
+                    items += len(job.letters)
                     weight += job.weight
                 jobs.append(self._queue.get_nowait())
         return jobs
 
     def _serve(self, jobs: list[_Job]) -> None:
-        keeps = [job for job in jobs if isinstance(job, _Keep)]
-        removes = [sequence for job in jobs if isinstance(job, _Remove) for sequence in job.sequences]
-        if keeps or removes:
-            self._commit(keeps, removes)
+        letters = [letter for job in jobs if isinstance(job, _Keep) for letter in job.letters]
+        done: dict[tuple[int, int], int] = {}
         for job in jobs:
-            if isinstance(job, _Run):
+            if isinstance(job, _Remove):
+                done[job.device] = max(job.through, done.get(job.device, 0))
+        if letters or done:
+            self._commit(letters, done)
+        for job in jobs:
+            if isinstance(job, _Work):
                 self._run(job)
 
     def _turn_away(self, jobs: list[_Job]) -> None:
-        failed: list[Kept] = [(job.token, "failed", ()) for job in jobs if isinstance(job, _Keep)]
-        if failed:
-            self._listener.kept(failed)
         for job in jobs:
-            if isinstance(job, _Run) and job.future.set_running_or_notify_cancel():
+            if isinstance(job, _Keep):
+                self._fail(job.letters)
+            elif isinstance(job, _Work) and job.future.set_running_or_notify_cancel():
                 job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
 
-    def _commit(self, keeps: list[_Keep], removes: list[int]) -> None:
+    def _fail(self, letters: Iterable[Letter]) -> None:
+        self._listener.kept([(letter, "failed") for letter in letters], [])
+
+    def _commit(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> None:
         try:
-            told = self._stored(keeps, removes)
+            told, runs = self._stored(letters, done)
         except Exception as error:  # whatever the driver makes of a row: the thread must live
             if isinstance(error, SQLAlchemyError) and _is_away(error):
                 self._lost()
-                self._turn_away(list(keeps))
+                self._fail(letters)
                 return
             self._disconnect()
             # The database is there and refuses: find the one that it refuses, the others are not to suffer.
-            if len(keeps) > 1 or (keeps and removes):
-                for keep in keeps:
-                    self._commit([keep], [])
-                if removes:
-                    self._commit([], removes)
+            if len(letters) > 1 or (letters and done):
+                for letter in letters:
+                    self._commit([letter], {})
+                if done:
+                    self._commit([], done)
                 return
             _log.exception("the database refuses a row")
-            told = [(keep.token, "failed", ()) for keep in keeps]
-        if keeps:
+            told, runs = [(letter, "failed") for letter in letters], []
+        if letters:
             self._look_around()
         if told:
-            self._listener.kept(told)
+            self._listener.kept(told, runs)
 
     def _look_around(self) -> None:
         """Finds out for whom others have written below the numbers that were just committed."""
@@ -254,17 +232,17 @@ class Writer:
                 self._listener.others(found)
         self.frontier = max(self.frontier, last)
 
-    def _stored(self, keeps: list[_Keep], removes: list[int]) -> list[Kept]:
+    def _stored(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> tuple[Told, list[Run]]:
         """Repeated envelopes are rare: they are looked for only when the insert meets one."""
         for look in (False, True, True):
             try:
-                return self._attempt(lambda connection: self._write(connection, keeps, removes, look=look))  # noqa: B023
+                return self._attempt(lambda connection: self._write(connection, letters, done, look=look))  # noqa: B023
             except IntegrityError:
-                if not keeps:
+                if not letters:
                     raise
-        return self._attempt(lambda connection: self._write(connection, keeps, removes, look=True))
+        return self._attempt(lambda connection: self._write(connection, letters, done, look=True))
 
-    def _run(self, job: _Run) -> None:
+    def _run(self, job: _Work) -> None:
         if not job.future.set_running_or_notify_cancel():
             return  # whoever asked has gone
         if self._backoff:
@@ -336,66 +314,36 @@ class Writer:
     # --- one transaction ---
 
     def _write(
-        self, connection: Connection, keeps: list[_Keep], removes: list[int], *, look: bool
-    ) -> list[Kept]:
-        for start in range(0, len(removes), 1000):
-            chosen = mailbox.c.sequence.in_(removes[start : start + 1000])
-            connection.execute(delete(mailbox).where(chosen))
+        self, connection: Connection, keeps: list[Letter], done: dict[tuple[int, int], int], *, look: bool
+    ) -> tuple[Told, list[Run]]:
+        if done:
+            letters.delete_through(connection, done)
         if not keeps:
-            return []
-        # Drawn first: its lock puts the transactions of several processes in a row.
-        count = sum(len(keep.envelope.copies) for keep in keeps)
+            return [], []
+        first_of: dict[letters.Key, Letter] = {}
+        for keep in keeps:
+            first_of.setdefault((keep.sender, keep.device, keep.id), keep)
+        known = letters.accepted_of(connection, first_of.values()) if look else {}
+        new = [keep for key, keep in first_of.items() if key not in known]
+        if not new:
+            return [(keep, _repetition(keep, known)) for keep in keeps], []
+        runs = letters.into_runs(new)
+        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
+        count = runs[-1].last
         last = self._draw(connection, count)
         self._drawn = last - count, last
-        first_of: dict[_Key, _Keep] = {}
-        repeated = [keep for keep in keeps if first_of.setdefault(keep.key, keep) is not keep]
-        known = _accepted_of(connection, first_of.values()) if look else {}
-        new = [keep for key, keep in first_of.items() if key not in known]
-        repeated += [keep for key, keep in first_of.items() if key in known]
-        told: list[Kept] = []
-        if new:
-            self._insert_accepted(connection, new)
-            told += self._insert_mailbox(connection, new, last - count)
-        known |= {keep.key: keep.digest for keep in new}
-        for keep in repeated:
-            told.append((keep.token, "duplicate" if known[keep.key] == keep.digest else "conflict", ()))
-        return told
-
-    def _insert_accepted(self, connection: Connection, keeps: Sequence[_Keep]) -> None:
-        rows = [(keep.sender, keep.device, keep.envelope.id, keep.digest, keep.received_ms) for keep in keeps]
-        connection.exec_driver_sql(self._statements.accepted, rows)
-
-    def _insert_mailbox(self, connection: Connection, keeps: Sequence[_Keep], sequence: int) -> list[Kept]:
-        rows = []
-        told: list[Kept] = []
-        for keep in keeps:
-            envelope = keep.envelope
-            first = sequence + 1
-            for copy in envelope.copies:
-                sequence += 1
-                rows.append(
-                    (
-                        sequence,
-                        copy.uid,
-                        copy.device,
-                        envelope.id,
-                        envelope.suite,
-                        keep.sender,
-                        keep.device,
-                        envelope.recipient,
-                        keep.received_ms,
-                        len(envelope.body) + len(copy.header),
-                        copy.header,
-                        envelope.body,
-                    )
-                )
-            told.append((keep.token, "stored", range(first, sequence + 1)))
-        connection.exec_driver_sql(self._statements.mailbox, rows)
-        return told
+        runs = letters.shifted(runs, last - count)
+        letters.insert_accepted(connection, new)
+        letters.insert_runs(connection, runs, new[-1].received_ms)
+        if len(new) == len(keeps):
+            return [(keep, "stored") for keep in new], runs
+        stored = {id(keep) for keep in new}
+        known |= {key: keep.digest for key, keep in first_of.items() if key not in known}
+        return [(keep, "stored" if id(keep) in stored else _repetition(keep, known)) for keep in keeps], runs
 
     def _draw(self, connection: Connection, count: int) -> int:
         """Takes so many sequences and gives the last of them."""
-        if self._statements.mysql:  # one round trip: the new value comes back as the "inserted id"
+        if self._mysql:  # one round trip: the new value comes back as the "inserted id"
             drawn = connection.exec_driver_sql(
                 "UPDATE counters SET value = LAST_INSERT_ID(value + %s) WHERE name = 'sequence'", (count,)
             )
@@ -404,22 +352,9 @@ class Writer:
         return int(connection.execute(raised, {"n": count}).scalar_one())
 
 
-def _accepted_of(connection: Connection, keeps: Iterable[_Keep]) -> dict[_Key, bytes]:
-    by_sender: dict[tuple[int, int], list[bytes]] = {}
-    for keep in keeps:
-        by_sender.setdefault((keep.sender, keep.device), []).append(keep.envelope.id)
-    known: dict[_Key, bytes] = {}
-    for (sender, device), ids in by_sender.items():
-        for start in range(0, len(ids), 500):
-            found = connection.execute(
-                select(accepted.c.id, accepted.c.hash).where(
-                    accepted.c.sender == sender,
-                    accepted.c.sender_device == device,
-                    accepted.c.id.in_(ids[start : start + 500]),
-                )
-            )
-            known |= {(sender, device, bytes(row.id)): bytes(row.hash) for row in found}
-    return known
+def _repetition(letter: Letter, known: Mapping[letters.Key, bytes]) -> Verdict:
+    same = known[letter.sender, letter.device, letter.id] == letter.digest
+    return "duplicate" if same else "conflict"
 
 
 def _number(error: DBAPIError) -> int:

@@ -141,7 +141,8 @@ class Connection:
             _FROM_RELAY if role is Role.CLIENT else _FROM_CLIENT
         )
         self._state = State.OPENING
-        self._incoming = bytearray()
+        self._incoming: bytes | bytearray = b""
+        self._at = 0  # everything before was given out
 
     @property
     def state(self) -> State:
@@ -151,21 +152,24 @@ class Connection:
     @property
     def buffered(self) -> int:
         """Bytes of an unfinished frame that wait for the rest; never more than a frame and one read."""
-        return len(self._incoming)
+        return len(self._incoming) - self._at
 
     def send(self, message: Message) -> bytes:
         """Gives the bytes of one message of ours and takes the step in the table."""
-        step = TABLE[self._state][self._role]
         kind = type(message)
-        if kind not in step:
-            raise AssertionError(f"{kind.__name__} may not be sent in state {self._state.name}")
+        self.require_turn(kind)
         data = frame(message)
         if len(data) - LENGTH.size > self._cap():
             raise TooLarge(
                 f"This message is larger than the {self._cap() // 1024} KiB that the protocol carries."
             )
-        self._state = step[kind] or self._state
+        self._state = TABLE[self._state][self._role][kind] or self._state
         return data
+
+    def require_turn(self, kind: type[Message]) -> None:
+        """Raises AssertionError unless a message of this kind may be sent now: for frames made elsewhere."""
+        if kind not in TABLE[self._state][self._role]:
+            raise AssertionError(f"{kind.__name__} may not be sent in state {self._state.name}")
 
     def receive_data(self, data: bytes) -> Iterator[Message]:
         """Takes bytes in and yields the messages that they complete, judging each only when it is asked for.
@@ -173,34 +177,46 @@ class Connection:
         Raises ProtocolViolation where the peer's bytes stop making sense; the messages before were given out.
         """
         if self._state is not State.CLOSED:
-            self._incoming += data
+            if not self._incoming:
+                self._incoming = data
+            elif isinstance(
+                self._incoming, bytearray
+            ):  # a long frame in many pieces: only what is new is copied
+                self._incoming += data
+            else:
+                self._incoming = bytearray(self._incoming + data)
         return self._messages()
 
     def close(self) -> None:
         """Ends the conversation from here: nothing more is sent or taken in."""
         self._state = State.CLOSED
-        self._incoming.clear()
+        self._incoming, self._at = b"", 0
 
     def _cap(self) -> int:
         return MAX_FRAME if self._state in (State.READY, State.FILES) else MAX_FRAME_BEFORE_LOGIN
 
     def _messages(self) -> Iterator[Message]:
-        incoming = self._incoming
-        while self._state is not State.CLOSED and len(incoming) >= LENGTH.size:
+        while self._state is not State.CLOSED:
             try:
-                end = LENGTH.size + self._length()
-                if len(incoming) < end:
-                    return
-                message = self._decode(bytes(memoryview(incoming)[LENGTH.size : end]))
-                del incoming[:end]
+                end = self._end()
+                if not end:
+                    break
+                message = self._decode(self._incoming[self._at + LENGTH.size : end])
+                self._at = end
                 self._step(message)
             except ProtocolViolation:
                 self.close()
                 raise
             yield message
+        if self._at:
+            self._incoming, self._at = self._incoming[self._at :], 0
 
-    def _length(self) -> int:
-        (length,) = LENGTH.unpack_from(self._incoming)
+    def _end(self) -> int:
+        """Where the next frame ends, or 0 while it is not complete."""
+        have = len(self._incoming) - self._at
+        if have < LENGTH.size:
+            return 0
+        (length,) = LENGTH.unpack_from(self._incoming, self._at)
         if length == 0:
             raise ProtocolViolation("The peer sent an empty frame.")
         if length >= 2**31:
@@ -209,9 +225,9 @@ class Connection:
             raise ProtocolViolation(
                 f"The peer announced a frame of {length} bytes; {self._cap()} are allowed now."
             )
-        return int(length)
+        return int(self._at + LENGTH.size + length) if have >= LENGTH.size + length else 0
 
-    def _decode(self, payload: bytes) -> Message:
+    def _decode(self, payload: bytes | bytearray) -> Message:
         try:
             message: Message = self._decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

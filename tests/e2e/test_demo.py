@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deploy import demo
@@ -98,9 +99,10 @@ def test_a_leak_is_found(tmp_path: Path, place: str, form: str, monkeypatch: pyt
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "relay.log").write_bytes(leak if place == "log" else b"carol came")
     connection = sqlite3.connect(tmp_path / "relay.sqlite3")
-    connection.execute("CREATE TABLE mailbox (sequence INTEGER, id BLOB, uid INTEGER, body BLOB)")
+    connection.execute("CREATE TABLE mail (uid INTEGER, last INTEGER, content BLOB)")
     body = leak if place == "body" else b"carol"
-    connection.execute("INSERT INTO mailbox VALUES (1, x'00', 7, ?)", (b"\0" * 30 + body,))
+    parcel = msgspec.msgpack.encode((b"id", 1, 8, 1, 7, 0, b"header", b"\0" * 30 + body))
+    connection.execute("INSERT INTO mail VALUES (7, 1, ?)", (len(parcel).to_bytes(4, "big") + parcel,))
     connection.commit()
     connection.close()
     monkeypatch.setattr(demo.Demo, "_secrets", lambda self: {})

@@ -14,21 +14,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from chatchain.model import (
     Address,
     Copy,
-    Delivery,
     Device,
     DeviceId,
     DeviceState,
     DeviceVersion,
     Envelope,
+    Letter,
+    Run,
     Uid,
     User,
 )
 from chatchain.relay import mailbox as box
-from chatchain.relay.mailbox import Mailbox, Submission, judge
+from chatchain.relay.mailbox import Mailbox, judge
 from chatchain.relay.quota import Key, Quota, Quotas
-from chatchain.wire.messages import Deliver, Refused, StaleDevices, Tick
+from chatchain.wire.messages import Refused, StaleDevices
 
 ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
+
+Told = list[tuple[Letter, box.Verdict]]
 
 
 def user(uid: int, *states: DeviceState, version: int = 0, block: int = 7) -> User:
@@ -153,10 +156,16 @@ def test_a_client_that_has_seen_more_makes_the_relay_look(change: dict[str, obje
 # --- the machine, by hand -----------------------------------------------------------------------------------
 
 
-def submit(mailbox: Mailbox, number: int = 1, *to: tuple[int, int], body: bytes = b"body") -> Submission:
-    submission = Submission(1, ADA, 1, envelope(number, *to, body=body), 5)
-    assert mailbox.submit(submission) == [box.Store(submission)]
-    return submission
+def letter(number: int = 1, *to: Key, body: bytes = b"body", sender: int = ADA, session: int = 1) -> Letter:
+    """A letter for these devices (by default Bob's first); its parcels are the bare bodies."""
+    parcels = tuple((uid, device, body) for uid, device in to or ((BOB, 1),))
+    return Letter(session, sender, 1, number.to_bytes(16, "big"), b"digest", 5, parcels, len(body))
+
+
+def submit(mailbox: Mailbox, number: int = 1, *to: Key, body: bytes = b"body") -> Letter:
+    made = letter(number, *to, body=body)
+    assert mailbox.submit(made) == [box.Store(made)]
+    return made
 
 
 def online(mailbox: Mailbox, session: int = 2, uid: int = BOB, device: int = 1) -> None:
@@ -167,21 +176,27 @@ def online(mailbox: Mailbox, session: int = 2, uid: int = BOB, device: int = 1) 
     assert mailbox.loaded(session, [], False) == []
 
 
-def stored(mailbox: Mailbox, submission: Submission, *sequences: int) -> list[box.Action]:
-    return mailbox.kept([(submission, "stored", sequences)])
+def stored(mailbox: Mailbox, made: Letter, *sequences: int) -> list[box.Action]:
+    """The store's word that a letter's parcels are committed under these sequences."""
+    runs = [
+        Run(uid, device, made.sender, sequence, [parcel])
+        for (uid, device, parcel), sequence in zip(made.parcels, sequences, strict=True)
+    ]
+    return mailbox.kept([(made, "stored")], runs)
 
 
-def delivery(sequence: int) -> Delivery:
-    """A row as the store gives it."""
-    return Delivery(sequence, bytes(16), 1, ADA, 1, BOB, 5, b"h", b"body")
+def row(sequence: int) -> Run:
+    """A run of one message, as the store gives it."""
+    return Run(BOB, 1, ADA, sequence, [b"body"])
 
 
 def sent(actions: Sequence[box.Action]) -> list[int]:
     """The sequences delivered by these actions."""
     return [
-        action.message.delivery.sequence
+        sequence
         for action in actions
-        if isinstance(action, box.Send) and isinstance(action.message, Deliver)
+        if isinstance(action, box.Give)
+        for sequence in range(action.first, action.first + len(action.parcels))
     ]
 
 
@@ -190,25 +205,27 @@ def test_the_tick_follows_the_commit() -> None:
     mailbox = Mailbox()
     mailbox.opened(1, ADA, 1)
     online(mailbox)
-    submission = submit(mailbox)
-    actions = stored(mailbox, submission, 10)
-    assert actions[0] == box.Send(1, Tick(submission.envelope.id))
+    made = submit(mailbox)
+    actions = stored(mailbox, made, 10)
+    assert actions[0] == box.Ticks(1, [made.id])
     assert sent(actions) == [10]
 
 
-@pytest.mark.parametrize(
-    ("word", "answer"), [("duplicate", Tick), ("conflict", Refused), ("failed", Refused)]
-)
-def test_what_was_not_stored_is_not_delivered(word: box.Verdict, answer: type) -> None:
+@pytest.mark.parametrize("word", ["duplicate", "conflict", "failed"])
+def test_what_was_not_stored_is_not_delivered(word: box.Verdict) -> None:
     """A repetition is ticked again; another content under the same id, or a failure, is refused."""
     mailbox = Mailbox()
     mailbox.opened(1, ADA, 1)
     online(mailbox)
-    (action,) = mailbox.kept([(submit(mailbox), word, ())])
-    assert isinstance(action, box.Send)
-    assert isinstance(action.message, answer)
-    if isinstance(action.message, Refused):
+    made = submit(mailbox)
+    (action,) = mailbox.kept([(made, word)], [])
+    if word == "duplicate":
+        assert action == box.Ticks(1, [made.id])
+    else:
+        assert isinstance(action, box.Send)
+        assert isinstance(action.message, Refused)
         assert (action.message.retry_after_ms > 0) == (word == "failed")
+    assert mailbox._quotas._devices == {}
 
 
 def test_every_device_online_is_served() -> None:
@@ -217,8 +234,8 @@ def test_every_device_online_is_served() -> None:
     online(mailbox, 2, BOB, 1)
     online(mailbox, 3, BOB, 2)
     online(mailbox, 4, ADA, 2)
-    submission = submit(mailbox, 1, (BOB, 1), (BOB, 2), (BOB, 3), (ADA, 2))
-    actions = stored(mailbox, submission, 10, 11, 12, 13)
+    made = submit(mailbox, 1, (BOB, 1), (BOB, 2), (BOB, 3), (ADA, 2))
+    actions = stored(mailbox, made, 10, 11, 12, 13)
     assert sent(actions) == [10, 11, 13]
     assert mailbox.waiting(BOB, 3) == 1
 
@@ -231,7 +248,7 @@ def test_a_window_bounds_what_is_on_its_way() -> None:
     assert sum(len(sent(actions)) for actions in first) == box.WINDOW_ROWS
     half = box.WINDOW_ROWS // 2
     early = mailbox.acknowledged(2, range(1, half))
-    assert early == [box.Remove(tuple(range(1, half)))]
+    assert early == [box.Remove(BOB, 1, half - 1)]
     late = mailbox.acknowledged(2, [half])
     assert late[1:] == [box.Load(2, BOB, 1, box.WINDOW_ROWS, half, late[1].bytes)]  # type: ignore[union-attr]
 
@@ -251,9 +268,33 @@ def test_nobody_deletes_what_was_not_given_to_them() -> None:
     online(mailbox)
     stored(mailbox, submit(mailbox, 1), 10)
     assert mailbox.acknowledged(2, [9, 11]) == []
-    assert mailbox.acknowledged(2, [10, 10]) == [box.Remove((10,))]
+    assert mailbox.acknowledged(2, [10, 10]) == [box.Remove(BOB, 1, 10)]
     assert mailbox.acknowledged(2, [10]) == []
     assert mailbox.waiting(BOB, 1) == 0
+
+
+def test_nothing_is_deleted_before_what_came_first_is_acknowledged() -> None:
+    """Deletion is up to a sequence, so a gap holds it back; the window has room all the same."""
+    mailbox = Mailbox()
+    online(mailbox)
+    for number in (10, 11, 12):
+        stored(mailbox, submit(mailbox, number), number)
+    assert mailbox.acknowledged(2, [11]) == []
+    assert mailbox.acknowledged(2, [10]) == [box.Remove(BOB, 1, 11)]
+    assert mailbox.waiting(BOB, 1) == 1
+    assert mailbox.acknowledged(2, [12]) == [box.Remove(BOB, 1, 12)]
+
+
+def test_a_run_is_given_as_a_whole() -> None:
+    """And acknowledged message by message."""
+    mailbox = Mailbox()
+    online(mailbox)
+    letters = [submit(mailbox, number) for number in range(3)]
+    actions = mailbox.kept([(made, "stored") for made in letters], [Run(BOB, 1, ADA, 10, [b"body"] * 3)])
+    assert actions == [box.Ticks(1, [made.id for made in letters]), box.Give(2, 10, [b"body"] * 3)]
+    assert mailbox.waiting(BOB, 1) == 3
+    assert mailbox.acknowledged(2, [10, 11]) == [box.Remove(BOB, 1, 11)]
+    assert mailbox.waiting(BOB, 1) == 1
 
 
 def test_a_commit_during_a_read_is_not_overlooked() -> None:
@@ -271,13 +312,9 @@ def test_a_read_that_is_ahead_of_the_verdict_gives_a_row_once() -> None:
     mailbox = Mailbox()
     mailbox.opened(2, BOB, 1)
     mailbox.receive(2)
-    submission = submit(mailbox)
-    made = submission.envelope
-    row = Delivery(10, made.id, 1, ADA, 1, BOB, 5, b"h", made.body)
-    assert sent(mailbox.loaded(2, [row], False)) == [10]
-    told = stored(mailbox, submission, 10)
-    assert sent(told) == []
-    assert any(isinstance(action, box.Send) and isinstance(action.message, Tick) for action in told)
+    made = submit(mailbox)
+    assert sent(mailbox.loaded(2, [row(10)], False)) == [10]
+    assert stored(mailbox, made, 10) == [box.Ticks(1, [made.id])]
     assert mailbox.waiting(BOB, 1) == 1
 
 
@@ -287,9 +324,8 @@ def test_an_acknowledgement_ahead_of_the_verdict_is_counted_once() -> None:
     mailbox.opened(2, BOB, 1)
     mailbox.receive(2)
     first, second = submit(mailbox, 1), submit(mailbox, 2)
-    row = Delivery(10, first.envelope.id, 1, ADA, 1, BOB, 5, b"h", b"body")
-    mailbox.loaded(2, [row], True)
-    assert mailbox.acknowledged(2, [10])[0] == box.Remove((10,))
+    mailbox.loaded(2, [row(10)], True)
+    assert mailbox.acknowledged(2, [10])[0] == box.Remove(BOB, 1, 10)
     stored(mailbox, first, 10)
     assert mailbox.waiting(BOB, 1) == 0
     mailbox.store_failed()
@@ -305,14 +341,13 @@ def test_after_a_failure_of_the_store_everybody_reads() -> None:
     online(mailbox)
     lost = submit(mailbox)
     mailbox.store_failed()
-    mailbox.kept([(lost, "failed", ())])
+    mailbox.kept([(lost, "failed")], [])
     assert mailbox.poll() == []
     assert mailbox.store_settled({(BOB, 1, ADA): (1, 5)}, 10) == [
         box.Load(2, BOB, 1, 0, box.WINDOW_ROWS, box.WINDOW_BYTES)
     ]
     assert sent(stored(mailbox, submit(mailbox, 2), 11)) == []
-    row = Delivery(10, lost.envelope.id, 1, ADA, 1, BOB, 5, b"h", b"body")
-    actions = mailbox.loaded(2, [row], False)
+    actions = mailbox.loaded(2, [row(10)], False)
     assert sent(actions) == [10]
     assert isinstance(actions[-1], box.Load)
     assert actions[-1].after == 10
@@ -361,7 +396,7 @@ def test_a_full_mailbox_refuses_what_may_be_tried_later() -> None:
     mailbox.opened(1, ADA, 1)
     online(mailbox)
     first, _ = submit(mailbox, 1), submit(mailbox, 2)
-    third = Submission(1, ADA, 1, envelope(3), 5)
+    third = letter(3)
     (refusal,) = mailbox.submit(third)
     assert isinstance(refusal, box.Send)
     assert isinstance(refusal.message, Refused)
@@ -377,9 +412,9 @@ def test_one_sender_does_not_fill_another_s_mailbox() -> None:
     mailbox = Mailbox(quota=Quota(rows=100, sender_rows=2))
     submit(mailbox, 1)
     submit(mailbox, 2)
-    (refusal,) = mailbox.submit(Submission(1, ADA, 1, envelope(3), 5))
+    (refusal,) = mailbox.submit(letter(3))
     assert isinstance(refusal, box.Send)
-    other = Submission(9, BOB, 1, envelope(4), 5)
+    other = letter(4, sender=BOB, session=9)
     assert mailbox.submit(other) == [box.Store(other)]
 
 
@@ -387,18 +422,18 @@ def test_counts_of_empty_mailboxes_take_no_memory() -> None:
     """Whatever came and went, failed or was forgotten; and what is on its way survives a recount."""
     quotas = Quotas(Quota(rows=2))
     key = (BOB, 1)
-    quotas.coming(key, ADA, 10)
+    assert quotas.reserve(key, ADA, 10)
     quotas.load({(BOB, 1, ADA): (1, 10), (BOB, 2, ADA): (5, 50)})
     assert (quotas.waiting(key), quotas.waiting((BOB, 2))) == (1, 5)
-    assert not quotas.has_room(key, BOB, 1)
-    quotas.came(key, ADA, 10, stored=True)
+    assert not quotas.reserve(key, BOB, 1)
+    quotas.came(key, ADA, 1, 10)
+    quotas.release(key, ADA, 1, 10)
     quotas.gone(key, ADA, 10)
     quotas.gone(key, ADA, 10)
     quotas.gone(key, ADA, 10)
-    quotas.coming(key, BOB, 10)
-    quotas.came(key, BOB, 10, stored=False)
+    assert quotas.reserve(key, BOB, 10)
+    quotas.release(key, BOB, 1, 10)
     quotas.forget((BOB, 2))
-    assert quotas.has_room(key, ADA, 1)
     assert quotas._devices == {}
     assert quotas._shares == {}
 
@@ -410,10 +445,10 @@ def test_what_another_process_stored_is_read_before_what_came_after_it() -> None
     assert [type(action) for action in mailbox.woken([(BOB, 1, 10)])] == [box.Load]
     assert sent(stored(mailbox, submit(mailbox), 11)) == []
     assert mailbox.woken([(BOB, 1, 10)]) == [], "one read at a time"
-    actions = mailbox.loaded(2, [delivery(10)], False)
+    actions = mailbox.loaded(2, [row(10)], False)
     assert sent(actions) == [10]
     assert isinstance(actions[-1], box.Load), "what was committed during the read is read, too"
-    assert sent(mailbox.loaded(2, [delivery(11)], False)) == [11]
+    assert sent(mailbox.loaded(2, [row(11)], False)) == [11]
     assert mailbox.woken([(BOB, 1, 11), (ADA, 7, 12)]) == [], "nothing new, and nobody here"
     assert sent(stored(mailbox, submit(mailbox), 12)) == [12]
 
@@ -438,58 +473,59 @@ class World(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.mailbox = Mailbox(quota=Quota(rows=10_000))
-        self.rows: dict[int, tuple[Key, Delivery]] = {}  # committed, by sequence
+        self.rows: dict[int, tuple[Key, bytes, bytes]] = {}  # committed, by sequence: whose, id, parcel
         self.last = 0
         self.number = 0
-        self.accepted: dict[bytes, Envelope] = {}
-        self.queue: list[Submission] = []
-        self.untold: list[
-            tuple[Submission, box.Verdict, Sequence[int]]
-        ] = []  # committed, and not yet known here
-        self.loads: list[tuple[box.Load, list[Delivery]]] = []  # with what an early look would find
+        self.accepted: dict[bytes, Letter] = {}
+        self.queue: list[Letter] = []
+        self.untold: list[tuple[Told, list[Run]]] = []  # committed, and not yet known here
+        self.loads: list[tuple[box.Load, list[Run]]] = []  # with what an early look would find
         self.away = False
-        self.orphans: list[Submission] = []  # in a transaction whose connection was lost
+        self.orphans: list[Letter] = []  # in a transaction whose connection was lost
         self.sessions: dict[int, Key] = {}
         self.names = 0
         self.ticked: set[bytes] = set()
         self.on_connection: dict[int, list[int]] = defaultdict(list)  # sequences given, by session
-        self.disk: dict[Key, list[int]] = defaultdict(list)  # acknowledged, by device
+        self.disk: dict[Key, set[int]] = defaultdict(set)  # acknowledged, by device
         self.promised: dict[Key, list[bytes]] = defaultdict(list)
         self.seen: dict[Key, set[bytes]] = defaultdict(set)
 
     def act(self, actions: Sequence[box.Action]) -> None:
         for action in actions:
             match action:
-                case box.Send(session, Deliver(delivery)):
-                    key = self.sessions[session]
-                    given = self.on_connection[session]
-                    assert delivery.sequence in self.rows, (
-                        "delivered before it was committed, or after its end"
-                    )
-                    assert self.rows[delivery.sequence] == (key, delivery)
-                    assert not given or delivery.sequence > given[-1], (
-                        "out of order, or twice on one connection"
-                    )
-                    before = {n for n, (to, _) in self.rows.items() if to == key and n < delivery.sequence}
-                    assert before <= set(given), "something older was passed over"
-                    given.append(delivery.sequence)
-                    self.seen[key].add(delivery.id)
-                case box.Send(_, Tick(id)):
-                    assert id in self.accepted, "ticked before the commit"
-                    self.ticked.add(id)
+                case box.Give(session, first, parcels):
+                    for sequence, parcel in enumerate(parcels, first):
+                        self.give(session, sequence, parcel)
+                case box.Ticks(_, ids):
+                    assert set(ids) <= set(self.accepted), "ticked before the commit"
+                    self.ticked |= set(ids)
                 case box.Send():
                     pass
-                case box.Store(submission):
-                    self.queue.append(submission)
+                case box.Store(made):
+                    self.queue.append(made)
                 case box.Load():
                     self.loads.append((action, self._look(action)))
-                case box.Remove(sequences):
-                    for sequence in sequences:
+                case box.Remove(uid, device, through):
+                    gone = {n for n, (to, _, _) in self.rows.items() if to == (uid, device) and n <= through}
+                    assert gone <= self.disk[uid, device], "deleted before it was acknowledged"
+                    for sequence in gone:
                         del self.rows[sequence]
                 case box.Close(session, _, _):
                     self.sessions.pop(session, None)
                 case _:
                     raise AssertionError(action)
+
+    def give(self, session: int, sequence: int, parcel: bytes) -> None:
+        key = self.sessions[session]
+        given = self.on_connection[session]
+        assert sequence in self.rows, "delivered before it was committed, or after its end"
+        to, name, content = self.rows[sequence]
+        assert (to, content) == (key, parcel)
+        assert not given or sequence > given[-1], "out of order, or twice on one connection"
+        before = {n for n, (to, _, _) in self.rows.items() if to == key and n < sequence}
+        assert before <= set(given), "something older was passed over"
+        given.append(sequence)
+        self.seen[key].add(name)
 
     @rule(device=st.sampled_from(DEVICES), receive=st.sampled_from([True, True, True, False]))
     def connect(self, device: Key, receive: bool) -> None:
@@ -517,8 +553,8 @@ class World(RuleBasedStateMachine):
 
     def submit(self, to: list[Key], size: int) -> None:
         self.number += 1
-        made = envelope(self.number, *to, body=bytes(size))
-        self.act(self.mailbox.submit(Submission(0, ADA, 1, made, 5)))
+        made = letter(self.number, *to, body=self.number.to_bytes(4, "big") + bytes(size), session=0)
+        self.act(self.mailbox.submit(made))
 
     @precondition(lambda self: not self.away)
     @rule(to=st.sampled_from(DEVICES))
@@ -530,23 +566,28 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def submit_again(self, data: st.DataObject) -> None:
         again = self.accepted[data.draw(st.sampled_from(sorted(self.accepted)))]
-        self.act(self.mailbox.submit(Submission(0, ADA, 1, again, 5)))
+        self.act(self.mailbox.submit(again))
 
-    def _commit(self, submission: Submission) -> tuple[Submission, box.Verdict, Sequence[int]]:
-        made = submission.envelope
-        if made.id in self.accepted:
-            return submission, "duplicate", ()
-        self.accepted[made.id] = made
-        first = self.last + 1
-        for copy in made.copies:
-            self.last += 1
-            key = (copy.uid, copy.device)
-            self.promised[key].append(made.id)
-            self.rows[self.last] = (
-                key,
-                Delivery(self.last, made.id, 1, ADA, 1, BOB, 5, copy.header, made.body),
-            )
-        return submission, "stored", range(first, self.last + 1)
+    def _commit(self, batch: list[Letter]) -> tuple[Told, list[Run]]:
+        """One transaction, as the store makes runs of it."""
+        told: Told = []
+        parcels: dict[Key, list[tuple[bytes, bytes]]] = {}
+        for made in batch:
+            if made.id in self.accepted:
+                told.append((made, "duplicate"))
+                continue
+            self.accepted[made.id] = made
+            told.append((made, "stored"))
+            for uid, device, parcel in made.parcels:
+                parcels.setdefault((uid, device), []).append((made.id, parcel))
+        runs = []
+        for (uid, device), content in parcels.items():
+            runs.append(Run(uid, device, ADA, self.last + 1, [parcel for _, parcel in content]))
+            for name, parcel in content:
+                self.last += 1
+                self.promised[uid, device].append(name)
+                self.rows[self.last] = (uid, device), name, parcel
+        return told, runs
 
     @precondition(lambda self: self.queue and not self.away)
     @rule()
@@ -558,17 +599,18 @@ class World(RuleBasedStateMachine):
     def commit_quietly(self) -> None:
         """A read may see rows before their verdict comes."""
         batch, self.queue = self.queue, []
-        self.untold += [self._commit(submission) for submission in batch]
+        self.untold.append(self._commit(batch))
 
     @precondition(lambda self: self.untold)
     @rule()
     def tell(self) -> None:
-        told, self.untold = self.untold, []
-        self.act(self.mailbox.kept(told))
+        untold, self.untold = self.untold, []
+        for told, runs in untold:
+            self.act(self.mailbox.kept(told, runs))
 
     def commit(self) -> None:
         batch, self.queue = self.queue, []
-        self.untold += [self._commit(submission) for submission in batch]
+        self.untold.append(self._commit(batch))
         self.tell()
 
     @precondition(lambda self: self.queue and not self.away)
@@ -580,18 +622,17 @@ class World(RuleBasedStateMachine):
         self.orphans = batch if happened else []
         self.away = True
         self.mailbox.store_failed()
-        self.act(self.mailbox.kept([(submission, "failed", ()) for submission in batch]))
+        self.act(self.mailbox.kept([(made, "failed") for made in batch], []))
 
     @precondition(lambda self: self.away)
     @rule()
     def settle(self) -> None:
         self.away = False
-        for submission in self.orphans:
-            self._commit(submission)
+        self._commit(self.orphans)
         counts: dict[tuple[int, int, int], tuple[int, int]] = {}
-        for key, delivery in self.rows.values():
+        for key, _, parcel in self.rows.values():
             rows, size = counts.get((*key, ADA), (0, 0))
-            counts[*key, ADA] = (rows + 1, size + len(delivery.body) + len(delivery.header))
+            counts[*key, ADA] = (rows + 1, size + len(parcel))
         self.act(self.mailbox.store_settled(counts, max(self.rows, default=0)))
 
     @precondition(lambda self: self.loads)
@@ -604,21 +645,22 @@ class World(RuleBasedStateMachine):
             return
         self._give(load, before if early else self._look(load))
 
-    def _look(self, load: box.Load) -> list[Delivery]:
+    def _look(self, load: box.Load) -> list[Run]:
+        """The rows as runs of one; that a run may be longer is what `_commit` shows."""
         return [
-            delivery
-            for sequence, (key, delivery) in sorted(self.rows.items())
+            Run(*key, ADA, sequence, [parcel])
+            for sequence, (key, _, parcel) in sorted(self.rows.items())
             if key == (load.uid, load.device) and sequence > load.after
         ]
 
-    def _give(self, load: box.Load, found: list[Delivery]) -> None:
-        taken: list[Delivery] = []
+    def _give(self, load: box.Load, found: list[Run]) -> None:
+        taken: list[Run] = []
         total = 0
-        for delivery in found[: load.rows]:
-            size = len(delivery.body) + len(delivery.header)
+        for run in found[: load.rows]:
+            size = len(run.parcels[0])
             if taken and total + size > load.bytes:
                 break
-            taken.append(delivery)
+            taken.append(run)
             total += size
         self.act(self.mailbox.loaded(load.session, taken, len(taken) < len(found)))
 
@@ -628,7 +670,7 @@ class World(RuleBasedStateMachine):
         session = data.draw(st.sampled_from(sorted(s for s in self.sessions if self.on_connection[s])))
         given = self.on_connection[session]
         chosen = data.draw(st.lists(st.sampled_from(given), min_size=1, max_size=20))
-        self.disk[self.sessions[session]] += chosen
+        self.disk[self.sessions[session]] |= set(chosen)
         self.act(self.mailbox.acknowledged(session, chosen))
 
     @rule()
@@ -638,7 +680,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def the_window_is_bounded(self) -> None:
         for session in self.mailbox._sessions.values():
-            assert len(session.window) <= box.WINDOW_ROWS
+            assert len(session.window) <= box.WINDOW_ROWS + 64
             assert session.window_bytes <= box.WINDOW_BYTES + 200_000
 
     def teardown(self) -> None:
@@ -663,6 +705,7 @@ class World(RuleBasedStateMachine):
                 unacknowledged = [s for s in self.on_connection[session] if s in self.rows]
                 if not unacknowledged:
                     break
+                self.disk[key] |= set(unacknowledged)
                 self.act(self.mailbox.acknowledged(session, unacknowledged))
             missing = set(self.promised[key]) - self.seen[key]
             assert not missing, "committed and never delivered"

@@ -15,6 +15,7 @@ from chatchain.wire import bounds
 from chatchain.wire import messages as m
 from chatchain.wire.bounds import MAX_COPIES, check
 from chatchain.wire.connection import MAX_FRAME, MAX_FRAME_BEFORE_LOGIN, TABLE, Connection, Role, State, frame
+from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
 from tests.crypto.pairs import ADA, BOB
 from tests.crypto.pairs import BUNDLE as BUNDLE_2
 
@@ -390,3 +391,26 @@ def test_no_bytes_raise_anything_but_a_violation(data: bytes, role: Role, state:
     except ProtocolViolation:
         assert connection.state is State.CLOSED
         assert connection.buffered == 0
+
+
+def test_frames_made_of_parcels_are_those_of_their_messages() -> None:
+    """Whatever the length of the sequence's number."""
+    ada, bob = 100_000_000_000_001, 100_000_000_000_002
+    copy = Copy(bob, 2, b"header")
+    envelope = Envelope(bytes(range(16)), 2, bob, 1, 1, b"body", (copy,))
+    made = parcel(envelope, copy, ada, 3, 1_700_000_000_000)
+    for first in (0, 127, 255, 65_535, 2**32 - 1, 2**40):
+        expected = [
+            m.Deliver(Delivery(sequence, envelope.id, 2, ada, 3, bob, 1_700_000_000_000, b"header", b"body"))
+            for sequence in (first, first + 1)
+        ]
+        assert deliver_frames(first, [made, made]) == b"".join(map(frame, expected))
+    ids = [bytes(16), b"\xff" * 16]
+    assert tick_frames(ids) == b"".join(frame(m.Tick(id_)) for id_ in ids)
+
+
+def test_frames_made_elsewhere_wait_for_their_turn_too() -> None:
+    """Nothing is delivered before the login."""
+    connection = Connection(Role.RELAY)
+    with pytest.raises(AssertionError, match="Deliver may not be sent"):
+        connection.require_turn(m.Deliver)

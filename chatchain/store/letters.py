@@ -1,0 +1,185 @@
+"""What waits for the devices, and which messages were accepted: the statements of every commit and read.
+
+A row of `mail` is a run: what one sender has for one device out of one commit, up to RUN_PARCELS and
+RUN_BYTES. Few rows a commit is what makes a commit cheap; the rows of a device lie side by side under the
+sequence of their last parcel. A row goes once all of it is acknowledged.
+
+The statements of a commit are written out with their values, bytes in hexadecimal, because that is several
+times faster than to have the driver put them in one by one; nothing but integers and hexadecimal digits gets
+into them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, Row, and_, func, select
+
+from chatchain.model import Letter, Run
+from chatchain.store.tables import accepted_ids, mail
+
+RUN_PARCELS: Final = 64
+RUN_BYTES: Final = 32 * 1024
+"""A run is read and given out as a whole, so it is a small part of what may be on its way to a device."""
+
+STATEMENT_BYTES: Final = 1024 * 1024
+"""Of values in one statement, which doubles them; a server takes 4 MiB at the least."""
+
+DAY_MS: Final = 24 * 3600 * 1000
+
+Key = tuple[int, int, bytes]
+"""What makes an envelope one and the same: sender, sender's device, message id."""
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+# --- writing ----------------------------------------------------------------------------------------------
+
+
+def into_runs(letters: Iterable[Letter]) -> list[Run]:
+    """Sorts the parcels of letters into runs, each sender's in order; sequences count from 1."""
+    open_runs: dict[tuple[int, int, int], tuple[list[bytes], int]] = {}
+    found: list[tuple[tuple[int, int, int], list[bytes]]] = []
+    for letter in letters:
+        for uid, device, parcel in letter.parcels:
+            key = uid, device, letter.sender
+            parcels, size = open_runs.get(key, (None, 0))
+            if parcels is None or len(parcels) >= RUN_PARCELS or size + len(parcel) > RUN_BYTES:
+                parcels, size = [], 0
+                found.append((key, parcels))
+            parcels.append(parcel)
+            open_runs[key] = parcels, size + len(parcel)
+    runs: list[Run] = []
+    first = 1
+    for (uid, device, sender), parcels in found:
+        runs.append(Run(uid, device, sender, first, parcels))
+        first += len(parcels)
+    return runs
+
+
+def shifted(runs: Iterable[Run], by: int) -> list[Run]:
+    """The same runs with sequences that count from so many more."""
+    return [Run(run.uid, run.device, run.sender, run.first + by, run.parcels) for run in runs]
+
+
+def insert_accepted(connection: Connection, letters: Iterable[Letter]) -> None:
+    """Remembers message ids; raises IntegrityError when one was accepted before."""
+    rows = [
+        f"(x'{letter.id.hex()}',{letter.sender},{letter.device},"
+        f"x'{letter.digest.hex()}',{letter.received_ms // DAY_MS})"
+        for letter in letters
+    ]
+    for start in range(0, len(rows), 5000):
+        _execute(connection, _ACCEPT + ",".join(rows[start : start + 5000]))
+
+
+def insert_runs(connection: Connection, runs: Iterable[Run], received_ms: int) -> None:
+    """Stores runs, the newest of whose messages came in at this time."""
+    values: list[str] = []
+    total = 0
+    for run in runs:
+        size = sum(map(len, run.parcels))
+        content = b"".join([_LENGTH.pack(len(parcel)) + parcel for parcel in run.parcels])
+        if total and total + size > STATEMENT_BYTES:
+            _execute(connection, _STORE + ",".join(values))
+            values, total = [], 0
+        values.append(
+            f"({run.uid},{run.device},{run.last},{run.sender},"
+            f"{len(run.parcels)},{size},{received_ms},x'{content.hex()}')"
+        )
+        total += size
+    _execute(connection, _STORE + ",".join(values))
+
+
+def delete_through(connection: Connection, done: Mapping[tuple[int, int], int]) -> None:
+    """Deletes each device's runs that end at its sequence or before."""
+    which = [
+        f"(uid={uid} AND device={device} AND last<={through})" for (uid, device), through in done.items()
+    ]
+    for start in range(0, len(which), 200):
+        _execute(connection, _DELETE + " OR ".join(which[start : start + 200]))
+
+
+_ACCEPT: Final = "INSERT INTO accepted_ids (id,sender,sender_device,hash,day) VALUES "
+_STORE: Final = "INSERT INTO mail (uid,device,last,sender,messages,size,received_ms,content) VALUES "
+_DELETE: Final = "DELETE FROM mail WHERE "
+
+
+def _execute(connection: Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def waiting(
+    connection: Connection, uid: int, device: int, after: int, rows: int, size: int
+) -> tuple[list[Run], bool]:
+    """The runs after a sequence, within both limits but at least one; whether there may be more.
+
+    Of a run that begins before that sequence, the rest.
+    """
+    here = and_(mail.c.uid == uid, mail.c.device == device, mail.c.last > after)
+    sizes = select(mail.c.last, mail.c.messages, mail.c.size).where(here).order_by(mail.c.last).limit(rows)
+    found = connection.execute(sizes).all()
+    last, messages, bytes_, count = after, 0, 0, 0
+    for row in found:  # sizes first, so that no more is loaded than may be sent
+        if count and (messages + row.messages > rows or bytes_ + row.size > size):
+            break
+        last, messages, bytes_, count = row.last, messages + row.messages, bytes_ + row.size, count + 1
+    if not count:
+        return [], False
+    query = select(mail).where(here, mail.c.last <= last).order_by(mail.c.last)
+    runs = [_run(row, after) for row in connection.execute(query)]
+    return runs, count < len(found) or len(found) == rows
+
+
+def _run(row: Row[tuple[object, ...]], after: int) -> Run:
+    parcels = list(_parcels(bytes(row.content)))
+    first = row.last - row.messages + 1
+    given = max(0, after + 1 - first)
+    return Run(row.uid, row.device, row.sender, first + given, parcels[given:])
+
+
+def _parcels(content: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(content):
+        (length,) = _LENGTH.unpack_from(content, at)
+        at += _LENGTH.size + length
+        yield content[at - length : at]
+
+
+def usage(connection: Connection) -> tuple[dict[tuple[int, int, int], tuple[int, int]], int]:
+    """What waits for each device from each sender, in rows and bytes, and the highest sequence among it.
+
+    One statement sees one state: every row up to that sequence which is not deleted is counted.
+    """
+    group = (mail.c.uid, mail.c.device, mail.c.sender)
+    sums = (func.sum(mail.c.messages), func.sum(mail.c.size), func.max(mail.c.last))
+    found = connection.execute(select(*group, *sums).group_by(*group)).all()
+    counts = {(row[0], row[1], row[2]): (int(row[3]), int(row[4])) for row in found}
+    return counts, max((int(row[5]) for row in found), default=0)
+
+
+def accepted_of(connection: Connection, letters: Iterable[Letter]) -> dict[Key, bytes]:
+    """The digests under which these ids were accepted before, as far as they were."""
+    by_sender: dict[tuple[int, int], list[bytes]] = {}
+    for letter in letters:
+        by_sender.setdefault((letter.sender, letter.device), []).append(letter.id)
+    known: dict[Key, bytes] = {}
+    for (sender, device), ids in by_sender.items():
+        for start in range(0, len(ids), 500):
+            known |= digests(connection, sender, device, ids[start : start + 500])
+    return known
+
+
+def digests(connection: Connection, sender: int, device: int, ids: Sequence[bytes]) -> dict[Key, bytes]:
+    """The digests under which a device's messages were accepted."""
+    query = select(accepted_ids.c.id, accepted_ids.c.hash).where(
+        accepted_ids.c.id.in_(ids),
+        accepted_ids.c.sender == sender,
+        accepted_ids.c.sender_device == device,
+    )
+    return {(sender, device, bytes(row.id)): bytes(row.hash) for row in connection.execute(query)}

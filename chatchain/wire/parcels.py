@@ -1,0 +1,53 @@
+"""A delivery as the relay keeps it: encoded once, when it comes in, and given out as these very bytes.
+
+A parcel is the msgpack array of a `Delivery` without its sequence, which is not known before the commit. Its
+bytes lie in the database and go into the frame of each `Deliver`, so that nothing is encoded twice and a
+mailbox is given out without being decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from chatchain.model import MESSAGE_ID_BYTES, Copy, Delivery, Envelope
+from chatchain.wire.connection import LENGTH, frame
+from chatchain.wire.messages import Deliver, Tick
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+_TICK: Final = frame(Tick(bytes(MESSAGE_ID_BYTES)))[:-MESSAGE_ID_BYTES]
+_DELIVER: Final = frame(Deliver(Delivery(0, b"", 0, 0, 0, 0, 0, b"", b"")))[LENGTH.size : LENGTH.size + 3]
+"""How the two frames of every message begin: tags and array headers."""
+
+
+def parcel(envelope: Envelope, copy: Copy, sender: int, device: int, received_ms: int) -> bytes:
+    """What one device gets of an envelope."""
+    return _encode(
+        (
+            envelope.id,
+            envelope.suite,
+            sender,
+            device,
+            envelope.recipient,
+            received_ms,
+            copy.header,
+            envelope.body,
+        )
+    )
+
+
+def deliver_frames(first: int, parcels: Sequence[bytes]) -> bytes:
+    """The frames of `Deliver` for parcels with the sequences from `first` on."""
+    parts: list[bytes] = []
+    for sequence, given in enumerate(parcels, first):
+        number = _encode(sequence)
+        parts += (LENGTH.pack(len(_DELIVER) + len(number) + len(given) - 1), _DELIVER, number, given[1:])
+    return b"".join(parts)
+
+
+def tick_frames(ids: Iterable[bytes]) -> bytes:
+    """The frames of `Tick` for these message ids."""
+    return b"".join([_TICK + id_ for id_ in ids])
