@@ -35,7 +35,7 @@ from chatchain.chain.view import CONFIRMATIONS, ChainView
 from chatchain.config import ServerConfig, load_server
 from chatchain.errors import BadConfig, ChatchainError, MissingInput
 from chatchain.identity.keys import parse_address, to_checksum
-from chatchain.model import Address, Network
+from chatchain.model import Address, Network, Run
 from chatchain.programs import workers
 from chatchain.programs.notify import notify, watchdog_seconds
 from chatchain.programs.purse import Purse
@@ -49,6 +49,7 @@ from chatchain.store.blobs import BlobFolder
 from chatchain.store.nodes import NodeStore
 from chatchain.store.server import ServerStore, ServerWriter
 from chatchain.store.writer import Listener as StoreListener
+from chatchain.store.writer import Told
 from chatchain.transport import Listener, fingerprint, server_context, spki_of
 
 DRAIN_SECONDS: Final = 9.0
@@ -411,12 +412,12 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
 
         return call
 
-    def kept(told: list[Any]) -> None:
+    def kept(told: Told, runs: list[Run]) -> None:
         committed = time.monotonic()
 
         def tell() -> None:
             relay.metrics.tick_lag.observe(time.monotonic() - committed)
-            relay.kept(told)
+            relay.kept(told, runs)
 
         on_loop(tell)()
 
