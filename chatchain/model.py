@@ -624,8 +624,8 @@ class Deed(msgspec.Struct, frozen=True):
 class Peer(msgspec.Struct, frozen=True):
     """What a conversation is set to, and the name that the other side wants to be shown by.
 
-    `timer_s` is 0 while messages stay. `profile_sent` is the id of the own profile that this peer has. The
-    own uid's entry holds the own profile.
+    `timer_s` is 0 while messages stay. `profile_sent` is the own display name as this peer was told it. The
+    own uid's entry holds the own display name. The times are those of the last change.
     """
 
     uid: Uid
@@ -635,8 +635,7 @@ class Peer(msgspec.Struct, frozen=True):
     timer_ms: int = 0
     off_the_record_ms: int = 0
     profile_ms: int = 0
-    profile_id: bytes = b""
-    profile_sent: bytes = b""
+    profile_sent: str = ""
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -698,7 +697,8 @@ class Arrival(msgspec.Struct, frozen=True):
     something to send back.
 
     With a `deed`, `message` is what tells a person of it, and is kept only when the deed changed something.
-    `refusal` takes its place when the deed is about a message that somebody else wrote.
+    `refusal` takes its place when the deed is about a message that somebody else wrote. Of a sign of `typing`
+    (1 started, 2 stopped) nothing is kept.
     """
 
     sender: Uid
@@ -706,6 +706,7 @@ class Arrival(msgspec.Struct, frozen=True):
     message: StoredMessage | None = None
     deed: Deed | None = None
     refusal: StoredMessage | None = None
+    typing: int = 0
     states: tuple[tuple[bytes, MessageState], ...] = ()
     receipt_due: bool = False
     answer: Outgoing | None = None

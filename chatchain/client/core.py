@@ -23,7 +23,7 @@ from typing import Self
 
 import msgspec
 
-from chatchain.client import doctor, governance, linking, messaging
+from chatchain.client import conversations, doctor, governance, linking, messaging
 from chatchain.client.account import (
     PHRASE,
     Registration,
@@ -43,6 +43,7 @@ from chatchain.client.showing import contact_view, problem_of
 from chatchain.client.station import LAST_WORDS_S, Desk, Station
 from chatchain.client.views import (
     CardView,
+    ChatSettings,
     ContactView,
     Exported,
     Finding,
@@ -57,6 +58,7 @@ from chatchain.client.views import (
     MemberView,
     PasswordChanged,
     Problem,
+    ProfileView,
     ProposalView,
     Registered,
     Sent,
@@ -85,6 +87,7 @@ from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import SUITES, decode_record
 from chatchain.model import (
+    Contact,
     DeviceState,
     Network,
     Policy,
@@ -403,16 +406,67 @@ class Client:
         """
         return messaging.send(self._station, to, texts, wait_s)
 
+    def reply(self, id: str, text: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
+        """Answers a message; yields and raises as `send` does, as all of the following do.
+
+        `id` is a message's id or the beginning of one, of at least 4 digits. Raises UnknownMessage,
+        AmbiguousName, and RefusedError for a message that is not there any more.
+        """
+        return messaging.reply(self._station, id, text, wait_s)
+
+    def edit(self, id: str, text: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
+        """Gives an own message another text, within a day and ten times at most."""
+        return messaging.edit(self._station, id, text, wait_s)
+
+    def delete(self, id: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
+        """Takes an own message back, here and everywhere, within two days."""
+        return messaging.delete(self._station, id, wait_s)
+
+    def react(self, id: str, emoji: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
+        """Puts one emoji at a message, in place of the one before; an empty one takes it away."""
+        return messaging.react(self._station, id, emoji, wait_s)
+
+    async def typing(self, to: str, *, started: bool) -> None:
+        """Tells a peer that something is being typed, or is not any more, if a session stands."""
+        await messaging.type_(self._station, to, started=started)
+
+    async def chat_settings(
+        self,
+        peer: str,
+        *,
+        expires: int | None = None,
+        off_the_record: bool | None = None,
+        wait_s: float = 10.0,
+    ) -> ChatSettings:
+        """How the conversation with a peer is set; what is given is changed first, for both sides.
+
+        Both keep a notice of a change. A change that could not be sent yet counts here already, and its
+        obstacle is raised.
+        """
+        return await conversations.settings(self._station, peer, expires, off_the_record, wait_s)
+
+    async def profile(self, name: str | None = None) -> ProfileView:
+        """The own display name; a `name` is set first (an empty one takes it away) and sent to the contacts.
+
+        Raises BadText for a name that could deceive.
+        """
+        return await conversations.profile(self._station, name)
+
     def receive(
-        self, *, wait_s: float = 0.0, follow: bool = False, count: int | None = None
+        self,
+        *,
+        wait_s: float = 0.0,
+        follow: bool = False,
+        count: int | None = None,
+        typing: bool = False,
     ) -> AsyncIterator[Shown]:
-        """Stores, acknowledges and yields what comes in.
+        """Stores, acknowledges and yields what comes in; with `typing` also that somebody types.
 
         Ends once something was yielded and the mailbox is empty, after `wait_s` without anything, or after
         `count` messages; with `follow` only `count` or cancelling ends it, and a lost connection is made
         again.
         """
-        return messaging.receive(self._station, wait_s, follow, count)
+        return messaging.receive(self._station, wait_s, follow, count, typing)
 
     async def history(self, peer: str, *, limit: int = 50, before: str | None = None) -> list[Shown]:
         """The last `limit` messages with a peer, oldest first; `before` (an id) turns the page.
@@ -435,7 +489,7 @@ class Client:
         for contact in desk.unlocked.store.contacts():
             user = await self._station.require_watch().user(contact.uid)
             if user is not None:
-                views.append(contact_view(me, user, contact))
+                views.append(self._contact_view(desk, me, user, contact))
         return views
 
     async def add_contact(self, card: str) -> ContactView:
@@ -450,7 +504,7 @@ class Client:
         if user.uid == desk.own.uid:
             raise UsageError("This is your own card; it is for others.")
         me = await desk.people.require(desk.own.uid)
-        return contact_view(me, user, desk.people.remember(user))
+        return self._contact_view(desk, me, user, desk.people.remember(user))
 
     async def own_card(self) -> CardView:
         """One's own contact card."""
@@ -469,7 +523,7 @@ class Client:
         """The safety number with a peer, to compare over another channel."""
         desk = await self._station.desk()
         me, user = await desk.people.require(desk.own.uid), await self._somebody_else(desk, peer)
-        return contact_view(me, user, desk.people.known(user))
+        return self._contact_view(desk, me, user, desk.people.known(user))
 
     async def verify(self, peer: str) -> ContactView:
         """Marks a peer's present keys as compared; accepts them again after a change."""
@@ -477,7 +531,11 @@ class Client:
         me, user = await desk.people.require(desk.own.uid), await self._somebody_else(desk, peer)
         contact = await desk.people.verify(user)
         desk.outbox.stale(user.uid)
-        return contact_view(me, user, contact)
+        return self._contact_view(desk, me, user, contact)
+
+    @staticmethod
+    def _contact_view(desk: Desk, me: User, user: User, contact: Contact) -> ContactView:
+        return contact_view(me, user, contact, desk.unlocked.store.peer(user.uid).display_name)
 
     async def require_reachable(self, peer: str) -> None:
         """Raises what would keep a message to this peer from being sent, before anything is written."""

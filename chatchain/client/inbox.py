@@ -19,14 +19,16 @@ from typing import Final
 
 import msgspec
 
+from chatchain.client import reading
 from chatchain.client.contacts import People
 from chatchain.client.own import Own
 from chatchain.client.ports import Store
+from chatchain.client.reading import FILE, NOTICE, TEXT
 from chatchain.client.sealing import RECEIPT
 from chatchain.client.sessions import Draft, LostSession, Sessions
 from chatchain.client.watch import Watch
 from chatchain.crypto import content as contents
-from chatchain.crypto.content import Receipt, ReceiptKind, Text
+from chatchain.crypto.content import Receipt, ReceiptKind, TypingState, Unsupported
 from chatchain.crypto.prekeys import refuse_downgrade
 from chatchain.crypto.ratcheted import associated_data, open_body
 from chatchain.crypto.sealed import Opened, open_
@@ -48,8 +50,8 @@ from chatchain.model import (
     User,
 )
 
-TEXT: Final = "text"
-NOTICE: Final = "notice"
+TYPING_MS: Final = 15_000
+"""How old a sign of typing may be; an older one says nothing any more."""
 
 FRESH_S: Final = 5.0
 """How old the fold may be when messages are judged by it; a key or member that it does not know is looked for
@@ -71,6 +73,8 @@ class Taken:
 
     fresh: list[StoredMessage]
     sequences: tuple[int, ...]
+    typing: list[tuple[Uid, bool]]
+    """Who began to type just now, or gave up."""
 
 
 class Inbox:
@@ -103,9 +107,14 @@ class Inbox:
             fold = await self._fold(deliveries)
             judged = self._judged(deliveries, fold)
         fresh = self._stored(deliveries, fold, judged)
-        for uid in {message.peer for message in fresh if message.kind == TEXT}:
+        for uid in {message.peer for message in fresh if message.kind in (TEXT, FILE)}:
             self._people.remember(await self._people.require(uid))
-        return Taken(fresh, tuple(delivery.sequence for delivery in deliveries))
+        typing = [
+            (arrival.sender, arrival.typing == TypingState.STARTED)
+            for delivery, arrival in zip(deliveries, judged.arrivals, strict=True)
+            if arrival.typing and self._now_ms() - delivery.received_ms <= TYPING_MS
+        ]
+        return Taken(fresh, tuple(delivery.sequence for delivery in deliveries), typing)
 
     async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
         """What the chain says of everybody concerned."""
@@ -177,15 +186,18 @@ class Inbox:
             )
         opened = self._open(delivery, sender, draft)
         match opened.content:
-            case Text(text):
-                return self._text(delivery, sender, opened, text)
             case Receipt(ReceiptKind.UNREADABLE):
                 return self._could_not_read(delivery, sender)
             case Receipt(kind, ids):
                 states = tuple((message, _STATES[kind]) for message in ids)
                 return Arrival(sender.uid, delivery.id, states=states)
-            case _:
-                raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
+            case Unsupported():
+                arrival = None
+            case content:
+                arrival = reading.arrival(delivery, sender, self._own.uid, content, opened.time_ms)
+        if arrival is None:
+            raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
+        return arrival
 
     def _open(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
         if not delivery.header:
@@ -240,21 +252,6 @@ class Inbox:
                     "the newer one."
                 ) from downgraded
         return opened
-
-    def _text(self, delivery: Delivery, sender: User, opened: Opened, text: str) -> Arrival:
-        mine = sender.uid == self._own.uid  # written on another device of ours
-        message = StoredMessage(
-            id=delivery.id,
-            sender=sender.uid,
-            device=delivery.sender_device,
-            peer=Uid(delivery.recipient) if mine else sender.uid,
-            direction=Direction.OUT if mine else Direction.IN,
-            kind=TEXT,
-            text=text,
-            time_ms=opened.time_ms,
-            state=MessageState.SENT if mine else None,
-        )
-        return Arrival(sender.uid, delivery.id, message=message, receipt_due=not mine)
 
     def _could_not_read(self, delivery: Delivery, sender: User) -> Arrival:
         """A device of the other side says that it could not open something of ours."""

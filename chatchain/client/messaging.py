@@ -9,17 +9,33 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from typing import Any, Final
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, Generic, TypeVar
 
-from chatchain.client.outbox import Outcome, written
+import msgspec
+
+from chatchain.client.inbox import Taken
+from chatchain.client.outbox import Outcome, keep
+from chatchain.client.ports import Store
 from chatchain.client.session import Session
-from chatchain.client.showing import message_id, problem_of, time_text
+from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
 from chatchain.client.station import Desk, Patience, Station, known_contact
 from chatchain.client.views import Sent, Shown
+from chatchain.client.writing import Writer, Written
 from chatchain.crypto import content as contents
+from chatchain.crypto.content import TypingState
 from chatchain.errors import (
+    AmbiguousName,
     BadText,
     CertificateMismatch,
     ChainError,
@@ -28,11 +44,11 @@ from chatchain.errors import (
     LimitReached,
     NetworkError,
     NoTick,
-    TooLarge,
+    RefusedError,
     UnknownMessage,
     UsageError,
 )
-from chatchain.model import DeviceId, Direction, MessageState, StoredMessage, Uid, User
+from chatchain.model import DeviceId, Direction, MessageState, Outgoing, StoredMessage, Uid, User
 
 CHUNK: Final = 128
 """Texts that are stored in one transaction, and deliveries that are."""
@@ -43,7 +59,15 @@ AHEAD: Final = 512
 QUIET_S: Final = 2.0
 """A mailbox that announced more than it delivers counts as empty after this long."""
 
+T = TypeVar("T")
+LOOK_AGAIN_S: Final = 5.0
+"""How often, at least, a program that runs looks for messages whose time is over."""
+
 Texts = str | Iterable[str] | AsyncIterable[str]
+
+
+Act = Callable[[Writer], Written]
+"""One thing that a person wants to be written, once it is known how the conversation is set."""
 
 
 # --- out ------------------------------------------------------------------------------------------------
@@ -53,6 +77,95 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
     """Sends each text to one peer; see `Client.send`."""
     if isinstance(texts, str):
         contents.text(texts)
+    async with aclosing(_chunks(texts)) as chunks:
+        async for sent in _sent(station, to, chunks, _text, wait_s):
+            yield sent
+
+
+async def do(station: Station, to: str, act: Act, wait_s: float, about: bytes = b"") -> AsyncIterator[Sent]:
+    """Writes and sends one thing that is no text of its own; `about` is the message that it is about."""
+    if about:
+        # What may not be done is said before anything is asked of a network.
+        account, store = station.home.require_account(), await station.store()
+        peer = store.peer(await station.uid_of(store, to))
+        act(Writer(Uid(account.uid), DeviceId(account.device), peer, station.now_ms()))
+    async with aclosing(_single(act)) as chunks:
+        async for sent in _sent(station, to, chunks, lambda act: act, wait_s):
+            yield msgspec.structs.replace(sent, id=about.hex(), change=sent.id) if about else sent
+
+
+async def reply(station: Station, id: str, text: str, wait_s: float) -> AsyncIterator[Sent]:
+    """Answers a message."""
+    store = await tidied(station)
+    target = find_message(store, id)
+    async for sent in do(station, str(target.peer), lambda writer: writer.reply(target, text), wait_s):
+        yield sent
+
+
+async def edit(station: Station, id: str, text: str, wait_s: float) -> AsyncIterator[Sent]:
+    """Gives an own message another text."""
+    store = await tidied(station)
+    target = find_message(store, id)
+    versions = store.versions(target.row)
+    async for sent in do(
+        station, str(target.peer), lambda writer: writer.edit(target, text, versions), wait_s, target.id
+    ):
+        yield sent
+
+
+async def delete(station: Station, id: str, wait_s: float) -> AsyncIterator[Sent]:
+    """Takes an own message back."""
+    store = await tidied(station)
+    target = find_message(store, id)
+    async for sent in do(station, str(target.peer), lambda writer: writer.delete(target), wait_s, target.id):
+        yield sent
+
+
+async def react(station: Station, id: str, emoji: str, wait_s: float) -> AsyncIterator[Sent]:
+    """Puts one emoji at a message, or takes it away."""
+    store = await tidied(station)
+    target = find_message(store, id)
+    async for sent in do(
+        station, str(target.peer), lambda writer: writer.reaction(target, emoji), wait_s, target.id
+    ):
+        yield sent
+
+
+def find_message(store: Store, beginning: str) -> StoredMessage:
+    """The message whose id begins so; raises UsageError, AmbiguousName, UnknownMessage."""
+    first, last = message_ids(beginning)
+    found = store.messages(first, last)
+    if not found:
+        raise UnknownMessage(
+            f"There is no message {beginning} here.", "`chatchain history PEER --ids` shows the ids."
+        )
+    if len(found) > 1:
+        raise AmbiguousName(
+            f"Several ids begin with {beginning}: {', '.join(one.id.hex() for one in found)}.",
+            "Give more of its digits.",
+        )
+    return found[0]
+
+
+async def type_(station: Station, to: str, *, started: bool) -> None:
+    """Tells a peer that something is being typed, if that can be done at once."""
+    if station.session is None or not station.session.alive:
+        return
+    desk = await station.desk()
+    peer = await desk.people.find(to)
+    state = TypingState.STARTED if started else TypingState.STOPPED
+    with suppress(ChatchainError):
+        await desk.outbox.whisper(peer, contents.typing(state), station.session)
+
+
+async def _sent(
+    station: Station,
+    to: str,
+    chunks: AsyncGenerator[list[T], None],
+    act: Callable[[T], Act],
+    wait_s: float,
+) -> AsyncIterator[Sent]:
+    """Writes and sends things to one peer as they come, and tells each one's outcome."""
     try:
         desk = await station.desk()
         peer = await desk.people.find(to)
@@ -60,17 +173,16 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
             raise UsageError("That is you; a message needs somebody else.")
         await desk.outbox.check(peer)
     except ChainUnreachable as away:
-        async for sent in _kept(station, to, texts, away):
+        async for sent in _kept(station, to, chunks, act, away):
             yield sent
         return
     with made_up_for_later():
         await station.connect()
     keeper = asyncio.create_task(station.keep_connected())
-    sending = _Sending(station, desk, peer, wait_s)
+    sending = _Sending(station, desk, peer, act, wait_s)
     try:
-        async with aclosing(_chunks(texts)) as chunks:
-            async for sent in sending.run(chunks):
-                yield sent
+        async for sent in sending.run(chunks):
+            yield sent
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
@@ -78,8 +190,14 @@ async def send(station: Station, to: str, texts: Texts, wait_s: float) -> AsyncI
         raise sending.error
 
 
-async def _kept(station: Station, to: str, texts: Texts, away: ChainUnreachable) -> AsyncIterator[Sent]:
-    """Without the chain, keeps texts for somebody whom this home knows, and raises in the end.
+async def _kept(
+    station: Station,
+    to: str,
+    chunks: AsyncGenerator[list[T], None],
+    act: Callable[[T], Act],
+    away: ChainUnreachable,
+) -> AsyncIterator[Sent]:
+    """Without the chain, keeps things for somebody whom this home knows, and raises in the end.
 
     They are not sealed: whose keys are whose is asked of the chain by the session that sends them.
     """
@@ -93,41 +211,42 @@ async def _kept(station: Station, to: str, texts: Texts, away: ChainUnreachable)
     kept = ChainUnreachable(
         away.message, f"What you wrote is kept; the next command that connects sends it. {away.hint}"
     )
-    async with aclosing(_chunks(texts)) as chunks:
-        async for chunk in chunks:
-            good, flaw = _good(chunk)
-            messages, outgoing = written(
-                Uid(account.uid), DeviceId(account.device), contact.uid, good, station.now_ms()
+    async for chunk in chunks:
+        peer = store.peer(contact.uid)
+        writer = Writer(Uid(account.uid), DeviceId(account.device), peer, station.now_ms())
+        good, flaw = _good(chunk, writer, act)
+        keep(store, good, [one.outgoing for one in good])
+        for one in good:
+            yield Sent(
+                id=one.outgoing.id.hex(),
+                to=contact.username,
+                state=MessageState.QUEUED.value,
+                time=time_text(one.outgoing.time_ms),
+                error=problem_of(kept),
             )
-            store.queue(messages, outgoing)
-            for message in messages:
-                yield Sent(
-                    id=message.id.hex(),
-                    to=contact.username,
-                    state=MessageState.QUEUED.value,
-                    time=time_text(message.time_ms),
-                    error=problem_of(kept),
-                )
-            if flaw is not None:
-                raise flaw
+        if flaw is not None:
+            raise flaw
     raise kept from away
 
 
-class _Sending:
+class _Sending(Generic[T]):
     """One run of `send`: input on one side, verdicts on the other, neither in the other's way."""
 
-    def __init__(self, station: Station, desk: Desk, peer: User, wait_s: float) -> None:
+    def __init__(
+        self, station: Station, desk: Desk, peer: User, act: Callable[[T], Act], wait_s: float
+    ) -> None:
         self._station = station
         self._desk = desk
         self._peer = peer
+        self._act = act
         self._wait_s = wait_s
-        self._waiting: deque[tuple[StoredMessage, float]] = deque()
+        self._waiting: deque[tuple[Outgoing, float]] = deque()
         self.error: ChatchainError | None = None
         """What to raise in the end: a flaw of the input, else the first message that did not get through."""
 
-    async def run(self, chunks: AsyncGenerator[list[str], None]) -> AsyncIterator[Sent]:
-        """Takes texts in while they come, and gives messages out in order as their verdicts come."""
-        following: asyncio.Task[list[str] | None] | None = asyncio.create_task(_next(chunks))
+    async def run(self, chunks: AsyncGenerator[list[T], None]) -> AsyncIterator[Sent]:
+        """Takes things in while they come, and gives messages out in order as their verdicts come."""
+        following: asyncio.Task[list[T] | None] | None = asyncio.create_task(_next(chunks))
         flaw: ChatchainError | None = None
         try:
             while following is not None or self._waiting:
@@ -148,35 +267,38 @@ class _Sending:
     def _told(self) -> bool:
         return self._desk.outbox.outcome(self._waiting[0][0].id).done()
 
-    async def _either(self, following: asyncio.Task[list[str] | None]) -> None:
+    async def _either(self, following: asyncio.Task[list[T] | None]) -> None:
         """Waits for more input or for the first verdict that is due."""
         until: set[asyncio.Future[Any]] = {following}
         if self._waiting:
             until.add(self._desk.outbox.outcome(self._waiting[0][0].id))
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _taken(self, following: asyncio.Task[list[str] | None]) -> ChatchainError | None:
-        """Stores what was read up to the first text that cannot be sent, and says why it cannot."""
+    async def _taken(self, following: asyncio.Task[list[T] | None]) -> ChatchainError | None:
+        """Stores what was read up to the first thing that cannot be sent, and says why it cannot."""
         try:
-            texts = following.result()
+            things = following.result()
         except ChatchainError as broken:  # the source itself failed
             return broken
-        good, flaw = _good(texts or ())
+        desk, store = self._desk, self._desk.unlocked.store
+        peer = store.peer(self._peer.uid)
+        writer = Writer(desk.own.uid, desk.own.device, peer, self._station.now_ms())
+        good, flaw = _good(things or (), writer, self._act)
         if good:
-            self._desk.people.remember(self._peer)
+            desk.people.remember(self._peer)
             now = asyncio.get_running_loop().time()
-            stored = await self._desk.outbox.add(self._peer, good, self._session())
-            self._waiting.extend((message, now) for message in stored)
+            await desk.outbox.add(self._peer, introduced(store, writer) + good, self._session())
+            self._waiting.extend((one.outgoing, now) for one in good)
         return flaw
 
     def _session(self) -> Session | None:
         session = self._station.session
         return session if session is not None and session.alive else None
 
-    async def _settled(self, message: StoredMessage, since: float) -> Sent:
+    async def _settled(self, item: Outgoing, since: float) -> Sent:
         """Waits for the verdict about one message, as long as verdicts keep coming."""
         outbox, loop = self._desk.outbox, asyncio.get_running_loop()
-        future = outbox.outcome(message.id)
+        future = outbox.outcome(item.id)
         while not future.done():
             offline = self._station.offline
             left = max(since, outbox.progress) + self._wait_s - loop.time()
@@ -188,13 +310,13 @@ class _Sending:
         else:
             silence = NoTick("The relay has not confirmed in time.")
             outcome = Outcome(MessageState.QUEUED, self._station.offline or silence)
-        outbox.forget(message.id)
+        outbox.forget(item.id)
         self.error = self.error or outcome.error
         return Sent(
-            id=message.id.hex(),
+            id=item.id.hex(),
             to=self._peer.username,
             state=outcome.state.value,
-            time=time_text(message.time_ms),
+            time=time_text(item.time_ms),
             error=problem_of(outcome.error) if outcome.error is not None else None,
         )
 
@@ -215,7 +337,23 @@ def made_up_for_later() -> Iterator[None]:
         pass
 
 
-async def _next(chunks: AsyncGenerator[list[str], None]) -> list[str] | None:
+def introduced(store: Store, writer: Writer) -> list[Written]:
+    """The own display name, when the peer was told another one or none."""
+    mine = store.peer(writer.uid)
+    if mine.display_name == writer.peer.profile_sent:
+        return []
+    return [writer.profile(mine.display_name, mine.profile_ms)]
+
+
+def _text(text: str) -> Act:
+    return lambda writer: writer.text(text)
+
+
+async def _single(act: Act) -> AsyncGenerator[list[Act], None]:
+    yield [act]
+
+
+async def _next(chunks: AsyncGenerator[list[T], None]) -> list[T] | None:
     return await anext(chunks, None)
 
 
@@ -264,25 +402,58 @@ async def _streamed(texts: AsyncIterable[str]) -> AsyncGenerator[list[str], None
         await asyncio.gather(reader, return_exceptions=True)
 
 
-def _good(texts: Sequence[str]) -> tuple[list[str], ChatchainError | None]:
-    """The texts up to the first that cannot be sent, and why it cannot."""
-    good: list[str] = []
-    for text in texts:
+def _good(
+    things: Sequence[T], writer: Writer, act: Callable[[T], Act]
+) -> tuple[list[Written], ChatchainError | None]:
+    """What is written, up to the first thing that cannot be, and why it cannot."""
+    good: list[Written] = []
+    for thing in things:
         try:
-            contents.text(text)
-        except (BadText, TooLarge) as flaw:
+            good.append(act(thing)(writer))
+        except (BadText, RefusedError) as flaw:
             return good, flaw
-        good.append(text)
     return good, None
 
 
 # --- in -------------------------------------------------------------------------------------------------
 
 
-async def receive(station: Station, wait_s: float, follow: bool, count: int | None) -> AsyncIterator[Shown]:
+async def receive(
+    station: Station, wait_s: float, follow: bool, count: int | None, typing: bool
+) -> AsyncIterator[Shown]:
     """Stores, acknowledges and yields what comes in; see `Client.receive`."""
     deadline = asyncio.get_running_loop().time() + wait_s
     desk = await station.desk()
+    tidying = asyncio.create_task(_tidy(station, desk.unlocked.store))
+    try:
+        async with aclosing(_received(station, desk, deadline, follow, count)) as stream:
+            async for shown in stream:
+                if typing or shown.kind != TYPING:
+                    yield shown
+    finally:
+        tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
+
+
+async def tidied(station: Station) -> Store:
+    """The database without what has disappeared by now."""
+    store = await station.store()
+    store.purge(station.now_ms())
+    return store
+
+
+async def _tidy(station: Station, store: Store) -> None:
+    """Deletes what disappears while somebody looks on."""
+    while True:
+        following = store.next_expiry()
+        left_s = (following - station.now_ms()) / 1000 if following is not None else LOOK_AGAIN_S
+        await asyncio.sleep(min(max(left_s, 0.0), LOOK_AGAIN_S))
+        store.purge(station.now_ms())
+
+
+async def _received(
+    station: Station, desk: Desk, deadline: float, follow: bool, count: int | None
+) -> AsyncGenerator[Shown, None]:
     left, some = count, False
     async for shown in _left_over(station, desk, left):
         left, some = left - 1 if left is not None else None, True
@@ -296,10 +467,12 @@ async def receive(station: Station, wait_s: float, follow: bool, count: int | No
             station.background(station.publish(session))
             while left is None or left > 0:
                 wanted = CHUNK if left is None else min(CHUNK, left)
-                fresh = await _batch(desk, session, wanted, deadline, follow=follow, some=some)
-                if fresh is None:
+                taken = await _batch(desk, session, wanted, deadline, follow=follow, some=some)
+                if taken is None:
                     return
-                for message in fresh:
+                for uid, started in taken.typing:
+                    yield await typing_of(station, uid, started=started)
+                for message in taken.fresh:
                     left, some = left - 1 if left is not None else None, True
                     yield await shown_of(station, message)
                     desk.unlocked.store.mark_shown(message.row, station.now_ms())
@@ -327,7 +500,7 @@ async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIt
 
 async def _batch(
     desk: Desk, session: Session, wanted: int, deadline: float, *, follow: bool, some: bool
-) -> list[StoredMessage] | None:
+) -> Taken | None:
     """Takes the next deliveries in and gives what is new for a person; None when it is time to end."""
     loop = asyncio.get_running_loop()
     while True:
@@ -345,8 +518,8 @@ async def _batch(
         await session.acknowledge(taken.sequences)
         desk.outbox.queue_receipts()
         fresh = [message for message in taken.fresh if message.direction is Direction.IN]
-        if fresh:
-            return fresh
+        if fresh or taken.typing:
+            return replace(taken, fresh=fresh)
 
 
 # --- back -----------------------------------------------------------------------------------------------
@@ -354,14 +527,15 @@ async def _batch(
 
 async def history(station: Station, peer: str, limit: int, before: str | None) -> list[Shown]:
     """The last messages with a peer; who looks has read them."""
-    store = await station.store()
+    store = await tidied(station)
     uid = await station.uid_of(store, peer)
     row = None
     if before is not None:
-        found = store.message(message_id(before))
-        if found is None or found.peer != uid:
+        found = find_message(store, before)
+        if found.peer != uid:
             raise UnknownMessage(
-                f"There is no message {before} with {peer} here.", "`chatchain history --json` shows the ids."
+                f"There is no message {before} with {peer} here.",
+                "`chatchain history PEER --ids` shows the ids.",
             )
         row = found.row
     messages = store.history(uid, limit=max(limit, 1), before=row)
@@ -375,26 +549,5 @@ async def search(station: Station, text: str, limit: int) -> list[Shown]:
     words = text.split()
     if not words:
         raise UsageError("Say what to search for.")
-    store = await station.store()
+    store = await tidied(station)
     return [await shown_of(station, found, full=True) for found in store.search(words, limit=max(limit, 1))]
-
-
-async def shown_of(station: Station, message: StoredMessage, *, full: bool = False) -> Shown:
-    """A stored message as people read it; `full` adds what history shows."""
-    outgoing = message.direction is Direction.OUT
-    peer = await station.name_of(message.peer)
-    account = station.home.require_account()
-    notice = message.kind == "notice"
-    return Shown(
-        id=message.id.hex(),
-        kind=message.kind,
-        time=time_text(message.time_ms),
-        from_=account.username if outgoing else peer,
-        from_uid=account.uid if outgoing else message.peer,
-        text=None if notice else message.text,
-        notice=message.text if notice else None,
-        code=message.code or None,
-        to=peer if outgoing else None,
-        direction=message.direction.value if full else None,
-        state=(message.state.value if message.state is not None else "received") if full else None,
-    )

@@ -27,8 +27,9 @@ from chatchain.client.sealing import RECEIPT, NoKeys, Sealing
 from chatchain.client.session import Session, Verdict, failure
 from chatchain.client.sessions import NoSession, Sessions
 from chatchain.client.watch import Watch
+from chatchain.client.writing import Written
 from chatchain.crypto import content as contents
-from chatchain.crypto.content import ReceiptKind
+from chatchain.crypto.content import Content, ReceiptKind
 from chatchain.errors import (
     ChatchainError,
     FoldMismatch,
@@ -39,13 +40,10 @@ from chatchain.errors import (
     RefusedError,
 )
 from chatchain.model import (
-    DeviceId,
-    Direction,
     MessageState,
     Outgoing,
     Policy,
     SessionChanges,
-    StoredMessage,
     Uid,
     User,
 )
@@ -59,8 +57,6 @@ REPEATS: Final = 8
 
 LONGEST_PAUSE_S: Final = 30.0
 """A relay that asks for a longer pause than this gets the message in another session."""
-
-TEXT: Final = "text"
 
 ALREADY_TAKEN: Final = "id_reused"
 """The relay's word for a message id under which it has taken another envelope."""
@@ -121,24 +117,34 @@ class Outbox:
                     "`chatchain proposals` shows open requests.",
                 )
 
-    async def add(self, peer: User, texts: Sequence[str], session: Session | None) -> list[StoredMessage]:
-        """Stores texts (already checked), sealed if the keys are at hand or the session has them; nothing has
-        left yet.
+    async def add(self, peer: User, written: Sequence[Written], session: Session | None) -> None:
+        """Stores what was written, sealed if the keys are at hand or the session has them; nothing has left
+        yet.
         """
-        messages, outgoing = written(self._own.uid, self._own.device, peer.uid, texts, self._now_ms())
+        outgoing = [one.outgoing for one in written]
         changes = SessionChanges()
         try:
             plan = await self._sealing.plan(peer.uid, session)
             outgoing, changes = self._sealing.seal(outgoing, plan)
         except (NetworkError, LimitReached, NoKeys, NoSession):
             pass  # kept unsealed: the pump seals it once it has a session
-        self._store.queue(messages, outgoing, changes)
-        for message in messages:
-            self._outcomes[message.id] = asyncio.get_running_loop().create_future()
+        keep(self._store, written, outgoing, changes)
+        for item in outgoing:
+            self._outcomes[item.id] = asyncio.get_running_loop().create_future()
         if self.pump is not None and isinstance(self.pump.error, _Broken):
             self.give_up(self.pump.error)
-        self._nudge()
-        return messages
+        self.wake()
+
+    async def whisper(self, peer: User, content: Content, session: Session) -> None:
+        """Sends what matters only now: it waits for no verdict, and nothing here keeps it."""
+        # Like a receipt, it is for the other side and not for one's own devices.
+        item = Outgoing(os.urandom(16), peer.uid, RECEIPT, contents.encode(content), self._now_ms())
+        plan = await self._sealing.plan(peer.uid, session)
+        (sealed,), changes = self._sealing.seal([item], plan)
+        self._store.change_sessions(changes)
+        assert sealed.envelope is not None
+        verdict = asyncio.ensure_future(await session.submit(sealed.envelope))
+        verdict.add_done_callback(lambda told: told.cancelled() or told.exception())
 
     def outcome(self, id: bytes) -> asyncio.Future[Outcome]:
         """What will have become of a message added by this process."""
@@ -155,7 +161,7 @@ class Outbox:
             content = contents.receipt(_RECEIPTS[state], tuple(ids[: contents.MAX_RECEIPT_IDS]))
             item = Outgoing(os.urandom(16), peer, RECEIPT, contents.encode(content), self._now_ms())
             self._store.queue_receipts(peer, item, content.ids)
-        self._nudge()  # also for what the inbox has put into the outbox itself
+        self.wake()  # also for what the inbox has put into the outbox itself
         return len(due)
 
     # --- sealing --------------------------------------------------------------------------------------------
@@ -231,7 +237,8 @@ class Outbox:
         self.pump = Pump(self, self._own, self._store, session, self._wake)
         self._wake.set()
 
-    def _nudge(self) -> None:
+    def wake(self) -> None:
+        """Says that there is something to send."""
         self._wake.set()
         if self.pump is not None:
             self.pump.busy()
@@ -415,29 +422,19 @@ class Pump:
             await self._submit(item)
 
 
-def written(
-    sender: Uid, device: DeviceId, peer: Uid, texts: Sequence[str], now: int
-) -> tuple[list[StoredMessage], list[Outgoing]]:
-    """Own messages, and what is to be sent for them, not sealed yet."""
-    messages = [
-        StoredMessage(
-            id=os.urandom(16),
-            sender=sender,
-            device=device,
-            peer=peer,
-            direction=Direction.OUT,
-            kind=TEXT,
-            text=text,
-            time_ms=now,
-            state=MessageState.QUEUED,
-        )
-        for text in texts
-    ]
-    outgoing = [
-        Outgoing(message.id, peer, TEXT, contents.encode(contents.Text(message.text)), now)
-        for message in messages
-    ]
-    return messages, outgoing
+def keep(
+    store: Store,
+    written: Sequence[Written],
+    outgoing: Sequence[Outgoing],
+    changes: SessionChanges = SessionChanges(),  # noqa: B008 - a frozen value
+) -> None:
+    """Stores what was written, as it is to be sent, and the sessions after it."""
+    store.queue(
+        [one.message for one in written if one.message is not None],
+        outgoing,
+        changes,
+        done=[one.deed for one in written if one.deed is not None],
+    )
 
 
 class _Broken(NetworkError):

@@ -418,9 +418,6 @@ class Store(Protocol):
     def peer(self, uid: Uid) -> Peer:
         """What the conversation with a user is set to."""
 
-    def profile_given(self, uid: Uid, id: bytes) -> None:
-        """Notes that a peer is sent the own profile with this id."""
-
     def purge(self, now_ms: int) -> None:
         """Deletes what has disappeared by now, from the file and from its journal."""
 

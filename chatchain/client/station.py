@@ -209,6 +209,7 @@ class Station:
             if self.unlocked is None:
                 password = await self.require_password()
                 self.unlocked = await asyncio.to_thread(unlock, self.home, self.edges, password)
+                self.unlocked.store.purge(self.now_ms())  # what disappeared while nothing ran here
             return self.unlocked
 
     async def store(self) -> Store:

@@ -114,20 +114,55 @@ class Status(View, frozen=True, omit_defaults=False):
 
 
 class Sent(View, frozen=True):
-    """One own message and how far it came. With `error` the state is queued or dropped."""
+    """One own message and how far it came. With `error` the state is queued or dropped.
+
+    Of an edit, a deletion or a reaction `id` is the message that it is about, and `change` its own id.
+    """
 
     id: str
     to: str
     state: str
     time: str = ""
+    change: str | None = None
     error: Problem | None = None
+
+
+class Quote(View, frozen=True, omit_defaults=False):
+    """What this home has of the message that another one answers."""
+
+    from_: str = msgspec.field(name="from")
+    text: str
+    deleted: bool = False
+
+
+class Reacted(View, frozen=True, omit_defaults=False):
+    """One person's emoji at a message."""
+
+    from_: str = msgspec.field(name="from")
+    emoji: str
+
+
+class Attachment(View, frozen=True, omit_defaults=False):
+    """The file that a message brings; `path` is where it was stored, if it was."""
+
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+    path: str | None = None
 
 
 class Shown(View, frozen=True):
     """One message as people read it.
 
-    `kind` is text or notice; a notice has no text: `notice` holds its sentence and `code` a stable word for
-    it. `from_` is printed as `from`. In `history` and `search`, `direction` and `state` are set too; `to`
+    `kind` is text, file or notice; a notice has no text: `notice` holds its sentence and `code` a stable word
+    for it. `receive` also tells of what was done to earlier messages: an edit (with the new text), a delete,
+    a reaction (with the emoji, empty when it was taken away); `target` is the message that it is about. A
+    sign of typing has no id.
+
+    `from_` is printed as `from`; `name` is the display name that they chose, which nobody has checked. A
+    deleted message has no text. `expires_after` is how many seconds after it was read a message disappears,
+    `expires` when, once that is known. In `history` and `search`, `direction` and `state` are set too; `to`
     names the peer of an own message.
     """
 
@@ -136,18 +171,55 @@ class Shown(View, frozen=True):
     time: str
     from_: str = msgspec.field(name="from")
     from_uid: int = 0
+    name: str | None = None
     text: str | None = None
     group: str | None = None
     notice: str | None = None
     code: str | None = None
     to: str | None = None
+    target: str | None = None
+    emoji: str | None = None
+    reply_to: str | None = None
+    quote: Quote | None = None
+    reactions: tuple[Reacted, ...] = ()
+    attachment: Attachment | None = None
+    edited: bool = False
+    deleted: bool = False
+    expires_after: int | None = None
+    expires: str | None = None
     direction: str | None = None
     state: str | None = None
 
 
+class ChatSettings(View, frozen=True, omit_defaults=False):
+    """How the conversation with somebody is set.
+
+    `expires` is after how many seconds messages disappear, 0 never; `name` the display name that they chose.
+    `state` is how far a change came (None: nothing was changed).
+    """
+
+    username: str
+    uid: int
+    name: str
+    expires: int
+    off_the_record: bool
+    state: str | None = None
+
+
+class ProfileView(View, frozen=True, omit_defaults=False):
+    """The own display name, shown beside the username to whom one writes with; `told` counts to whom a change
+    is on its way.
+    """
+
+    username: str
+    uid: int
+    name: str
+    told: int = 0
+
+
 class ContactView(View, frozen=True, omit_defaults=False):
     """Somebody this home knows. `fingerprint` is the safety number of the two of you: 60 digits in groups of
-    five.
+    five. `name` is the display name that they chose, which nobody has checked.
     """
 
     username: str
@@ -157,6 +229,7 @@ class ContactView(View, frozen=True, omit_defaults=False):
     verified: bool
     changed: str | None = None
     """What changed since `verify`, if something did: sending is blocked until it is verified again."""
+    name: str = ""
 
 
 class CardView(View, frozen=True):

@@ -66,7 +66,7 @@ SCHEMA: Final = """
         off_the_record_id BLOB NOT NULL DEFAULT x'',
         profile TEXT NOT NULL DEFAULT '', profile_ms INTEGER NOT NULL DEFAULT 0,
         profile_id BLOB NOT NULL DEFAULT x'',
-        profile_sent BLOB NOT NULL DEFAULT x''
+        profile_sent TEXT NOT NULL DEFAULT ''
     );
     DROP TRIGGER words_in;
     CREATE TRIGGER words_in AFTER INSERT ON messages WHEN new.kind IN ('text', 'file') BEGIN
@@ -83,6 +83,7 @@ SCHEMA: Final = """
 """
 
 _MESSAGE_DEEDS: Final = (DeedKind.EDIT, DeedKind.DELETE, DeedKind.REACTION)
+_OVER: Final = "expires_ms > 0 AND expires_ms <= ? AND state IS NOT 'queued'"
 _encode = msgspec.msgpack.encode
 
 
@@ -104,14 +105,14 @@ def act(db: sqlcipher.Connection, deed: Deed) -> tuple[Effect, int]:
     if deed.kind not in _MESSAGE_DEEDS:
         return (Effect.DONE if _set(db, deed) else Effect.NOTHING), 0
     found = db.execute(
-        "SELECT row, time_ms, deleted, kind IN ('text', 'file') AND peer = ? FROM messages "
+        "SELECT row, time_ms, deleted, kind, kind IN ('text', 'file') AND peer = ? FROM messages "
         "WHERE sender = ? AND id = ?",
         (deed.peer, deed.author, deed.target),
     ).fetchone()
     if found is None:
         return _without_message(db, deed), 0
-    row, time_ms, deleted, meant = found
-    if deleted or not meant:
+    row, time_ms, deleted, kind, meant = found
+    if deleted or not meant or (kind == "file" and deed.kind is DeedKind.EDIT):
         return Effect.NOTHING, row
     done = {DeedKind.EDIT: _edit, DeedKind.DELETE: _delete, DeedKind.REACTION: _react}[deed.kind](
         db, deed, row, time_ms
@@ -129,13 +130,19 @@ def catch_up(db: sqlcipher.Connection, author: Uid, id: bytes) -> bool:
     return bool(waiting)
 
 
-def purge(db: sqlcipher.Connection, now_ms: int) -> bool:
+def is_due(db: sqlcipher.Connection, now_ms: int) -> bool:
+    """Whether there is something to purge."""
+    return _exists(db, f"FROM messages WHERE {_OVER}", (now_ms,)) or _exists(
+        db, "FROM early WHERE since_ms < ?", (now_ms - EARLY_MS,)
+    )
+
+
+def purge(db: sqlcipher.Connection, now_ms: int) -> None:
     """Deletes messages whose time is over, with all that hangs on them, and deeds that waited too long.
 
-    An own message that still waits for its tick stays until it has left. Says whether anything went.
+    An own message that still waits for its tick stays until it has left.
     """
-    over = "expires_ms > 0 AND expires_ms <= ? AND state IS NOT 'queued'"
-    gone = db.execute(f"SELECT sender, id FROM messages WHERE {over}", (now_ms,)).fetchall()
+    gone = db.execute(f"SELECT sender, id FROM messages WHERE {_OVER}", (now_ms,)).fetchall()
     # What comes later about a message that is gone must not wait for it.
     db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", gone)
     db.executemany(
@@ -143,9 +150,8 @@ def purge(db: sqlcipher.Connection, now_ms: int) -> bool:
         "WHERE about_author = ? AND about = ? AND kind IN ('edit', 'delete', 'reaction')",
         gone,
     )
-    db.execute(f"DELETE FROM messages WHERE {over}", (now_ms,))
-    tired = db.execute("DELETE FROM early WHERE since_ms < ?", (now_ms - EARLY_MS,)).rowcount
-    return bool(gone) or tired > 0
+    db.execute(f"DELETE FROM messages WHERE {_OVER}", (now_ms,))
+    db.execute("DELETE FROM early WHERE since_ms < ?", (now_ms - EARLY_MS,))
 
 
 def versions(db: sqlcipher.Connection, row: int) -> list[tuple[int, str]]:
@@ -172,23 +178,14 @@ def reactions(db: sqlcipher.Connection, rows: list[int]) -> dict[int, list[tuple
 def peer(db: sqlcipher.Connection, uid: Uid) -> Peer:
     """What a conversation is set to."""
     found = db.execute(
-        "SELECT timer, off_the_record, profile, timer_ms, off_the_record_ms, profile_ms, profile_id, "
-        "profile_sent FROM peers WHERE uid = ?",
+        "SELECT timer, off_the_record, profile, timer_ms, off_the_record_ms, profile_ms, profile_sent "
+        "FROM peers WHERE uid = ?",
         (uid,),
     ).fetchone()
     if found is None:
         return Peer(uid)
     timer, off_the_record, *rest = found
     return Peer(uid, timer, bool(off_the_record), *rest)
-
-
-def profile_given(db: sqlcipher.Connection, uid: Uid, id: bytes) -> None:
-    """Notes that a peer was sent the own profile with this id."""
-    db.execute(
-        "INSERT INTO peers (uid, profile_sent) VALUES (?, ?) "
-        "ON CONFLICT (uid) DO UPDATE SET profile_sent = excluded.profile_sent",
-        (uid, id),
-    )
 
 
 # --- deeds about a message ------------------------------------------------------------------------------
@@ -292,16 +289,28 @@ def _react(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool
 
 
 def _set(db: sqlcipher.Connection, deed: Deed) -> bool:
-    """Sets one thing of a conversation, unless it was set later already."""
+    """Sets one thing of a conversation, unless it was set later already; says whether it is another now."""
     name = deed.kind.value
     # A name is its bearer's, whoever the conversation is with.
     uid = deed.sender if deed.kind is DeedKind.PROFILE else deed.peer
     value: object = deed.value if deed.kind is DeedKind.PROFILE else deed.number
-    changed = db.execute(
+    before = _setting(db, name, uid)
+    db.execute(
         f"INSERT INTO peers (uid, {name}, {name}_ms, {name}_id) VALUES (?, ?, ?, ?) "
         f"ON CONFLICT (uid) DO UPDATE SET {name} = excluded.{name}, {name}_ms = excluded.{name}_ms, "
         f"{name}_id = excluded.{name}_id "
         f"WHERE (excluded.{name}_ms, excluded.{name}_id) > ({name}_ms, {name}_id)",
         (uid, value, deed.time_ms, deed.id),
-    ).rowcount
-    return bool(changed)
+    )
+    if deed.kind is DeedKind.PROFILE and deed.sender != deed.peer:  # one's own, on its way to a peer
+        db.execute(
+            "INSERT INTO peers (uid, profile_sent) VALUES (?, ?) "
+            "ON CONFLICT (uid) DO UPDATE SET profile_sent = excluded.profile_sent",
+            (deed.peer, value),
+        )
+    return _setting(db, name, uid) != before
+
+
+def _setting(db: sqlcipher.Connection, name: str, uid: Uid) -> object:
+    found = db.execute(f"SELECT {name} FROM peers WHERE uid = ?", (uid,)).fetchone()
+    return found[0] if found is not None else ("" if name == DeedKind.PROFILE else 0)

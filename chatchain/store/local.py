@@ -612,18 +612,15 @@ class LocalStore:
         with _translated():
             return deeds.peer(self._db, uid)
 
-    def profile_given(self, uid: Uid, id: bytes) -> None:
-        """Notes that a peer is sent the own profile with this id."""
-        with _transaction(self._db) as db:
-            deeds.profile_given(db, uid, id)
-
     def purge(self, now_ms: int) -> None:
         """Deletes what has disappeared by now, from the file and from its journal."""
+        with _translated():
+            if not deeds.is_due(self._db, now_ms):
+                return
         with _transaction(self._db) as db:
-            gone = deeds.purge(db, now_ms)
-        if gone:
-            with _translated():  # another connection that reads keeps it from happening now, not for ever
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            deeds.purge(db, now_ms)
+        with _translated():  # another connection that reads keeps it from happening now, not for ever
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def next_expiry(self) -> int | None:
         """When the next message disappears."""

@@ -71,7 +71,7 @@ async def test_killed_while_storing(world: World, monkeypatch: pytest.MonkeyPatc
     """Before the transaction nothing was promised: nothing is sent later either."""
     reached = asyncio.Event()
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         reached.set()
         raise MemoryError("killed here")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chatchain.client.writing import Writer
 from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
@@ -16,6 +17,7 @@ from chatchain.errors import (
     UsageError,
     VotingClosed,
 )
+from chatchain.model import Peer
 from tests.world import World
 
 
@@ -240,8 +242,11 @@ async def test_new_device_of_the_recipient_gets_what_was_queued(empty: World) ->
             await laptop.register("bob", mnemonic=phrases[0])
         # The open client has not looked at the chain since.
         desk = await ada._station.desk()
-        (stored,) = await desk.outbox.add(empty.chain.user("bob"), ["two"], ada._station.session)
-        assert (await desk.outbox.outcome(stored.id)).state == "sent"
+        peer = empty.chain.user("bob")
+        writer = Writer(desk.own.uid, desk.own.device, Peer(peer.uid), ada._station.now_ms())
+        written = writer.text("two")
+        await desk.outbox.add(peer, [written], ada._station.session)
+        assert (await desk.outbox.outcome(written.outgoing.id)).state == "sent"
     async with empty.client("bob", home="laptop") as laptop:
         assert [shown.text async for shown in laptop.receive()] == ["two"]
     assert [shown.text for shown in await empty.hear("bob")] == ["one", "two"]

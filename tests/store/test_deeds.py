@@ -392,12 +392,29 @@ def test_a_conversation_is_as_it_was_set_last(store: LocalStore) -> None:
     assert store.peer(BOB) == Peer(BOB)
 
 
-def test_a_profile_is_sent_once(store: LocalStore) -> None:
-    """It is noted which profile a peer has, whether or not anything else is known of them."""
-    store.profile_given(ADA, b"first")
-    store.take_in([done(deed(DeedKind.PROFILE, "Ada", id=b"4", target=b""))])
-    store.profile_given(ADA, b"second")
-    assert (store.peer(ADA).profile_sent, store.peer(ADA).display_name) == (b"second", "Ada")
+def test_the_own_profile_is_noted_with_whoever_got_it(store: LocalStore) -> None:
+    """A peer's own name and what the peer was told of mine do not touch each other."""
+    store.take_in([done(deed(DeedKind.PROFILE, "Ada", id=b"1", target=b""))])
+    mine = deed(DeedKind.PROFILE, "Me", id=b"2", sender=ME, target=b"")
+    store.queue([], [], done=[mine])
+    assert (store.peer(ADA).display_name, store.peer(ADA).profile_sent) == ("Ada", "Me")
+    assert (store.peer(ME).display_name, store.peer(BOB).profile_sent) == ("Me", "")
+
+
+def test_the_same_again_is_not_told(store: LocalStore) -> None:
+    """A name that is repeated, by another device say, is no news; the later time counts all the same."""
+    first, again = (deed(DeedKind.PROFILE, "Ada", id=bytes([n]), after_ms=n, target=b"") for n in (1, 2))
+    assert [len(store.take_in([done(one)])) for one in (first, again)] == [1, 0]
+    assert store.peer(ADA).profile_ms == WRITTEN + 2
+
+
+def test_a_caption_is_not_edited(store: LocalStore) -> None:
+    """Edits are for texts; a file's message can be taken back, with all that it said."""
+    file = msgspec.structs.replace(message("caption"), kind="file", content=b"what opens it")
+    store.take_in([came(file), done(deed(DeedKind.EDIT, "new", id=b"1"))])
+    assert (only(store).text, only(store).content) == ("caption", b"what opens it")
+    store.take_in([done(deed(DeedKind.DELETE, id=b"2"))])
+    assert (only(store).text, only(store).content, only(store).deleted) == ("", b"", True)
 
 
 def test_ids_are_found_by_their_beginning(store: LocalStore) -> None:
