@@ -212,6 +212,8 @@ class Inbox:
         return self._open_sealed(delivery, sender)
 
     def _open_ratchet(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
+        if delivery.sender_device not in {device.device for device in sender.active_devices}:
+            draft.forget(sender.uid, delivery.sender_device)
         device = listed_device(sender, delivery.sender_device)
         ad = associated_data(
             self._own.network, delivery.id, sender.uid, delivery.sender_device, delivery.recipient

@@ -21,12 +21,14 @@ SUPPLIED: Final = "prekeys_version"
 """The setting that says for which key version of this device the prekeys in force were drawn."""
 
 
-async def supply(own: Own, store: Store, session: Session, now_ms: Callable[[], int]) -> None:
-    """Does what is due, and gives the relay what it lacks."""
+async def supply(own: Own, store: Store, session: Session, now_ms: Callable[[], int], *, again: bool) -> None:
+    """Does what is due, and gives the relay what it lacks; with `again` also what it should have."""
     if not lists(own.identity.party.record, Suite.RATCHET):
         return
     left, kem_left = await session.prekeys_left(own.version)
-    since, stock = _stocked(own, store, now_ms() // 1000, left, kem_left)
+    since, stock, changed = _stocked(own, store, now_ms() // 1000, left, kem_left)
+    if not (changed or again):
+        return
     made = prekeys.upload(
         stock,
         own.network,
@@ -39,8 +41,10 @@ async def supply(own: Own, store: Store, session: Session, now_ms: Callable[[], 
     await session.publish_prekeys(own.version, made)
 
 
-def _stocked(own: Own, store: Store, now: int, left: int, kem_left: int) -> tuple[int, PrekeyStore]:
-    """Brings the stored prekeys up to date; gives them, and the id from which on they are new."""
+def _stocked(own: Own, store: Store, now: int, left: int, kem_left: int) -> tuple[int, PrekeyStore, bool]:
+    """Brings the stored prekeys up to date; gives the id from which on they are new, them, and whether they
+    changed.
+    """
     stored, version = store.prekeys(), str(own.version).encode()
     before = prekeys.decode_store(stored) if stored is not None else None
     if before is None:
@@ -54,4 +58,4 @@ def _stocked(own: Own, store: Store, now: int, left: int, kem_left: int) -> tupl
     if after is not before:
         store.change_sessions(SessionChanges(prekeys=prekeys.encode_store(after)))
         store.set_setting(SUPPLIED, version)
-    return since, after
+    return since, after, after is not before

@@ -19,7 +19,7 @@ from chatchain.client.contacts import People
 from chatchain.client.own import Own, own_device
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
-from chatchain.client.sessions import Draft, Sessions
+from chatchain.client.sessions import Draft, Fresh, Sessions
 from chatchain.crypto import content as contents
 from chatchain.crypto.bundle import check_bundle
 from chatchain.crypto.content import Unsupported
@@ -27,7 +27,6 @@ from chatchain.crypto.pqxdh import Party
 from chatchain.crypto.prekeys import PrekeyBundle
 from chatchain.crypto.ratcheted import KEY_BYTES, associated_data, header_content, seal_body
 from chatchain.crypto.sealed import MAX_COPIES, Target, seal
-from chatchain.crypto.session import Session as RatchetSession
 from chatchain.errors import BadRecord, LimitReached, NoTick, RefusedError, TooLarge
 from chatchain.identity.record import device_record, lists
 from chatchain.model import (
@@ -71,7 +70,7 @@ class Plan:
     parties: tuple[Party, ...] = ()
     """Suite 2: the recipient's devices with which there is a session, or a new one in `fresh`."""
     own_parties: tuple[Party, ...] = ()
-    fresh: dict[Key, RatchetSession] = field(default_factory=dict)
+    fresh: Fresh = field(default_factory=dict)
     keyless: tuple[Copy, ...] = ()
     """Empty copies for the recipient's devices that have published no keys: the relay wants every device
     named, and the device can say that a message passed it by.
@@ -105,25 +104,31 @@ class Sealing:
 
         Raises NoKeys, KeyChanged, FoldMismatch and what fetching raises.
         """
+        peer = await self._people.require(recipient)
+        me = await self._people.require(self._own.uid)
         plan = self._plans.get(recipient)
-        if plan is None or not self._holds(plan):
-            plan = await self._planned(recipient, session)
-            self._plans[recipient] = plan
+        if plan is None or not self._holds(plan, peer, me):
+            plan = self._plans[recipient] = await self._planned(peer, me, session)
         return plan
 
-    def _holds(self, plan: Plan) -> bool:
+    def _holds(self, plan: Plan, peer: User, me: User) -> bool:
         """Whether a plan made before can still be sealed by."""
+        if (plan.recipient_version, plan.sender_version) != (
+            peer.device_list_version,
+            me.device_list_version,
+        ):
+            return False
         if plan.keyless and plan.made_ms < self._now_ms() - ASK_AGAIN_MS:
             return False
         parties = (*plan.parties, *plan.own_parties)
         return all(_key(party) in plan.fresh or self._sessions.has(party) for party in parties)
 
-    async def _planned(self, recipient: Uid, session: Session | None) -> Plan:
-        peer = await self._people.require(recipient)
-        me = await self._people.require(self._own.uid)
+    async def _planned(self, peer: User, me: User, session: Session | None) -> Plan:
         await self._people.vet(peer)
         await self._people.vet(me, own=True)
         own_device(me, self._own.device)
+        for user in (peer, me):
+            self._sessions.tidy(user)
         if not peer.active_devices:
             raise NoKeys(f"{peer.username} has no active device that could read a message.")
         plan = await (
@@ -141,7 +146,7 @@ class Sealing:
         return replace(plan, keyless=tuple(Copy(peer.uid, one.device, b"") for one in missing))
 
     async def _by_ratchet(self, peer: User, me: User, session: Session | None) -> Plan:
-        fresh: dict[Key, RatchetSession] = {}
+        fresh: Fresh = {}
         return Plan(
             Suite.RATCHET,
             peer.device_list_version,
@@ -181,7 +186,7 @@ class Sealing:
         return all(lists(record, Suite.RATCHET) for record in both)
 
     async def _reached(
-        self, parties: Sequence[Party], session: Session | None, fresh: dict[Key, RatchetSession]
+        self, parties: Sequence[Party], session: Session | None, fresh: Fresh
     ) -> tuple[Party, ...]:
         """Those of one user's devices with which there is a session, or can be one, which goes to `fresh`."""
         speaking = [one for one in parties if self._speaks_ratchet(one)]
@@ -262,7 +267,7 @@ class Sealing:
         copies, sealed_for = [], []
         for them in parties:
             whose = (them.uid, them.record.device, them.record.version)
-            header = headers.get(whose) or draft.encrypt(them, carried, ad, plan.fresh.get(_key(them)))
+            header = headers.get(whose) or draft.encrypt(them, carried, ad, plan.fresh)
             copies.append(Copy(them.uid, them.record.device, header))
             sealed_for.append(whose)
         envelope = self._envelope(item, plan, body, tuple(copies))

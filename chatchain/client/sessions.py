@@ -28,7 +28,7 @@ from chatchain.crypto.prekeys import PrekeyBundle, PrekeyStore
 from chatchain.crypto.session import Session
 from chatchain.errors import BadRecord, ForgedMessage, LimitReached, RefusedError, Undecryptable
 from chatchain.identity.record import device_record
-from chatchain.model import Device, DeviceState, KeptSession, SessionChanges, Uid, User
+from chatchain.model import Device, KeptSession, SessionChanges, Uid, User
 
 MAX_SESSIONS: Final = 4
 """Sessions kept with one device; the one heard longest ago goes first."""
@@ -43,6 +43,10 @@ AFRESH_MS: Final = 3600 * 1000
 """At most once in this time a message that nothing opens makes us begin a session anew with its device. More
 often would let a relay that spoils messages use up prekeys.
 """
+
+
+Fresh = dict[tuple[int, int], Session]
+"""Sessions that were begun and that nothing was sent on, by device as (uid, device)."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,23 @@ class Sessions:
         )
 
     async def sweep(self, watch: Watch) -> None:
-        """Deletes the sessions of devices that the chain has revoked, and those whose time is over."""
-        for uid, device in self._store.session_devices():
+        """Tidies up after everybody."""
+        for uid in dict.fromkeys(uid for uid, _ in self._store.session_devices()):
             user = await watch.user(Uid(uid))
-            if user is None:
-                continue  # a reorg: nothing is settled yet
-            draft = self.draft()
-            listed = next((one for one in user.devices if one.device == device), None)
-            if listed is None or listed.state is not DeviceState.ACTIVE:
+            if user is not None:  # else a reorg: nothing is settled yet
+                self.tidy(user)
+
+    def tidy(self, user: User) -> None:
+        """Deletes the sessions with devices that the chain has revoked, and those whose time is over."""
+        active = {device.device for device in user.active_devices}
+        draft = self.draft()
+        for uid, device in self._store.session_devices():
+            if uid == user.uid and device not in active:
                 draft.forget(uid, device)
-            else:
+            elif uid == user.uid:
                 draft.expire(uid, device)
-            if draft.changes != SessionChanges():
-                self._store.change_sessions(draft.changes)
+        if draft.changes != SessionChanges():
+            self._store.change_sessions(draft.changes)
 
 
 class Draft:
@@ -143,15 +151,19 @@ class Draft:
 
     # --- out ------------------------------------------------------------------------------------------------
 
-    def encrypt(self, them: Party, plaintext: bytes, ad: bytes, fresh: Session | None = None) -> bytes:
-        """One message to a device: on the session heard last, else on `fresh`; raises NoSession."""
-        version = them.record.version
-        lines = self._of(them.uid, them.record.device).values()
+    def encrypt(self, them: Party, plaintext: bytes, ad: bytes, fresh: Fresh) -> bytes:
+        """One message to a device: on the session heard last, else on the one in `fresh`; raises NoSession.
+
+        What is taken from `fresh` leaves it: a session that began twice would use its keys twice.
+        """
+        version, whose = them.record.version, (them.uid, them.record.device)
+        lines = self._of(*whose).values()
         able = [one for one in lines if _sends(one.kept, version, self._own.version, self._now_ms)]
         if able:
             line = max(able, key=lambda one: one.kept.rank)
-        elif fresh is not None:
-            line = self._new(them, fresh, self._own.version, begun_ms=self._now_ms)
+        elif whose in fresh:
+            session = fresh.pop(whose)
+            line = Line(self._kept(them, session, self._own.version, begun_ms=self._now_ms), session)
         else:
             raise NoSession(f"There is no session with device {them.record.device} of user {them.uid}.")
         after, message = sessions.encrypt(line.session, plaintext, ad)
@@ -260,9 +272,6 @@ class Draft:
                 raise LostSession("The message begins a session, and this device has published no prekeys.")
             return prekeys.decode_store(stored)
         return self._prekeys
-
-    def _new(self, them: Party, session: Session, own_version: int, begun_ms: int) -> Line:
-        return Line(self._kept(them, session, own_version, begun_ms), session)
 
     def _kept(self, them: Party, session: Session, own_version: int, begun_ms: int) -> KeptSession:
         uid, device = them.uid, them.record.device

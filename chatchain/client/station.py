@@ -296,10 +296,7 @@ class Station:
             self.session = session
             desk.outbox.start(session)
             self.background(desk.sessions.sweep(watch))
-            marker = desk.unlocked.store.setting("published")
-            if marker is None or not _is_recent(
-                marker, desk.own.version, session.link.spki, self.edges.clock()
-            ):
+            if not self._published(desk, session):
                 self.background(self.publish(session))
             return session
 
@@ -372,9 +369,17 @@ class Station:
             now=int(now),
         )
         await session.publish(bundle)
-        await supply(desk.own, desk.unlocked.store, session, self.now_ms)
+        again = not self._published(desk, session)
+        await supply(desk.own, desk.unlocked.store, session, self.now_ms, again=again)
         desk.unlocked.store.set_setting(
             "published", msgspec.msgpack.encode((desk.own.version, session.link.spki, int(now)))
+        )
+
+    def _published(self, desk: Desk, session: Session) -> bool:
+        """Whether this relay has this version's keys, and has not had them for long."""
+        marker = desk.unlocked.store.setting("published")
+        return marker is not None and _is_recent(
+            marker, desk.own.version, session.link.spki, self.edges.clock()
         )
 
     async def disconnect(self) -> None:

@@ -224,6 +224,20 @@ async def test_killed_while_headers_are_added(empty: World, monkeypatch: pytest.
     no_key_left_twice(empty)
 
 
+async def test_a_session_begins_once(world: World, ada: Home, bob: Home) -> None:
+    """One process begins a session and finds it lost: what it sends next has none of the old keys."""
+    async with ada.client() as client:
+        await world.drain(client.send("bob", "one"), [])
+        desk = await client._station.desk()
+        draft = desk.sessions.draft()
+        assert draft.lost(world.chain.user("bob").uid, 1)
+        desk.unlocked.store.change_sessions(draft.changes)
+        await world.drain(client.send("bob", "two"), [])
+    assert len(await ada.kept("bob")) == 2
+    assert await bob.texts() == ["one", "two"]
+    no_key_left_twice(world)
+
+
 async def test_killed_before_prekeys_were_published(empty: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their secrets are stored first, so what the relay may hand out can be answered; a lost batch is made up
     for.

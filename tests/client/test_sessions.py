@@ -8,10 +8,12 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
+from chatchain.client.session import Session
 from chatchain.client.sessions import AFRESH_MS, KEEP_MS, MAX_SESSIONS, UNANSWERED_MS
 from chatchain.crypto import prekeys
+from chatchain.crypto.prekeys import PrekeyBundle
 from chatchain.crypto.session import ORDINARY, decode_session
-from chatchain.errors import NoTick, RefusedError
+from chatchain.errors import LimitReached, NoTick, RefusedError
 from chatchain.model import SessionChanges, Suite
 from chatchain.wire.messages import Refused
 from tests.client.families import Home, another, deliver, delivered, family, initial, store_of
@@ -175,6 +177,25 @@ async def test_what_was_sealed_for_old_lists_breaks_no_session(
     assert await laptop.texts() == said
 
 
+async def test_a_relay_that_gives_no_more_prekeys_keeps_nothing_from_the_other_devices(
+    empty: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks too often is told to wait; where there is a session the message goes out meanwhile."""
+    (ada,), (bob,) = await family(empty, "ada"), await family(empty, "bob")
+    await ada.send("bob", "before")
+    laptop = await another(bob, "laptop")
+
+    async def enough(*_: object) -> list[PrekeyBundle]:
+        raise LimitReached("Too many sessions were begun with this user.")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(Session, "fetch_prekeys", enough)
+        await ada.send("bob", "meanwhile")
+    await ada.send("bob", "after")
+    assert await bob.texts() == ["before", "meanwhile", "after"]
+    assert [one.code or one.text for one in await laptop.hear()] == ["not_for_this_device", "after"]
+
+
 async def test_a_revoked_device_is_forgotten_at_once(empty: World) -> None:
     """Its sessions go with the first look at the chain, and what it sends afterwards is forged."""
     (ada,), bobs = await family(empty, "ada"), await family(empty, "bob", 2)
@@ -246,6 +267,22 @@ async def test_what_a_replaced_key_sends_later_is_refused(world: World, ada: Hom
     notices = [shown for shown in await bob.hear() if shown.kind == "notice"]
     assert [notice.code for notice in notices] == ["forged_message"]
     assert "had replaced" in (notices[0].notice or "")
+
+
+async def test_a_tick_that_was_lost_before_a_rotation(world: World, ada: Home, bob: Home) -> None:
+    """The relay says that it has an envelope under this id, by the old keys: it is sent, and read once."""
+    await ada.send("bob", "begins")
+    world.relay.mute = True
+    client = ada.client()
+    with pytest.raises(NoTick):
+        await world.drain(client.send("bob", "hello", wait_s=0.1), [])
+    await world.kill(client)
+    world.relay.mute = False
+    await ada.rotate()
+    async with ada.client() as client:
+        await client.login()
+        assert [one.state for one in await client.history("bob")] == ["sent", "sent"]
+    assert await bob.texts() == ["begins", "hello"]
 
 
 async def test_new_keys_bring_new_prekeys(world: World, bob: Home) -> None:

@@ -11,14 +11,19 @@ from collections.abc import Callable
 from typing import Final
 
 import atheris
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 with atheris.instrument_imports(include=["chatchain"]):
-    from chatchain.crypto import prekeys, ratchet, session
+    from chatchain.crypto import prekeys, ratchet, ratcheted, session
+    from chatchain.crypto.padding import MAX_PADDED, pad
+    from chatchain.crypto.sealed import MAX_TIME_MS
     from chatchain.errors import BadRecord, LimitReached, Undecryptable
 
 from tests.crypto.pairs import ADA, BOB, BUNDLE, NOW, STORE, settled
 
 SETTLED: Final = settled()
+KEY: Final = bytes(range(32))
+MAX_INSIDE: Final = MAX_PADDED - 1
 FIRST: Final = session.encrypt(ADA.begin(BOB, BUNDLE), b"first", b"")[1]
 
 
@@ -72,9 +77,16 @@ def initial(data: bytes) -> None:
         raise AssertionError("an altered handshake was answered")
 
 
+def body(data: bytes) -> None:
+    """What is inside of a body that a session vouches for: the peer may write what it likes."""
+    inside = AESGCM(KEY).encrypt(bytes(12), pad(data[:MAX_INSIDE]), b"chatchain/2 body")
+    _, time_ms = ratcheted.open_body(ratcheted.header_content(KEY, inside), inside)
+    assert time_ms <= MAX_TIME_MS
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     each.__name__: each
-    for each in (bundle, signed_key, one_time, store, saved_session, saved_ratchet, message, initial)
+    for each in (bundle, signed_key, one_time, store, saved_session, saved_ratchet, message, initial, body)
 }
 
 
