@@ -1,4 +1,4 @@
-"""How fast a store catches up on the chain's history: 100,000 real events of registrations on a local Anvil.
+"""How fast a store catches up on the chain's history, and how fast a sponsor registers newcomers.
 
 Prints JSON lines only. A registration emits three events (Registered, VerifierSet, DeviceAdded), so 33,334
 users are registered, each by its own account, with records as long as real ones. Every case is measured in
@@ -7,6 +7,10 @@ a fresh process: from the first question to the endpoint until the last row is i
 `events_per_s` is the whole catch-up over HTTP into the store; `decode_fold_per_s` is decoding the same rows
 and folding them into a directory; `cpu_s` is the processor time of the catch-up in this process, which other
 programs on the machine do not change; `rss_mib` is the most memory that the process held.
+
+`sponsored_registrations` gives the sponsor signed registrations in turns as the relay does, and counts until
+the last of them is mined: each is tried out, booked in the relay's database, signed and sent. The newcomers'
+own signatures are made beforehand, and every registration is counted in the registry afterwards.
 """
 
 import argparse
@@ -24,13 +28,14 @@ from typing import Final, TypeVar
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chatchain.chain.calls import Calls  # noqa: E402
+from chatchain.chain.calls import USER_COUNT, Calls  # noqa: E402
 from chatchain.chain.events import Directory  # noqa: E402
-from chatchain.chain.rpc import Endpoints, Request, Rpc, hexed  # noqa: E402
+from chatchain.chain.rpc import Endpoints, Request, Rpc, hexed, unhex  # noqa: E402
 from chatchain.chain.sync import LogStore, MemoryLogStore  # noqa: E402
 from chatchain.chain.view import ChainView  # noqa: E402
-from chatchain.identity.keys import NOBODY  # noqa: E402
-from chatchain.model import Address, LogRow, Network  # noqa: E402
+from chatchain.identity import typed_data  # noqa: E402
+from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest  # noqa: E402
+from chatchain.model import Address, Call, LogRow, Network  # noqa: E402
 
 T = TypeVar("T")
 
@@ -39,6 +44,10 @@ EVENTS_PER_USER: Final = 3
 PER_BLOCK: Final = 200
 RECORD_BYTES: Final = 227
 KDF_BYTES: Final = 23
+
+NEWCOMERS: Final = 5_000
+PER_TURN: Final = 200
+FAR: Final = 2**40
 
 CASES: Final = {"catch_up": "memory", "catch_up_client_store": "client", "catch_up_relay_store": "relay"}
 
@@ -69,6 +78,77 @@ def register(rpc: Rpc, network: Network, users: int) -> None:
             requests.append(Request("eth_sendTransaction", (transaction,)))
         rpc.batch(requests)
         rpc.call("evm_mine")
+
+
+def signed_registrations(network: Network, users: int) -> list[Call]:
+    """So many newcomers, each with its account's signature."""
+    calls = Calls()
+    made = []
+    for number in range(users):
+        key = new_secret()
+        account, signer = address_of(key), Address(secrets.token_bytes(20))
+        name, verifier = f"guest-{number}", secrets.token_bytes(32)
+        kdf, record = secrets.token_bytes(KDF_BYTES), secrets.token_bytes(RECORD_BYTES)
+        digest = typed_data.register_digest(
+            network, name, account, verifier, kdf, NOBODY, signer, record, FAR
+        )
+        made.append(
+            calls.register_for(
+                account, name, verifier, kdf, NOBODY, signer, record, FAR, sign_digest(key, digest)
+            )
+        )
+    return made
+
+
+def sponsored(url: str, network: Network, key: bytes, users: int, folder: Path) -> dict[str, object]:
+    """Registers newcomers through a sponsor, and waits until the last one is mined."""
+    from chatchain.programs.purse import Purse
+    from chatchain.relay.limits import Rate
+    from chatchain.relay.spending import Spending
+    from chatchain.relay.sponsor import Order, Paid, Sponsor, SponsorLimits
+    from chatchain.store.server import ServerStore
+
+    waiting = [Order(call) for call in signed_registrations(network, users)]
+    endpoints = Endpoints([url])
+    store = ServerStore(f"sqlite:///{folder / 'sponsor.db'}")
+    store.migrate()
+    spending = Spending(store.sponsoring, time.time, wei_per_hour=10**24, wei_per_day=10**24)
+    limits = SponsorLimits(registrations=Rate(users, users))
+    sponsor = Sponsor(Purse(endpoints, network, key), spending, limits, time.monotonic())
+    sponsor.prepare()
+    before = count_users(endpoints, network)
+    cpu = time.process_time()
+
+    def all_of_them() -> int:
+        for start in range(0, users, PER_TURN):
+            turn = sponsor.pay_all(waiting[start : start + PER_TURN], time.monotonic())
+            refused = [told for told in turn if not isinstance(told, Paid)]
+            if refused:
+                raise refused[0]
+        while count_users(endpoints, network) < before + users:
+            time.sleep(0.01)
+        return count_users(endpoints, network) - before
+
+    registered, seconds = _timed(all_of_them)
+    sponsor.tend()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    store.close()
+    return {
+        "bench": "chain",
+        "case": "sponsored_registrations",
+        "registrations": registered,
+        "per_s": round(registered / seconds),
+        "seconds": round(seconds, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+        "rss_mib": round(used.ru_maxrss / 1024),
+    }
+
+
+def count_users(endpoints: Endpoints, network: Network) -> int:
+    """How many users the registry has."""
+    request = USER_COUNT.request(network.registry)
+    (count,) = USER_COUNT.answer(unhex(endpoints.all[0].call(request.method, *request.params)))
+    return int(count)
 
 
 def open_store(kind: str, folder: Path) -> LogStore:
@@ -164,6 +244,16 @@ def main() -> None:
                 if case == "catch_up":
                     figures |= measure("fold")
                 print(json.dumps(figures), flush=True)
+        finally:
+            chain.process.stop()
+        # A block for each transaction is a development chain's habit; this one makes a block a second.
+        chain = start_anvil(Path(folder), "--gas-limit", "1000000000")
+        try:
+            deployment = Deployer(chain.url, bytes.fromhex(chain.keys[0][2:])).deploy(Rules())
+            Rpc(chain.url).call("evm_setIntervalMining", 1)
+            sponsor_key = bytes.fromhex(chain.keys[1][2:])
+            figures = sponsored(chain.url, deployment.network, sponsor_key, NEWCOMERS, Path(folder))
+            print(json.dumps(figures), flush=True)
         finally:
             chain.process.stop()
 

@@ -35,6 +35,9 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_SPONSOR_ETHER: Final = 1.0
 """What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""
 
+DEFAULT_WORK_BITS: Final = 16
+"""What a newcomer's program works for its registration: 65,536 hashes, a tenth of a second."""
+
 MASK: Final = "***"
 _SECRET_SEGMENT: Final = 20
 """A last path segment of an endpoint this long is a provider's access key."""
@@ -331,6 +334,12 @@ _SPONSOR_ETHER: Final[_Option[float]] = _Option(
 _SPONSOR_ETHER_AN_HOUR: Final[_Option[float | None]] = _Option(
     "sponsor_ether_per_hour", _ether, _as_is, "SPONSOR_ETHER_PER_HOUR", flag=False
 )
+_SPONSOR_WORK: Final[_Option[int]] = _Option(
+    "sponsor_work_bits", _number(0, 24), _as_is, "SPONSOR_WORK_BITS", flag=False
+)
+_SPONSOR_INVITED: Final[_Option[bool]] = _Option(
+    "sponsor_invited_only", _flag, _as_is, "SPONSOR_INVITED_ONLY", flag=False
+)
 _PRIVATE_KEY: Final[_Option[bytes | None]] = _Option(
     "private_key", _private_key, _as_is, "PRIVATE_KEY", flag=False, secret=True
 )
@@ -350,6 +359,8 @@ SERVER_OPTIONS: Final = (
     _PROXIES,
     _SPONSOR_ETHER,
     _SPONSOR_ETHER_AN_HOUR,
+    _SPONSOR_WORK,
+    _SPONSOR_INVITED,
     _ACCOUNT,
     _PRIVATE_KEY,
     _DEBUG,
@@ -408,6 +419,8 @@ class ServerConfig:
     proxies: tuple[str, ...]
     sponsor_ether_per_day: float
     sponsor_ether_per_hour: float | None
+    sponsor_work_bits: int
+    sponsor_invited_only: bool
     account: str | None
     private_key: bytes | None = field(repr=False)
     data_dir: Path
@@ -484,6 +497,8 @@ def load_server(
         proxies=read(_PROXIES, ()),
         sponsor_ether_per_day=read(_SPONSOR_ETHER, DEFAULT_SPONSOR_ETHER),
         sponsor_ether_per_hour=read(_SPONSOR_ETHER_AN_HOUR, None),
+        sponsor_work_bits=read(_SPONSOR_WORK, DEFAULT_WORK_BITS),
+        sponsor_invited_only=read(_SPONSOR_INVITED, False),
         account=read(_ACCOUNT, None),
         private_key=read(_PRIVATE_KEY, None),
         data_dir=data,

@@ -14,7 +14,7 @@
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
     ├── RefusedError          (7) understood, and not allowed
     │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
-    │   │   CommitmentNeeded, CommitmentPending, VotingClosed, HomeBusy, AlreadyDone,
+    │   │   CommitmentNeeded, CommitmentPending, InvitationRefused, VotingClosed, HomeBusy, AlreadyDone,
     │   │   AccountKeyElsewhere
     └── VerificationError     (8) a proof or a signature that does not hold
         ├── ForgedMessage, Undecryptable, BadRecord, Replayed, MissingSenderKey, WrongEpoch
@@ -338,6 +338,13 @@ class CommitmentNeeded(RefusedError):
     """A name is given only to whoever has committed to it in an earlier block."""
 
     code = "commitment_needed"
+
+
+class InvitationRefused(RefusedError):
+    """An invitation that is used, expired or nobody's."""
+
+    code = "invitation_refused"
+    default_hint = "Ask a member for another: `chatchain invite` makes one."
 
 
 class CommitmentPending(LimitReached):

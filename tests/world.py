@@ -514,14 +514,14 @@ class Writer:
     def balance(self, account: Address) -> int:
         return self._world.chain.wei.get(account, self._world.ether)
 
-    def send(self, call: Call, account_key: bytes) -> Mined:
+    def send(self, call: Call, account_key: bytes, *, next_block: bool = False) -> Mined:
         self._world.transactions.append(calls.verb(call))
         for hook in self._world.before_transactions:
             hook()
         return self._world.chain.execute(call, address_of(account_key))
 
-    def wait(self, tx_hash: bytes) -> Mined:
-        return self._world.mined[tx_hash]
+    def look(self, tx_hash: bytes) -> Mined | None:
+        return self._world.mined.get(tx_hash)
 
 
 # --- the relay ------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ class Relay:
         match message:
             case m.Login():
                 self._login(peer, message, fold)
-            case m.Sponsor(ref, contract, data):
+            case m.Sponsor(ref, contract, data, _):
                 self._sponsor(peer, ref, Call(contract, data))
             case m.PublishKeys(ref, bundle):
                 self.bundles[bundle.uid, bundle.device] = bundle

@@ -218,6 +218,10 @@ class Calls:
         """Commits to a registration without telling the name; see `registration_commitment`."""
         return _COMMIT(commitment)
 
+    def commit_registration(self, username: str, account: Address, verifier: bytes) -> Call:
+        """Commits to a registration of this name by this account."""
+        return _COMMIT(registration_commitment(username, account, verifier))
+
     def add_key(self, kind: int, key: bytes) -> Call:
         """Publishes a key of the sender's."""
         return _ADD_KEY(kind, key)

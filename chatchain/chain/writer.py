@@ -145,12 +145,12 @@ class ChainWriter:
         """Wei that the account can spend."""
         return quantity(self._call("eth_getBalance", hexed(account), "latest"))
 
-    def estimate(self, call: Call, sender: Address, most: int = 0) -> Cost:
+    def estimate(self, call: Call, sender: Address, most: int = 0, *, next_block: bool = False) -> Cost:
         """What the call would cost the sender now; raises what the contract would refuse it with.
 
         With `most`, nodes try it out with no more gas than that, and its transaction is given no more.
         """
-        (cost,) = self.estimate_all([Candidate(call, most)], sender)
+        (cost,) = self.estimate_all([Candidate(call, most)], sender, next_block=next_block)
         if isinstance(cost, ChatchainError):
             raise cost
         return cost
@@ -212,9 +212,10 @@ class ChainWriter:
         """Whether the account is a contract, or does as one."""
         return self._call("eth_getCode", hexed(account), "latest") != "0x"
 
-    def send(self, call: Call, account_key: bytes) -> Mined:
+    def send(self, call: Call, account_key: bytes, *, next_block: bool = False) -> Mined:
         """Signs, sends, resubmits when needed, waits until mined; raises TransactionPending after 30 s."""
-        sent = self._submit(call, account_key)
+        cost = self.estimate(call, address_of(account_key), next_block=next_block)
+        sent = self._submit(call, account_key, cost)
         deadline = self._clock() + self._wait
         pause = _POLL[0]
         while True:

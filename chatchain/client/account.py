@@ -13,6 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -41,17 +42,18 @@ from chatchain.errors import (
     AlreadyDone,
     BadRecord,
     ChainError,
+    CommitmentNeeded,
     NameUnavailable,
     NoAccount,
-    RefusedError,
     UsageError,
     WrongPassword,
 )
+from chatchain.identity.admission import Invitation
 from chatchain.identity.keys import NOBODY, address_of, sign_digest, to_checksum
 from chatchain.identity.login import verifier_for
 from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.identity.typed_data import add_device_digest, register_digest, set_verifier_digest
-from chatchain.model import Address, Call, Network, OwnKeys, User
+from chatchain.model import Address, Call, Mined, Network, OwnKeys, User
 
 VAULT: Final = "vault"
 NEXT_VAULT: Final = "vault.new"
@@ -151,6 +153,7 @@ class Registration:
         network: Network,
         writer: ChainWriter,
         connect: Callable[[], Awaitable[Session]],
+        invitation: Invitation | None = None,
     ) -> None:
         """`connect` opens a session without login, for the sponsor."""
         self._home = home
@@ -159,6 +162,7 @@ class Registration:
         self._network = network
         self._writer = writer
         self._connect = connect
+        self._invitation = invitation
 
     async def prepare(
         self, name: str, password: str, *, mnemonic: str | None, keystore: tuple[str, str] | None
@@ -272,18 +276,26 @@ class Registration:
                 address, username, verifier, kdf, NOBODY, signer, record, deadline, sign_digest(key, digest)
             )
 
-        try:
-            paid = await self._payer(address).carry_out(
-                calls.register(username, verifier, kdf, NOBODY, signer, record), lambda: key, signed
-            )
-        except (ChainError, RefusedError):
+        async def direct() -> Mined:
+            call = calls.register(username, verifier, kdf, NOBODY, signer, record)
+            try:
+                return await asyncio.to_thread(self._writer.send, call, key)
+            except CommitmentNeeded:
+                pass
+            commitment = calls.commit_registration(username, address, verifier)
+            with suppress(AlreadyDone):  # an earlier run's is as good
+                await asyncio.to_thread(self._writer.send, commitment, key)
+            return await asyncio.to_thread(partial(self._writer.send, call, key, next_block=True))
+
+        async def shown() -> int | None:
             # An earlier run's transaction may have been mined meanwhile; then ours had to fail.
             with suppress(ChainError):
                 await self._watch.sync()
             done = await self._watch.user_by_address(address)
-            if done is None:
-                raise
-            paid = Paid("", done.block, sponsored=False)
+            same = done is not None and done.username == username and _number_of(done, signer) is not None
+            return done.block if same and done is not None else None
+
+        paid = await self._payer(address).register(direct, signed, shown, self._invitation)
 
         async def listed() -> User | None:
             return await self._watch.user_by_address(address)
@@ -355,7 +367,13 @@ async def add_device(
         digest = add_device_digest(network, user.uid, user.epoch, signer, record, nonce, deadline)
         return edges.calls.add_device_for(user.uid, signer, record, deadline, sign_digest(key, digest))
 
-    return await payer.carry_out(edges.calls.add_device(signer, record), lambda: key, signed)
+    async def shown() -> int | None:
+        with suppress(ChainError):
+            await watch.sync()
+        found = await listed_with(watch, user, signer)
+        return found.block if found is not None else None
+
+    return await payer.carry_out(edges.calls.add_device(signer, record), lambda: key, signed, shown)
 
 
 async def listed_with(watch: Watch, user: User, signer: Address) -> User | None:
@@ -375,11 +393,16 @@ async def set_verifier(
         digest = set_verifier_digest(network, user.uid, user.epoch, verifier, kdf, nonce, deadline)
         return edges.calls.set_verifier_for(user.uid, verifier, kdf, deadline, sign_digest(key, digest))
 
-    paid = await payer.carry_out(edges.calls.set_verifier(verifier, kdf), lambda: key, signed)
-
     async def in_force() -> bool | None:
         found = await watch.user(user.uid)
         return True if found is not None and holds(found, secrets) else None
+
+    async def shown() -> int | None:
+        with suppress(ChainError):
+            await watch.sync()
+        return watch.head if await in_force() else None
+
+    paid = await payer.carry_out(edges.calls.set_verifier(verifier, kdf), lambda: key, signed, shown)
 
     await watch.until(in_force, "The new password")
     return paid

@@ -9,6 +9,7 @@ outside world from `Edges`. Methods answer with the structs of `views` and fail 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -17,9 +18,10 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -37,7 +39,7 @@ from chatchain.client.account import (
 from chatchain.client.contacts import find
 from chatchain.client.devices import Devices, fingerprint_of, key_view
 from chatchain.client.home import OwnAccount, require_folder, require_new, write_new
-from chatchain.client.links import parse_join_link
+from chatchain.client.links import join_link, parse_join_link
 from chatchain.client.ports import Edges, NetworkSettings
 from chatchain.client.showing import contact_view, problem_of
 from chatchain.client.station import LAST_WORDS_S, Desk, Station
@@ -47,6 +49,7 @@ from chatchain.client.views import (
     ContactView,
     Exported,
     Finding,
+    Invited,
     Joined,
     KeyView,
     LinkAccepted,
@@ -79,11 +82,13 @@ from chatchain.errors import (
     MissingInput,
     NetworkError,
     NoAccount,
+    NotAMember,
     RefusedError,
     UnknownUser,
     UsageError,
 )
-from chatchain.identity.keys import parse_address, to_checksum
+from chatchain.identity.admission import INVITATION_ID_BYTES, Invitation, parse_invitation
+from chatchain.identity.keys import parse_address, sign_digest, to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import SUITES, decode_record
 from chatchain.model import (
@@ -95,6 +100,9 @@ from chatchain.model import (
     Uid,
     User,
 )
+
+INVITATION_DAYS: Final = 30
+"""The longest that an invitation lasts; relays remember the used ones for so long."""
 
 
 class Client:
@@ -173,16 +181,20 @@ class Client:
         mnemonic: str | None = None,
         keystore: tuple[str, str] | None = None,
         on_phrase: Callable[[str], None] | None = None,
+        invitation: str | None = None,
     ) -> Registered:
         """Makes an account, or with `mnemonic` brings one back, or goes on where a crash broke off.
 
         `keystore` is a keystore V3 text and its password: the account key comes from there and there is no
         phrase. `on_phrase` is called once with the 12 words of a new account before anything is sent; when it
         raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under
-        policy `vote` the request to join is opened too.
+        policy `vote` the request to join is opened too. `invitation` is the text of a member's, instead of
+        one that came with the join link.
         """
         with self._station.home.tentative():
-            settings, network, registration, unlocked = await self._prepared(name, mnemonic, keystore)
+            settings, network, registration, unlocked = await self._prepared(
+                name, mnemonic, keystore, invitation
+            )
         try:
             phrase = unlocked.store.setting(PHRASE)
             if phrase is not None and on_phrase is not None:
@@ -190,6 +202,9 @@ class Client:
                 unlocked.store.set_setting(PHRASE, None)
             self._station.home.put_network(msgspec.structs.replace(settings, chain_id=network.chain_id))
             made = await registration.carry_out(unlocked)
+            self._station.home.put_network(
+                msgspec.structs.replace(settings, chain_id=network.chain_id, invitation="")
+            )
         finally:
             unlocked.store.close()
             await self._station.hang_up()
@@ -211,11 +226,17 @@ class Client:
         )
 
     async def _prepared(
-        self, name: str, mnemonic: str | None, keystore: tuple[str, str] | None
+        self,
+        name: str,
+        mnemonic: str | None,
+        keystore: tuple[str, str] | None,
+        invitation: str | None,
     ) -> tuple[NetworkSettings, Network, Registration, Unlocked]:
         """Everything of a registration that comes before something is sent."""
         normalise_username(name)
         settings = self._station.settings()
+        if invitation is not None:
+            settings = msgspec.structs.replace(settings, invitation=parse_invitation(invitation).text())
         self._station.home.acquire()
         watch = Watch(self._station.edges.chain(settings, None))
         network = await watch.network()
@@ -227,6 +248,7 @@ class Client:
             network,
             self._station.writer_for(settings, network),
             self._station.stranger(watch),
+            parse_invitation(settings.invitation) if settings.invitation else None,
         )
         await registration.require_possible(name, restores=mnemonic is not None or keystore is not None)
         password = await self._station.require_password()
@@ -269,6 +291,28 @@ class Client:
             return problem, (await (await self._governance()).request(0)).id
         except (NetworkError, ChainError, RefusedError) as failed:
             return problem_of(failed), None
+
+    async def invite(self, *, days: int = INVITATION_DAYS) -> Invited:
+        """Signs an invitation that lets one newcomer register; nothing is sent, so nobody can take it back.
+
+        Raises NotAMember where the relay would not take this user's word.
+        """
+        account = self._station.home.require_account()
+        if not 1 <= days <= INVITATION_DAYS:
+            raise UsageError(f"An invitation lasts 1 to {INVITATION_DAYS} days.")
+        own = (await self._station.desk()).own
+        watch = self._station.require_watch()
+        me = await watch.user(Uid(account.uid))
+        if me is None or not await watch.is_member(me.uid):
+            raise NotAMember("Only members invite.")
+        expires = int(self._station.edges.clock()) + days * 24 * 3600
+        plain = Invitation(me.uid, os.urandom(INVITATION_ID_BYTES), expires, b"")
+        signature = sign_digest(own.secrets.signer, plain.digest(own.network, me.epoch))
+        text = msgspec.structs.replace(plain, signature=signature).text()
+        settings = self._station.settings()
+        link = join_link(msgspec.structs.replace(settings, chain_id=own.network.chain_id, invitation=text))
+        time = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Invited(invitation=text, expires=time, join=link)
 
     async def login(self, name: str | None = None) -> LoggedIn:
         """Proves password and device to the relay, publishes the keys and sends what was queued.

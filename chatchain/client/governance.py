@@ -183,11 +183,17 @@ class Governance:
             digest = vote_digest(self.own.network, number, self.me.uid, self.me.epoch, support)
             return self.calls.vote_by_sig(known, support, self._signer, self._sign(digest))
 
-        paid = await self.payer.carry_out(self.calls.vote(known, support), self.account_key, signed)
-
         async def counted() -> Proposal | None:
             found = await self.watch.proposal(known)
             return found if found is not None and self.me.uid in found.voters else None
+
+        async def shown() -> int | None:
+            await self.watch.sync()
+            return self.watch.head if await counted() is not None else None
+
+        paid = await self.payer.carry_out(
+            self.calls.vote(known, support), self.account_key, signed, shown, may_be_passed_over=True
+        )
 
         found = await self.watch.until(counted, "The vote")
         return await proposal_view(self.watch, found, self.me.uid, paid)

@@ -1,9 +1,12 @@
 """A home: the folder of one user of one network, and what of it is not in the database.
 
-network.json   which deployment this home belongs to, and the endpoints that it asks account.json   whose home
-it is: public facts, readable without the password vault          the secrets that the password opens
-(crypto.vault); vault.new while a password change is under way account.key    the account's key under the
-vault's keystore key messages.db    the SQLCipher database lock           held by the process that works here
+    network.json  which deployment this home belongs to, the endpoints that it asks, and until it is used the
+                  invitation that it came with
+    account.json  whose home it is: public facts, readable without the password
+    vault         the secrets that the password opens (crypto.vault); vault.new during a password change
+    account.key   the account's key under the vault's keystore key
+    messages.db   the SQLCipher database
+    lock          held by the process that works here
 
 The folder has mode 0700 and every file 0600. A file is replaced whole: written beside, fsynced, renamed. The
 lock is the operating system's, so a process that died holds nothing.
@@ -46,6 +49,7 @@ class _NetworkFile(msgspec.Struct, frozen=True):
     rpc: tuple[str, ...]
     directory: str
     chain_id: int = 0
+    invitation: str = ""
 
 
 class Home:
@@ -156,7 +160,7 @@ class Home:
             return None
         try:
             file = msgspec.json.decode(data, type=_NetworkFile)
-            return NetworkSettings(file.rpc, _address(file.directory), file.chain_id)
+            return NetworkSettings(file.rpc, _address(file.directory), file.chain_id, file.invitation)
         except (msgspec.DecodeError, ValueError) as failure:
             raise BadConfig(
                 f"{self.path / 'network.json'} is damaged.", "Run `chatchain join LINK` again."
@@ -164,7 +168,8 @@ class Home:
 
     def put_network(self, settings: NetworkSettings) -> None:
         """Stores the network."""
-        file = _NetworkFile(settings.endpoints, "0x" + settings.directory.hex(), settings.chain_id)
+        directory = "0x" + settings.directory.hex()
+        file = _NetworkFile(settings.endpoints, directory, settings.chain_id, settings.invitation)
         self.write("network.json", msgspec.json.format(msgspec.json.encode(file)))
 
     def account(self) -> OwnAccount | None:

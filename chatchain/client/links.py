@@ -2,8 +2,9 @@
 
     chatchain://join?rpc=http://127.0.0.1:8545&chain=31337&directory=0x…
 
-`rpc` may stand several times. The link is a pointer, not a proof: `join` compares it with the chain, and who
-gives it to you chooses the network that you join.
+`rpc` may stand several times, and `invitation` may follow: a member's word for one newcomer. The link is a
+pointer, not a proof: `join` compares it with the chain, and who gives it to you chooses the network that you
+join.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from chatchain.client.ports import NetworkSettings
 from chatchain.errors import UsageError
+from chatchain.identity.admission import parse_invitation
 from chatchain.identity.keys import parse_address, to_checksum
 
 MAX_LINK = 4096
@@ -22,6 +24,8 @@ def join_link(settings: NetworkSettings) -> str:
     """Writes the link to a network."""
     fields = [("rpc", endpoint) for endpoint in settings.endpoints]
     fields += [("chain", str(settings.chain_id)), ("directory", to_checksum(settings.directory))]
+    if settings.invitation:
+        fields.append(("invitation", settings.invitation))
     return "chatchain://join?" + urlencode(fields, quote_via=quote, safe=":/")
 
 
@@ -46,7 +50,10 @@ def parse_join_link(link: str) -> NetworkSettings:
         )
     for endpoint in endpoints:
         check_endpoint(endpoint)
-    return NetworkSettings(endpoints, parse_address(directory), int(chain))
+    invitation = fields.get("invitation", [""])[0]
+    if invitation:
+        parse_invitation(invitation)
+    return NetworkSettings(endpoints, parse_address(directory), int(chain), invitation)
 
 
 def check_endpoint(endpoint: str) -> None:

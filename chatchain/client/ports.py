@@ -46,6 +46,8 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     directory: Address
     chain_id: int = 0
+    invitation: str = ""
+    """A member's invitation that came with the join link, for the account that is made here."""
 
 
 class Link(Protocol):
@@ -131,13 +133,13 @@ class ChainWriter(Protocol):
     def balance(self, account: Address) -> int:
         """Wei that the account can spend."""
 
-    def send(self, call: Call, account_key: bytes) -> Mined:
+    def send(self, call: Call, account_key: bytes, *, next_block: bool = False) -> Mined:
         """Signs with the account key, sends, resubmits when needed, waits until mined (30 s, then
-        TransactionPending).
+        TransactionPending). With `next_block` it is tried out as if the next block were begun.
         """
 
-    def wait(self, tx_hash: bytes) -> Mined:
-        """Waits until a transaction that somebody else sent is mined."""
+    def look(self, tx_hash: bytes) -> Mined | None:
+        """The transaction if it is mined; raises what the contract refused it with when it failed."""
 
 
 class Calls(Protocol):
@@ -146,6 +148,8 @@ class Calls(Protocol):
     def register(
         self, username: str, verifier: bytes, kdf: bytes, recovery: Address, signer: Address, record: bytes
     ) -> Call: ...
+
+    def commit_registration(self, username: str, account: Address, verifier: bytes) -> Call: ...
 
     def register_for(
         self,

@@ -25,6 +25,8 @@ from chatchain.errors import (
     AlreadyVoted,
     BadRecord,
     ChatchainError,
+    CommitmentPending,
+    InvitationRefused,
     LimitReached,
     LoginRefused,
     MalformedName,
@@ -45,8 +47,9 @@ from chatchain.errors import (
     VotingClosed,
     WrongChain,
 )
+from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
 from chatchain.identity.login import login_proof
-from chatchain.model import Delivery, Envelope, KeyBundle, MessageId, Network
+from chatchain.model import Call, Delivery, Envelope, KeyBundle, MessageId, Network
 from chatchain.wire.bounds import MAX_FETCHED_DEVICES
 from chatchain.wire.messages import (
     Acknowledge,
@@ -107,6 +110,8 @@ _REASONS: Final[dict[str, type[ChatchainError]]] = {
     for kind in (
         AlreadyDone,
         AlreadyVoted,
+        CommitmentPending,
+        InvitationRefused,
         LimitReached,
         MalformedName,
         NameUnavailable,
@@ -263,9 +268,26 @@ class Session:
                 found.append(decode_bundle(data))
         return found
 
-    async def sponsor(self, contract: str, data: bytes) -> bytes:
+    async def sponsor(self, call: Call) -> bytes:
         """Has the relay pay for a signed call; gives the transaction's hash."""
-        return (await self._ask(lambda ref: Sponsor(ref, contract, data), Sponsored)).tx_hash
+        return (await self._ask(lambda ref: Sponsor(ref, call.contract, call.data), Sponsored)).tx_hash
+
+    async def sponsor_newcomer(self, call: Call, invitation: Invitation | None = None) -> bytes:
+        """The same for a registration, with an invitation or the work that the relay asks for."""
+        if invitation is not None:
+            admission = invitation.encode()
+            return (await self._ask(lambda ref: _newcomer(ref, call, admission), Sponsored)).tx_hash
+        challenge = self.link.challenge
+        if challenge.work == INVITED_ONLY:
+            raise RefusedError(
+                "This relay pays only for newcomers whom a member has invited.",
+                "Ask a member for an invitation (`chatchain invite`), and give it with --invitation.",
+            )
+        self._refs += 1
+        ref, admission = self._refs, b""
+        if challenge.work:
+            admission = await asyncio.to_thread(work_for, challenge.nonce, ref, call, challenge.work)
+        return (await self._ask(lambda _: _newcomer(ref, call, admission), Sponsored, ref)).tx_hash
 
     async def submit(self, envelope: Envelope) -> Awaitable[Verdict]:
         """Writes an envelope and gives what will become the relay's verdict; submitting again replaces the
@@ -338,10 +360,13 @@ class Session:
         except TimeoutError as late:
             raise RelayFailure("The relay takes too long to answer.", "Try again in a moment.") from late
 
-    async def _ask(self, build: Callable[[int], ClientMessage], expected: type[_T]) -> _T:
+    async def _ask(
+        self, build: Callable[[int], ClientMessage], expected: type[_T], ref: int | None = None
+    ) -> _T:
         self._check()
-        self._refs += 1
-        ref = self._refs
+        if ref is None:
+            self._refs += 1
+            ref = self._refs
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_retrieved)
         self._answers[ref] = answer
@@ -421,6 +446,10 @@ class Session:
         self._verdicts.clear()
         if self._deliveries.empty():
             self._deliveries.put_nowait(None)
+
+
+def _newcomer(ref: int, call: Call, admission: bytes) -> Sponsor:
+    return Sponsor(ref, call.contract, call.data, admission)
 
 
 def _size(delivery: Delivery) -> int:

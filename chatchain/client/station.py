@@ -188,7 +188,8 @@ class Station:
         chain_id = account.chain_id if account else 0
         if not chain_id and stored is not None and stored.directory == directory:
             chain_id = stored.chain_id
-        return NetworkSettings(endpoints, directory, chain_id)
+        invitation = stored.invitation if stored is not None and stored.directory == directory else ""
+        return NetworkSettings(endpoints, directory, chain_id, invitation)
 
     async def require_password(self) -> str:
         if self.password is None:

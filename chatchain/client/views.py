@@ -53,6 +53,14 @@ class Registered(View, frozen=True, omit_defaults=False):
     """
 
 
+class Invited(View, frozen=True):
+    """A member's invitation for one newcomer, as text and inside the network's join link."""
+
+    invitation: str
+    expires: str
+    join: str
+
+
 class LoggedIn(View, frozen=True):
     """The relay accepted password and device. `waiting` counts what the relay holds for this device, receipts
     included: `receive` may show less.

@@ -51,6 +51,7 @@ PROPOSE = (
 )
 VOTE = "Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)"
 LOGIN = "Login(bytes32 spki,bytes32 nonce,uint64 uid,uint32 device,uint32 epoch)"
+INVITATION = "Invitation(uint64 inviter,uint32 epoch,uint128 id,uint256 expires)"
 
 Value = int | bytes | str | bool | tuple[int, ...]
 
@@ -191,6 +192,11 @@ def tree_head_digest(network: Network, log_id: bytes, size: int, root: bytes) ->
 def login_digest(network: Network, spki: bytes, nonce: bytes, uid: int, device: int, epoch: int) -> bytes:
     """What the login key and the device's signer both sign to log in at a relay."""
     return _registry(network, LOGIN, spki, nonce, uid, device, epoch)
+
+
+def invitation_digest(network: Network, inviter: int, epoch: int, id: bytes, expires: int) -> bytes:
+    """What a member's account or device signs to have the relay register one newcomer."""
+    return _registry(network, INVITATION, inviter, epoch, int.from_bytes(id, "big"), expires)
 
 
 def request_digest(network: Network, group: int, uid: int, epoch: int, deadline: int) -> bytes:

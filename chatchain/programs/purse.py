@@ -12,7 +12,6 @@ from chatchain.chain.calls import (
     Calls,
     View,
     arguments,
-    registration_commitment,
 )
 from chatchain.chain.rpc import Endpoints, unhex
 from chatchain.chain.trial import Candidate
@@ -74,7 +73,7 @@ class Purse:
     def commitment(self, registration: Call) -> Call:
         """What the registration's name, account and verifier commit to."""
         account, username, verifier, *_ = arguments(registration)
-        return self._calls.commit(registration_commitment(username, account, verifier))
+        return self._calls.commit_registration(username, account, verifier)
 
     def has_voted(self, vote: Call, uid: int) -> bool:
         """Asks the contract."""

@@ -41,6 +41,7 @@ from chatchain.programs.notify import notify, watchdog_seconds
 from chatchain.programs.purse import Purse
 from chatchain.relay import metrics as pages
 from chatchain.relay.directory import Keeper
+from chatchain.relay.newcomers import Newcomers, Rules
 from chatchain.relay.nodes import Nodes, SharedKeeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
@@ -287,6 +288,11 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) ->
             reader=store,
             keeper=fold() if shared is None else await asyncio.to_thread(SharedKeeper, shared, store, fold),
             sponsor=sponsor,
+            newcomers=Newcomers(
+                network,
+                Rules(config.sponsor_work_bits, invited_only=config.sponsor_invited_only),
+                store.invitations,
+            ),
             log=log,
             files=(parts, store.blobs),
             metrics=metrics,

@@ -15,6 +15,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ from chatchain.errors import (
     RefusedError,
     StoreUnavailable,
 )
+from chatchain.identity.admission import Invitation
 from chatchain.identity.record import decode_record
 from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Letter, Network, Policy, Run, User
 from chatchain.relay import login as logins
@@ -42,11 +44,12 @@ from chatchain.relay.directory import Changes
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.limits import Bucket, Buckets, Rate
 from chatchain.relay.metrics import Metrics
+from chatchain.relay.newcomers import Newcomers
 from chatchain.relay.nodes import Fold, Nodes
 from chatchain.relay.ports import BlobParts, BlobTable, Membership, Peer, Reader, Writer
 from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
 from chatchain.relay.quota import Usage
-from chatchain.relay.sponsor import Order, Paid, Sponsor
+from chatchain.relay.sponsor import Order, Paid, Sponsor, is_registration
 from chatchain.relay.turns import Turns
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
@@ -121,6 +124,8 @@ class _Guest(msgspec.Struct):
     """A connection before its login."""
 
     nonce: bytes
+    worked: int = -1
+    """The number of the last request that showed work: each later one needs work of its own."""
 
 
 class _Session(msgspec.Struct, eq=False):
@@ -154,6 +159,7 @@ class Relay:
         reader: Reader,
         keeper: Fold,
         sponsor: Sponsor | None,
+        newcomers: Newcomers | None = None,
         log: FilteringBoundLogger,
         metrics: Metrics | None = None,
         prekey_limits: PrekeyLimits = prekeys.LIMITS,
@@ -166,6 +172,7 @@ class Relay:
         self._reader = reader
         self._keeper = keeper
         self._sponsor = sponsor
+        self._newcomers = newcomers
         self._log = log
         self.metrics = metrics or Metrics()
         self._nodes = nodes
@@ -288,7 +295,10 @@ class Relay:
         guest = _Guest(secrets.token_bytes(logins.NONCE_BYTES))
         peer.session = guest
         network = self._deployment.network
-        peer.send(Challenge(PROTOCOL_VERSION, guest.nonce, network.chain_id, network.directory, _now_ms()))
+        work = self._newcomers.rules.announced if self._newcomers is not None else 0
+        peer.send(
+            Challenge(PROTOCOL_VERSION, guest.nonce, network.chain_id, network.directory, _now_ms(), work)
+        )
         if self._draining:
             peer.say_goodbye("shutdown", "The relay is stopping.", 1_000)
 
@@ -577,9 +587,10 @@ class Relay:
         try:
             user = await self._user(session.uid) if session is not None else None
             sponsor.admit(call, user, peer.address, time.monotonic())
+            invitation = await self._let_in(peer, call, request)
             if session is None:
                 await self._in(self._payers, lambda: sponsor.inspect(call))
-            paid = await self._turns.pay(Order(call, session.uid if session is not None else 0))
+            paid = await self._pay_one(Order(call, session.uid if session is not None else 0), invitation)
         except ChatchainError as error:
             if isinstance(error, CommitmentPending):
                 _give_time(peer)
@@ -596,6 +607,43 @@ class Relay:
         self._log.info("sponsored", tx=paid.tx_hash.hex(), uid=uid, wei=paid.wei)
         _give_time(peer)
         return Sponsored(request.ref, paid.tx_hash)
+
+    async def _let_in(self, peer: Peer, call: Call, request: SponsorRequest) -> Invitation | None:
+        """Refuses the registration of a newcomer who neither worked for it nor is invited."""
+        if self._newcomers is None or not is_registration(call):
+            return None
+        guest = peer.session
+        if not isinstance(guest, _Guest):
+            raise RefusedError("A newcomer is registered before login, on a connection of its own.")
+        invitation = self._newcomers.invitation(request.admission)
+        if invitation is None:
+            if request.ref <= guest.worked:
+                raise RefusedError("Each request for a newcomer needs work of its own.")
+            self._newcomers.require_work(request.admission, guest.nonce, request.ref, call)
+            guest.worked = request.ref
+            return None
+        self._newcomers.judge(
+            invitation,
+            await self._user(invitation.inviter),
+            is_member=invitation.inviter in self._membership.members,
+            time=int(time.time()),
+            now=time.monotonic(),
+        )
+        return invitation
+
+    async def _pay_one(self, order: Order, invitation: Invitation | None) -> Paid:
+        """Has a call paid for; that uses an invitation up, unless the call is refused."""
+        newcomers = self._newcomers
+        if newcomers is None or invitation is None:
+            return await self._turns.pay(order)
+        spend = partial(newcomers.spend, invitation, order.call, int(time.time()))
+        first = await self._in(self._payers, spend)
+        try:
+            return await self._turns.pay(order)
+        except ChatchainError:
+            if first:
+                await self._in(self._payers, partial(newcomers.restore, invitation, order.call))
+            raise
 
     # --- actions of the mailbox ---
 

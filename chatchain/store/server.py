@@ -36,7 +36,7 @@ from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
 from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.nodes import NodeStore
-from chatchain.store.sponsoring import SponsorJournal
+from chatchain.store.sponsoring import SpentInvitations, SponsorJournal
 from chatchain.store.tables import (
     accepted_ids,
     chain_blocks,
@@ -73,6 +73,8 @@ class ServerStore:
         """What the sponsor spent."""
         self.blobs = BlobTable(self._engine)
         """Which files there are."""
+        self.invitations = SpentInvitations(self._engine)
+        """Which invitations were used."""
 
     def touched(self) -> dict[int, int]:
         """Users that must be rewritten (0: the members), each with the newest block that concerns it."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
+from chatchain.errors import StoreUnavailable
 from chatchain.store.database import translated
+from chatchain.store.tables import invitations
 from chatchain.store.tables import sponsor_spending as spending
 
 _LOCK = 0
@@ -43,3 +46,32 @@ class SponsorJournal:
         with translated(), self._engine.begin() as connection:
             here = spending.c.slice == slice_
             connection.execute(update(spending).where(here).values(gwei=spending.c.gwei - gwei))
+
+
+class SpentInvitations:
+    """Satisfies `relay.newcomers.Spent`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine.execution_options(writes=True)
+
+    def spend(self, id: bytes, expires: int, account: bytes, now: int) -> bytes | None:
+        """Notes that this account uses an invitation; gives the account that has used it before, if any."""
+        with translated(), self._engine.begin() as connection:
+            connection.execute(delete(invitations).where(invitations.c.expires <= now))
+        try:
+            with translated(), self._engine.begin() as connection:
+                values = {"id": id, "account": account, "expires": expires}
+                connection.execute(insert(invitations).values(values))
+                return None
+        except StoreUnavailable as failure:
+            if not isinstance(failure.__cause__, IntegrityError):
+                raise
+        with translated(), self._engine.connect() as connection:
+            user = connection.execute(select(invitations.c.account).where(invitations.c.id == id)).scalar()
+            return None if user is None else bytes(user)
+
+    def restore(self, id: bytes, account: bytes) -> None:
+        """Makes an invitation good again, as nothing came of its use."""
+        with translated(), self._engine.begin() as connection:
+            same = (invitations.c.id == id, invitations.c.account == account)
+            connection.execute(delete(invitations).where(*same))

@@ -172,6 +172,14 @@ blobs: Final = _table(
     Index("blobs_by_expiry", "expires_ms"),
 )
 
+invitations: Final = _table(
+    "invitations",
+    _key("id", fixed_bytes(16)),
+    _column("account", fixed_bytes(20)),  # whose registration used it
+    _column("expires", number()),
+    Index("invitations_by_expiry", "expires"),
+)
+
 chain_blocks: Final = _table(
     "chain_blocks",
     _key("number", number()),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ContactView,
         Exported,
         Finding,
+        Invited,
         Joined,
         KeyView,
         LinkAccepted,
@@ -186,6 +187,19 @@ def registered(view: Registered) -> list[str]:
     if view.problem is not None:
         lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
     return lines
+
+
+def invited(view: Invited) -> list[str]:
+    """An invitation, and where to put it."""
+    return [
+        f"One newcomer may register with this until {view.expires}. Whoever has it may use it.",
+        "",
+        view.invitation,
+        "",
+        "Or send this join link, which carries it:",
+        "",
+        view.join,
+    ]
 
 
 def logged_in(view: LoggedIn) -> list[str]:

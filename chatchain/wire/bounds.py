@@ -54,6 +54,10 @@ MAX_FETCHED_DEVICES = 16
 MAX_KDF = 64
 SIGNATURE_BYTES = 65
 MAX_CALLDATA = 8 * 1024
+MAX_ADMISSION = 128
+"""An invitation has 98 bytes."""
+
+MAX_WORK = 255
 MAX_CODE = 64
 MAX_SENTENCE = 1024
 MAX_RETRY_MS = 24 * 3600 * 1000
@@ -179,8 +183,9 @@ def check(message: m.Message) -> None:
             _require(0 < len(uids) <= MAX_FETCHED_USERS, f"no users or more than {MAX_FETCHED_USERS}")
             for uid in uids:
                 _uid(uid)
-        case m.Sponsor(ref, contract, data):
+        case m.Sponsor(ref, contract, data, admission):
             _count(ref)
+            _at_most(admission, MAX_ADMISSION, "an admission")
             _require(len(contract) <= MAX_CODE, "an overlong name of a contract")
             _require(4 <= len(data) <= MAX_CALLDATA, "calldata of an impossible length")
         case m.PublishPrekeys(ref, version, signed, kem, one_time, kem_one_time):
@@ -200,7 +205,8 @@ def check(message: m.Message) -> None:
             for device in devices:
                 _device(device)
             _require(len(set(devices)) == len(devices), "a device twice")
-        case m.Challenge(version, nonce, chain_id, directory, time_ms):
+        case m.Challenge(version, nonce, chain_id, directory, time_ms, work):
+            _require(0 <= work <= MAX_WORK, "an impossible amount of work")
             _count(version)
             _exactly(nonce, 32, "a nonce")
             _count(chain_id)

@@ -67,12 +67,14 @@ class Sponsor(Message, frozen=True, tag=7):
     """Asks the relay to pay for one signed contract call (`contract` is "identity" or "membership").
 
     `data` is the whole calldata, selector included. Before login only what makes login possible is accepted:
-    `registerFor`, `addDeviceFor` and `setVerifierFor`.
+    a registration, or what gives an account back to its owner. A registration comes with an `admission`: the
+    work that the challenge asked for, or a member's invitation (identity.admission).
     """
 
     ref: int
     contract: str
     data: bytes
+    admission: bytes = b""
 
 
 class Ping(Message, frozen=True, tag=8):
@@ -163,6 +165,8 @@ class Challenge(Message, frozen=True, tag=32):
     chain_id: int
     directory: bytes
     time_ms: int
+    work: int = 0
+    """Bits of work that a newcomer's registration needs; 255: an invitation in any case."""
 
 
 class Welcome(Message, frozen=True, tag=33):

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from chatchain.identity import ed25519
+from chatchain.identity.admission import work_for
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest, to_checksum
 from chatchain.identity.login import login_proof, verifier_for
 from chatchain.identity.record import SUITES, DeviceRecord, encode_record, sign_record
@@ -33,6 +34,7 @@ from chatchain.model import (
     ProposalId,
     RelayAddress,
 )
+from chatchain.relay.sponsor import is_registration
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import (
     Acknowledge,
@@ -284,10 +286,19 @@ class Device:
         await self.say(Receive(0))
         return self
 
-    async def sponsor(self, call: Call, ref: int = 1) -> Message:
+    async def sponsor(self, call: Call, ref: int = 1, *, admission: bytes | None = None) -> Message:
         """Asks the relay to pay for a call."""
-        await self.say(Sponsor(ref, call.contract, call.data))
+        await self.say(self.request(call, ref, admission=admission))
         return await self.next()
+
+    def request(self, call: Call, ref: int = 1, *, admission: bytes | None = None) -> Sponsor:
+        """The request for a call, with the work that the relay asks for where nothing else is given."""
+        if admission is None:
+            assert self.link is not None
+            challenge = self.link.challenge
+            work = challenge.work if is_registration(call) else 0
+            admission = work_for(challenge.nonce, ref, call, work) if work else b""
+        return Sponsor(ref, call.contract, call.data, admission)
 
     def bundle(self, **changes: object) -> KeyBundle:
         """This device's key bundle; the relay checks its hash and leaves the signature to the clients."""

@@ -34,7 +34,6 @@ from chatchain.wire.messages import (
     PublishKeys,
     Receive,
     Refused,
-    Sponsor,
     Sponsored,
     StaleDevices,
     Submit,
@@ -493,7 +492,7 @@ async def test_one_failing_call_spoils_no_other(stage: Stage, someone: Someone) 
     device = Device(stage, ada)
     device.link = await dial(stage.relays)
     for ref, call in enumerate(calls):
-        await device.say(Sponsor(ref, call.contract, call.data))
+        await device.say(device.request(call, ref))
     answers = [await device.next() for _ in calls]
     assert [answer.ref for answer in answers] == list(range(len(calls)))  # type: ignore[attr-defined]
     told = [answer.code if isinstance(answer, Failed) else "paid" for answer in answers]
@@ -542,7 +541,7 @@ async def test_calldata_with_more_behind_it_is_not_paid_for(stage: Stage) -> Non
     failed = await device.sponsor(Call(call.contract, call.data + b"\xff" * 2_000))
     assert isinstance(failed, Failed)
     assert failed.code == "refused"
-    assert isinstance(await device.sponsor(call), Sponsored)
+    assert isinstance(await device.sponsor(call, ref=2), Sponsored)
     await device.close()
 
 
@@ -560,7 +559,7 @@ async def test_f4_strangers_of_one_address_are_paid_for_a_few_at_a_time(stage: S
     assert refused
     assert all(answer.code == "limit_reached" and answer.retry_after_ms > 0 for answer in refused)
     again = await devices[answers.index(refused[0])].sponsor(
-        people[answers.index(refused[0])].registration(stage.world)
+        people[answers.index(refused[0])].registration(stage.world), ref=2
     )
     assert isinstance(again, Sponsored)
     for device in devices:

@@ -36,6 +36,7 @@ from chatchain.relay import login as logins
 from chatchain.relay import service
 from chatchain.relay.directory import Keeper
 from chatchain.relay.limits import Rate
+from chatchain.relay.newcomers import Newcomers, Rules
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
@@ -98,7 +99,7 @@ class Chain:
 class Here:
     """A relay in this process and how to reach it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
         self.account = Account("ada")
         self.account.uid = ADA
         self.chain = Chain(self.account)
@@ -115,6 +116,7 @@ class Here:
             reader=self.store,
             keeper=Keeper(self.chain, self.store, confirmations=0),
             sponsor=Sponsor(self.payer, spending, SponsorLimits(), 0),
+            newcomers=Newcomers(NETWORK, rules, self.store.invitations) if rules is not None else None,
             log=structlog.get_logger(),
             files=(BlobFolder(str(folder / "blobs")), self.store.blobs),
         )

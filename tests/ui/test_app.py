@@ -24,7 +24,7 @@ from chatchain.ui.world import World
 from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 
 COMMANDS = (
-    *("join", "register", "login", "logout", "whoami", "status", "password", "link"),
+    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
     *("send", "receive", "history", "search", "chat"),
     *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),
     *("members", "request", "propose admit", "propose expel", "proposals", "vote"),

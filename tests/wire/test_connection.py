@@ -24,7 +24,7 @@ ID = bytes(range(16))
 ENVELOPE = Envelope(ID, 1, UID, 1, 1, b"body", (Copy(UID, 1, b"header"),))
 DELIVERY = Delivery(7, ID, 1, UID, 1, UID, 1_700_000_000_000, b"header", b"body")
 BUNDLE = KeyBundle(UID, 1, 1, b"k" * 1216, 1, 2, b"s" * 64)
-CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000)
+CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000, 16)
 LOGIN = m.Login(UID, 1, 0, bytes(26), bytes(65), bytes(65))
 SIGNED, KEM, ONE_TIME = b"s" * 117, b"k" * 1653, b"o" * 36
 PUBLISH = m.PublishPrekeys(1, 1, SIGNED, KEM, (ONE_TIME,), (KEM,))
@@ -41,7 +41,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Acknowledge((1, 2)),
     m.PublishKeys(1, BUNDLE),
     m.FetchKeys(1, (UID,)),
-    m.Sponsor(1, "identity", bytes(100)),
+    m.Sponsor(1, "identity", bytes(100), bytes(9)),
     m.Ping(1),
     m.Pong(1),
     PUBLISH,
@@ -282,6 +282,7 @@ BAD: dict[str, m.Message] = {
     "far offset": m.Uploading(1, 2**32 + 1),
     "file without a byte": m.Fetching(1, 0),
     "no selector": m.Sponsor(1, "identity", b"abc"),
+    "a long admission": m.Sponsor(1, "identity", bytes(100), bytes(129)),
 }
 
 

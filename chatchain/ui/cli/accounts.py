@@ -1,4 +1,4 @@
-"""Commands about the own account: join, register, login, logout, whoami, status, password."""
+"""Commands about the own account: join, register, invite, login, logout, whoami, status, password."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from chatchain.ui.cli.desk import Desk, desk
 if TYPE_CHECKING:
     from chatchain.client.core import Client
     from chatchain.client.views import (
+        Invited,
         Joined,
         LoggedIn,
         LoggedOut,
@@ -77,6 +78,12 @@ def register(
             "--keystore-password-file", metavar="F", help="The keystore's password, if it is another one."
         ),
     ] = None,
+    invitation: Annotated[
+        str | None,
+        typer.Option(
+            "--invitation", metavar="TEXT", help="A member's invitation; a join link may carry it, too."
+        ),
+    ] = None,
 ) -> None:
     """Register a new user on the chain, or bring one back."""
     here = desk(context)
@@ -102,7 +109,9 @@ def register(
     async def work(client: Client) -> Registered:
         if link is not None:
             await client.join(link)
-        return await client.register(name, mnemonic=mnemonic, keystore=stored, on_phrase=show)
+        return await client.register(
+            name, mnemonic=mnemonic, keystore=stored, on_phrase=show, invitation=invitation
+        )
 
     here.output.result(here.run(work, home, here.kept_password, ask), render.registered)
     if show is None and mnemonic is None and stored is None:
@@ -170,6 +179,19 @@ def _read_text(path: Path) -> str:
     if len(text) > MAX_FILE:
         raise BadConfig(f"{path} is too long to be what was asked for.")
     return text.strip()
+
+
+def invite(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(metavar="N", help="How many days it lasts, 1 to 30.")] = 7,
+) -> None:
+    """Make an invitation: with it a relay registers one newcomer without further ado."""
+    here = desk(context)
+
+    async def work(client: Client) -> Invited:
+        return await client.invite(days=days)
+
+    here.output.result(here.run(work), render.invited)
 
 
 def login(
@@ -248,5 +270,5 @@ def password(
 
 def add_to(app: typer.Typer) -> None:
     """Enters these commands into the application."""
-    for command in (join, register, login, logout, whoami, status, password):
+    for command in (join, register, invite, login, logout, whoami, status, password):
         app.command()(command)

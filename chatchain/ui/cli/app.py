@@ -43,7 +43,7 @@ class Stopped(ChatchainError):
 
 
 ORDER: Final = (
-    *("join", "register", "login", "logout", "whoami", "status", "password", "link"),
+    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
     *("send", "receive", "history", "search", "chat", "contacts"),
     *("members", "request", "propose", "proposals", "vote", "keys", "doctor", "config"),
 )

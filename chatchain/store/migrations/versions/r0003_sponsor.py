@@ -27,3 +27,8 @@ def upgrade() -> None:
         **_OPTIONS,
     )
     op.bulk_insert(table, [{"slice": 0, "gwei": 0}])
+
+
+def downgrade() -> None:
+    """A relay's data is not thrown away by a program."""
+    raise NotImplementedError("restore a backup instead")

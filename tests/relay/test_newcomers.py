@@ -1,0 +1,226 @@
+"""Who is registered at the relay's expense, on a relay in this process with a chain of the test's making."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatchain.errors import NameUnavailable
+from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
+from chatchain.identity.keys import new_secret, sign_digest
+from chatchain.model import Address, Call, Network
+from chatchain.relay import newcomers, service
+from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
+from chatchain.transport import RelayLink, dial
+from chatchain.wire.messages import Failed, Message, Sponsored
+from chatchain.wire.messages import Sponsor as Request
+from tests.relay.test_mailbox import ADA, BOB
+from tests.relay.test_sponsor import newcomers as registrations
+from tests.relay.test_time import NETWORK, Here
+
+BITS = 8
+
+
+class Door:
+    """A relay's door, and somebody before it."""
+
+    def __init__(self, here: Here) -> None:
+        self.here = here
+        self.calls = iter(registrations(200))
+
+    async def knock(self) -> RelayLink:
+        return await dial(self.here.named)
+
+    def work(self, link: RelayLink, ref: int, call: Call, bits: int = BITS) -> bytes:
+        return work_for(link.challenge.nonce, ref, call, bits)
+
+    def invitation(
+        self,
+        *,
+        inviter: int = ADA,
+        lasts: int = 3600,
+        key: bytes = b"",
+        epoch: int = 0,
+        network: Network = NETWORK,
+    ) -> Invitation:
+        plain = Invitation(inviter, secrets.token_bytes(16), int(time.time()) + lasts, b"")
+        signature = sign_digest(key or self.here.account.signer, plain.digest(network, epoch))
+        return msgspec.structs.replace(plain, signature=signature)
+
+
+async def ask(link: RelayLink, ref: int, call: Call, admission: bytes) -> Message:
+    await link.send(Request(ref, call.contract, call.data, admission))
+    return await link.receive()
+
+
+async def told(link: RelayLink, ref: int, call: Call, admission: bytes) -> str:
+    """The refusal's code, or nothing when it is paid for."""
+    answer = await ask(link, ref, call, admission)
+    assert isinstance(answer, Failed | Sponsored), answer
+    return answer.code if isinstance(answer, Failed) else ""
+
+
+async def opened(folder: Path, rules: Rules) -> Here:
+    here = Here(folder, rules)
+    await here.start()
+    return here
+
+
+@pytest.fixture
+async def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
+    """Of a relay that asks for a little work."""
+    monkeypatch.setattr(service, "POLL", 0.05)
+    here = await opened(tmp_path, Rules(BITS))
+    yield Door(here)
+    await here.stop()
+
+
+async def test_a_newcomer_who_worked_is_paid_for(door: Door) -> None:
+    """The challenge says how much; another request needs work of its own."""
+    link = await door.knock()
+    assert link.challenge.work == BITS
+    first, second = next(door.calls), next(door.calls)
+    assert await told(link, 1, first, b"") == "refused"
+    assert await told(link, 2, first, door.work(link, 2, first)) == ""
+    assert await told(link, 2, first, door.work(link, 2, first)) == "refused"  # the same once more
+    assert await told(link, 3, second, door.work(link, 2, second)) == "refused"
+    assert await told(link, 4, second, door.work(link, 4, first)) == "refused"
+    assert await told(link, 5, second, door.work(link, 5, second)) == ""
+    assert door.here.payer.paid == [first, second]
+    await link.close()
+
+
+async def test_work_of_another_connection_counts_for_nothing(door: Door) -> None:
+    """It cannot be gathered beforehand and spent in a rush."""
+    one, other = await door.knock(), await door.knock()
+    call = next(door.calls)
+    while (done := door.work(one, 1, call, 16)) == door.work(other, 1, call, BITS):
+        call = next(door.calls)
+    refused = 0
+    for _ in range(3):  # by luck it may pass once in 256
+        refused += await told(other, 1, call, done) == "refused"
+        done = door.work(one, 1, call := next(door.calls), 16)
+    assert refused >= 2
+    await one.close()
+    await other.close()
+
+
+async def test_whoever_is_invited_needs_no_work(door: Door) -> None:
+    """Once: for that account again, for another not; and what is refused uses nothing up."""
+    link = await door.knock()
+    call, other = next(door.calls), next(door.calls)
+    invitation = door.invitation().encode()
+    door.here.payer.refused[call] = NameUnavailable("The name is taken.")
+    assert await told(link, 1, call, invitation) == "name_unavailable"
+    door.here.payer.refused.clear()
+    assert await told(link, 2, call, invitation) == ""
+    assert await told(link, 3, call, invitation) == ""
+    assert await told(link, 4, other, invitation) == "invitation_refused"
+    # The account's second registration is refused, and that makes its invitation no better for others.
+    again = Call(call.contract, call.data.replace(b"user-", b"name-"))
+    door.here.payer.refused[again] = NameUnavailable("The account is registered.")
+    assert await told(link, 5, again, invitation) != ""
+    assert await told(link, 6, other, invitation) == "invitation_refused"
+    assert door.here.payer.paid == [call]
+    await link.close()
+
+
+async def test_a_used_invitation_is_known_after_a_restart(tmp_path: Path) -> None:
+    """The database remembers it, and whose it was."""
+    here = await opened(tmp_path, Rules(BITS))
+    door = Door(here)
+    invitation, call, other = door.invitation(), next(door.calls), next(door.calls)
+    link = await door.knock()
+    assert await told(link, 1, call, invitation.encode()) == ""
+    await link.close()
+    spent = here.store.invitations
+    account = call.data[16:36]
+    now = int(time.time())
+    assert spent.spend(invitation.id, invitation.expires, other.data[16:36], now) == account
+    assert spent.spend(invitation.id, invitation.expires, account, now) == account
+    # When it has expired it may be forgotten: the relay refuses it for its age.
+    assert spent.spend(b"x" * 16, now + 10, account, invitation.expires) is None
+    assert spent.spend(invitation.id, invitation.expires, account, now) is None
+    await here.stop()
+
+
+async def test_bad_invitations_are_told_by_their_fault(door: Door) -> None:
+    """Expired, too long, forged, of a stranger or a non-member, for another network or an old epoch, bent."""
+    link = await door.knock()
+    elsewhere = Network(1, NETWORK.directory, NETWORK.registry, NETWORK.membership)
+    swapped = Network(NETWORK.chain_id, NETWORK.directory, NETWORK.membership, NETWORK.registry)
+    good = door.invitation()
+    bad = {
+        "expired": door.invitation(lasts=-1),
+        "longer than a month": door.invitation(lasts=LONGEST_INVITATION + 60),
+        "not signed": door.invitation(key=new_secret()),
+        "is not a member": door.invitation(inviter=BOB),
+        "not signed ": door.invitation(network=elsewhere),
+        "not signed  ": door.invitation(network=swapped),
+        "not signed   ": door.invitation(epoch=1),
+        "not signed    ": msgspec.structs.replace(good, expires=good.expires + 1),
+        "not signed     ": msgspec.structs.replace(good, id=bytes(16)),
+        "not signed      ": msgspec.structs.replace(good, signature=b"\xff" * 65),
+    }
+    for ref, (words, invitation) in enumerate(bad.items(), 1):
+        answer = await ask(link, ref, next(door.calls), invitation.encode())
+        assert isinstance(answer, Failed), words
+        assert (answer.code, words.strip() in answer.message) == ("invitation_refused", True), answer
+    assert await told(link, 99, next(door.calls), good.encode()[:-1]) == "refused"
+    assert await told(link, 100, next(door.calls), good.encode()) == ""
+    await link.close()
+
+
+async def test_one_member_s_invitations_are_not_everybody_s_share(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member who hands out hundreds has some of them used each hour."""
+    assert door.here.relay._newcomers is not None
+    monkeypatch.setattr(door.here.relay._newcomers, "_by_inviter", Buckets(Rate.hourly(2)))
+    link = await door.knock()
+    answers = [await told(link, ref, next(door.calls), door.invitation().encode()) for ref in range(3)]
+    assert answers == ["", "", "limit_reached"]
+    assert newcomers.INVITATIONS.burst >= 10
+    await link.close()
+
+
+async def test_a_relay_may_take_only_who_is_invited(tmp_path: Path) -> None:
+    """Its challenge says so, and no work changes it."""
+    here = await opened(tmp_path, Rules(BITS, invited_only=True))
+    door = Door(here)
+    link = await door.knock()
+    assert link.challenge.work == INVITED_ONLY
+    call = next(door.calls)
+    answer = await ask(link, 1, call, door.work(link, 1, call))
+    assert isinstance(answer, Failed)
+    assert "invited" in answer.message
+    assert await told(link, 2, call, door.invitation().encode()) == ""
+    await link.close()
+    await here.stop()
+
+
+async def test_nobody_is_registered_by_somebody_who_is_logged_in(door: Door) -> None:
+    """Or a member could skip the work for as many as he likes."""
+    link = await door.here.connect()
+    call = next(door.calls)
+    assert await told(link, 1, call, door.work(link, 1, call)) == "refused"
+    assert await told(link, 2, call, door.invitation().encode()) == "refused"
+    await link.close()
+
+
+async def test_work_is_looked_at_before_the_chain_is(door: Door) -> None:
+    """Whoever does none costs the relay a hash."""
+    link = await door.knock()
+    call = next(door.calls)
+    door.here.payer.contracts = {Address(call.data[16:36])}
+    answer = await ask(link, 1, call, b"")
+    assert isinstance(answer, Failed)
+    assert "work" in answer.message
+    assert door.here.payer.tried == []
+    await link.close()
