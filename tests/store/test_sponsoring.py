@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Booked, Spending
+from chatchain.store import migrations
 from chatchain.store.server import ServerStore
 
 NOW = 1_800_000_000.0
@@ -98,3 +99,10 @@ def test_several_who_book_at_once_stay_within_one_limit(store: ServerStore, url:
     assert spent(store) == (10, 10)
     for one in stores:
         one.close()
+
+
+def test_migrations_form_one_line() -> None:
+    """Two of one number, as when two branches meet, would keep every relay from starting."""
+    versions = Path(migrations.__file__).parent / "versions"
+    numbers = sorted(path.name[1:5] for path in versions.glob("r0*.py"))
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
