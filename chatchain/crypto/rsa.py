@@ -1,10 +1,10 @@
-"""The RSA-2048 compatibility envelope: for a peer who publishes an RSA key on the chain and nothing better.
+"""The RSA-2048 compatibility envelope: to a peer who publishes an RSA key on the chain and nothing better.
 
 RSAES-OAEP with SHA-256 carries an AES-256-GCM key that is used once; RSASSA-PSS with SHA-256 signs (RFC
 8017). There is no forward secrecy, no protection against a quantum computer and no deniability, so the
-envelope says what it is wherever it shows (`LABEL`, and its text's first line), and it is refused, made or
-read, where either side has an active device that lists any suite: whoever could be written to better is never
-written to like this.
+envelope says what it is wherever it shows (`LABEL`, and its text's first line). It is refused, to make and to
+read, where the recipient has an active device that lists any suite: whoever could be written to better is
+never written to like this.
 
 Authenticity rests on the signature, which names network, both users with their keys' numbers and versions,
 id, time and the padded plaintext, and travels inside of the box. Byte layout: docs/protocol.md.
@@ -90,21 +90,26 @@ def public_of(secret: bytes) -> bytes:
     return _private(secret).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def compatibility_key(user: User) -> PublishedKey:
-    """Gives the RSA key to use with this user, the newest active one.
+def recipient_key(user: User) -> PublishedKey:
+    """Gives the RSA key that this user is written to with, the newest active one.
 
     Raises BadRecord when there is none, or when the user has an active device that lists any suite: then this
-    envelope is refused in either direction, whoever asks for it.
+    envelope is refused, whoever asks for it.
     """
     for device in user.active_devices:
         if _suites_of(device.current.record):
             raise BadRecord(
                 f"{user.username} has device {device.device} for better encryption; "
-                "the RSA compatibility envelope is refused with such a user."
+                "the RSA compatibility envelope is refused to such a user."
             )
+    return signing_key(user)
+
+
+def signing_key(user: User) -> PublishedKey:
+    """Gives the RSA key that this user signs with, the newest active one; raises BadRecord."""
     keys = [key for key in user.keys if key.state is DeviceState.ACTIVE]  # KeyKind has this one kind
     if not keys:
-        raise BadRecord(f"{user.username} publishes no key that a message could be sealed to.")
+        raise BadRecord(f"{user.username} publishes no RSA key.")
     return keys[-1]
 
 
@@ -121,7 +126,7 @@ def seal(
     """Seals one message from a user to another by their RSA keys on the chain; `secret` is the sender's."""
     if len(message_id) != MESSAGE_ID_BYTES:
         raise ValueError("a message id has 16 bytes")
-    mine, theirs = _own(secret, sender), compatibility_key(recipient)
+    mine, theirs = _own(secret, signing_key(sender)), recipient_key(recipient)
     header = _HEADER.pack(
         _FORMAT,
         sender.uid,
@@ -153,7 +158,7 @@ def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, 
         raise Undecryptable("This is not an RSA compatibility envelope that this program knows.")
     header, wrapped, box = envelope[: _HEADER.size], envelope[_HEADER.size : end], envelope[end:]
     _, sender_uid, number, version, *to, message_id, time_ms = _HEADER.unpack(header)
-    mine, theirs = _own(secret, recipient), compatibility_key(sender)
+    mine, theirs = _own(secret, recipient_key(recipient)), signing_key(sender)
     if to != [recipient.uid, mine.number, mine.current.version]:
         raise Undecryptable("The message is for another user or key than this one.")
     if (sender_uid, number, version) != (sender.uid, theirs.number, theirs.current.version):
@@ -198,11 +203,10 @@ def _suites_of(record: bytes) -> int:
         return 0
 
 
-def _own(secret: bytes, user: User) -> PublishedKey:
-    """The user's key in force, which must be the one of this secret; raises BadRecord."""
-    key = compatibility_key(user)
+def _own(secret: bytes, key: PublishedKey) -> PublishedKey:
+    """The key in force, which must be the one of this secret; raises BadRecord."""
     if key.current.key != public_of(secret):
-        raise BadRecord(f"This is not the RSA key that the chain has in force for {user.username}.")
+        raise BadRecord("This is not the RSA key that the chain has in force for its owner.")
     return key
 
 

@@ -53,8 +53,8 @@ def cases() -> list[dict[str, Any]]:
     sealed, ratchet = 1 << Suite.SEALED, 1 << Suite.RATCHET
     return [
         {"name": "hello", **case, "outcome": "ok"},
-        {"name": "sender lists suite 1", **case, "sender_suites": sealed, "outcome": "bad_record"},
-        {"name": "sender lists suite 2", **case, "sender_suites": ratchet, "outcome": "bad_record"},
+        {"name": "sender lists suite 2", **case, "sender_suites": ratchet, "outcome": "ok"},
+        {"name": "recipient lists suite 1", **case, "recipient_suites": sealed, "outcome": "bad_record"},
         {"name": "recipient lists suite 2", **case, "recipient_suites": ratchet, "outcome": "bad_record"},
         {"name": "altered box", **case, "envelope": flipped(good, 400), "outcome": "undecryptable"},
         {"name": "altered key", **case, "envelope": flipped(good, 100), "outcome": "undecryptable"},
