@@ -688,38 +688,49 @@ class Client:
             added=len(host.me.devices) >= record.device,
         )
 
-    async def accept_link(self, text: str, *, history: Path | None = None) -> LinkAccepted:
-        """Adds the device to the account and gives the answer for it; `history` is a new file, to be sealed.
+    async def accept_link(
+        self, text: str, *, file: Path | None = None, through_relay: bool = False
+    ) -> LinkAccepted:
+        """Adds the device to the account and gives the answer for it.
 
-        May be repeated: a device that the chain lists is not added again. Needs the account's key.
+        Contacts and the newest messages are handed over, sealed, through the relay or in a new file. May be
+        repeated: a device that the chain lists is not added again. Needs the account's key.
         """
         host = await self._host()
         self._station.account_key()
         asked, record = host.inspect(text)
-        if history is not None:
-            require_new(history)
+        packed = None
+        if file is not None:
+            require_new(file)
+        if file is not None or through_relay:
+            packed = await asyncio.to_thread(host.pack)
+        if packed is not None and through_relay:
+            await host.leave(packed)
         paid = await host.admit(asked, record)
-        sealed = told = None
-        if history is not None:
-            blob, sealed, told = await asyncio.to_thread(host.history)
-            write_new(history, blob)
+        if packed is not None and file is not None:
+            write_new(file, packed.blob)
         await self._station.forget_desk()
         return LinkAccepted(
-            answer=host.answer(asked, sealed),
+            answer=host.answer(asked, packed),
             code=linking.code(asked),
             username=host.me.username,
             uid=host.me.uid,
             device=record.device,
             version=record.version,
             state=DeviceState.ACTIVE.name.lower(),
-            history=str(history) if history is not None else None,
-            contacts=len(told.contacts) if told is not None else 0,
-            messages=len(told.messages) if told is not None else 0,
+            history=str(file) if file is not None else None,
+            contacts=packed.contacts if packed is not None else 0,
+            messages=packed.messages if packed is not None else 0,
             tx=paid.tx if paid is not None else None,
         )
 
-    async def finish_link(self, text: str, *, history: bytes | None = None) -> Linked:
-        """Takes the old device's answer; this home is a device of the account then and publishes its keys."""
+    async def finish_link(
+        self, text: str, *, history: bytes | None = None, without_history: bool = False
+    ) -> Linked:
+        """Takes the old device's answer; this home is a device of the account then and publishes its keys.
+
+        The history that was handed over comes from the relay, unless its sealed file is given.
+        """
         home = self._station.home
         account = home.account()
         if account is None or account.uid or not account.linked:
@@ -735,7 +746,7 @@ class Client:
             watch = Watch(self._station.edges.chain(settings, None))
             await watch.sync()
             newcomer = linking.Newcomer(home, self._station.edges, watch, await watch.network())
-            moved = await newcomer.move_in(unlocked, password, text, history)
+            moved = await newcomer.move_in(unlocked, password, text, history, without=without_history)
         finally:
             unlocked.store.close()
         self._station.just_changed()

@@ -8,8 +8,11 @@ come, and either step may be repeated after a crash.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -28,6 +31,8 @@ from chatchain.client.home import Home, OwnAccount
 from chatchain.client.own import Own
 from chatchain.client.paying import Paid, Payer
 from chatchain.client.ports import Edges, Store
+from chatchain.client.session import Credentials
+from chatchain.client.transfer import Transfer
 from chatchain.client.watch import Watch
 from chatchain.crypto import attachments, linking
 from chatchain.crypto.derive import require_post_quantum
@@ -38,7 +43,9 @@ from chatchain.crypto.vault import Secrets, new_secrets, seal_vault
 from chatchain.errors import (
     AlreadyDone,
     BadRecord,
+    ChatchainError,
     MissingInput,
+    NotFoundError,
     RefusedError,
     Undecryptable,
     UnknownUser,
@@ -166,16 +173,17 @@ class Newcomer:
         self._home.put_account(account)
         return _asked(account, pending.request)
 
-    async def move_in(self, unlocked: Unlocked, password: str, text: str, history: bytes | None) -> MovedIn:
+    async def move_in(
+        self, unlocked: Unlocked, password: str, text: str, history: bytes | None, *, without: bool
+    ) -> MovedIn:
         """Takes the old device's answer, once the chain lists this device; stores what is handed over.
 
-        Raises WrongPassword when this home was made with another password than the account's.
+        The history comes from the relay unless it is given, or not wanted (`without`). Raises WrongPassword
+        when this home was made with another password than the account's.
         """
         data = unlocked.store.setting(PENDING)
         if data is None:
-            raise BadRecord(
-                "This home holds no request that could be answered.", "Run `chatchain link NAME`."
-            )
+            raise BadRecord("This home holds no request to be answered.", "Run `chatchain link NAME`.")
         pending = msgspec.msgpack.decode(data, type=_Pending)
         record = decode_record(pending.record)
         given = read(linking.decode_answer, text)
@@ -187,13 +195,36 @@ class Newcomer:
             lambda: listed_with(self._watch, asked_of, record.signer), "This device"
         )
         secrets = await self._secrets(unlocked.secrets, handed, password, user)
-        contacts, messages = _opened(handed, history)
-        new = unlocked.store.adopt(contacts, messages)
+        told = History(_FORMAT, (), ())
+        if handed.history is not None and not without:
+            keys = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
+            who = _credentials(user, record.device, secrets, keys)
+            told = _opened(handed.history, history or await self._fetched(handed.history, handed.blob, who))
+        elif history is not None:
+            raise UsageError("The answer hands over no history, so the file is not its own.")
+        new = unlocked.store.adopt(told.contacts, told.messages)
         self._home.write(VAULT, await asyncio.to_thread(seal_vault, secrets, password))
         account = msgspec.structs.replace(unlocked.account, uid=user.uid, device=record.device)
         self._home.put_account(account)
         unlocked.store.set_setting(PENDING, None)
-        return MovedIn(account, user, len(contacts), new)
+        return MovedIn(account, user, len(told.contacts), new)
+
+    async def _fetched(self, file: attachments.FileRef, blob: bytes, who: Credentials) -> bytes:
+        """The sealed file from the relay, which is to forget it then."""
+        size = attachments.blob_size(file.size)
+        transfer = await _files(self._edges, self._watch, self._network, who)
+        try:
+            found = b"".join([piece async for piece in transfer.fetch(blob, size, 0, size)])
+            with suppress(ChatchainError):
+                await transfer.discard(blob)
+        except NotFoundError as gone:
+            raise MissingInput(
+                "The relay does not have the history that is handed over, or not any more.",
+                "Bring the old device's file, if it wrote one: --history FILE. Without it: --no-history.",
+            ) from gone
+        finally:
+            await transfer.close()
+        return found
 
     async def _secrets(self, secrets: Secrets, handed: Handed, password: str, user: User) -> Secrets:
         with_secret = replace(secrets, account_secret=handed.account_secret)
@@ -205,6 +236,16 @@ class Newcomer:
                 "The device that was added is of no use then: revoke it on the old one.",
             )
         return known
+
+
+@dataclass(frozen=True, repr=False)
+class Packed:
+    """A history that was sealed, and how much is in it."""
+
+    blob: bytes
+    file: attachments.FileRef
+    contacts: int
+    messages: int
 
 
 @dataclass(frozen=True)
@@ -251,9 +292,11 @@ class Host:
             )
         return paid
 
-    def answer(self, asked: Request, sealed: attachments.FileRef | None) -> str:
+    def answer(self, asked: Request, packed: Packed | None) -> str:
         """The text for the new device."""
-        handed = Handed(self.unlocked.secrets.account_secret, sealed)
+        handed = Handed(self.unlocked.secrets.account_secret)
+        if packed is not None:
+            handed = Handed(handed.account_secret, packed.file, hashlib.sha256(packed.blob).digest())
         return linking.answer(
             asked,
             handed,
@@ -263,14 +306,24 @@ class Host:
             version=self.own.version,
         ).encode()
 
-    def history(self) -> tuple[bytes, attachments.FileRef, History]:
+    def pack(self) -> Packed:
         """Everybody known and the newest messages, sealed as a file; its key is in the reference."""
         told = History(_FORMAT, tuple(self.unlocked.store.contacts()), _newest(self.unlocked.store))
         plain = msgspec.msgpack.encode(told)
         sealer = attachments.Sealer(len(plain))
         blob = sealer.update(plain)
-        last, sealed = sealer.finish()
-        return blob + last, sealed, told
+        last, file = sealer.finish()
+        return Packed(blob + last, file, len(told.contacts), len(told.messages))
+
+    async def leave(self, packed: Packed) -> None:
+        """Leaves the sealed file with the relay, for who knows its name."""
+        who = _credentials(self.me, self.own.device, self.unlocked.secrets, self.own.secrets)
+        transfer = await _files(self.edges, self.watch, self.own.network, who)
+        try:
+            name = hashlib.sha256(packed.blob).digest()
+            await transfer.upload(name, len(packed.blob), io.BytesIO(packed.blob))
+        finally:
+            await transfer.close()
 
 
 def require_linkable(account: OwnAccount, username: str) -> None:
@@ -327,18 +380,9 @@ def _newest(store: Store) -> tuple[StoredMessage, ...]:
     return tuple(reversed(found))
 
 
-def _opened(handed: Handed, blob: bytes | None) -> tuple[Sequence[Contact], Sequence[StoredMessage]]:
-    """What the sealed file holds; raises MissingInput, or Undecryptable for another file."""
-    if handed.history is None:
-        if blob is not None:
-            raise UsageError("The answer hands over no history, so the file is not its own.")
-        return (), ()
-    if blob is None:
-        raise MissingInput(
-            "The old device also handed over a file with contacts and history.",
-            "Bring that file here and add --history FILE.",
-        )
-    opener = attachments.Opener(handed.history)
+def _opened(file: attachments.FileRef, blob: bytes) -> History:
+    """What the sealed file holds; raises Undecryptable for another file than the one that is meant."""
+    opener = attachments.Opener(file)
     plain = opener.update(blob)
     plain += opener.finish()
     try:
@@ -347,4 +391,19 @@ def _opened(handed: Handed, blob: bytes | None) -> tuple[Sequence[Contact], Sequ
         raise Undecryptable("The history that was handed over is malformed.") from exc
     if told.format != _FORMAT:
         raise Undecryptable("The history that was handed over is of a newer program than this one.")
-    return told.contacts, told.messages
+    return told
+
+
+def _credentials(user: User, device: int, secrets: Secrets, keys: DeviceSecrets) -> Credentials:
+    return Credentials(user.uid, device, user.epoch, secrets.kdf, secrets.login_key, keys.signer)
+
+
+async def _files(edges: Edges, watch: Watch, network: Network, who: Credentials) -> Transfer:
+    """A connection for files, logged in."""
+    transfer = Transfer(await edges.dial(await watch.relays()))
+    try:
+        await transfer.enter(network, who)
+    except BaseException:
+        await transfer.close()
+        raise
+    return transfer

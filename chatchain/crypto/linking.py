@@ -37,7 +37,7 @@ from chatchain.model import Network, User
 
 SCHEME: Final = "chatchain://link?"
 MAX_TEXT: Final = 1024
-"""Characters of either text; the longer one has 407."""
+"""Characters of either text; the longer one has 412."""
 
 _FORMAT: Final = 1
 _REQUEST: Final = struct.Struct(f">B{RECORD_BYTES}s32s32s")
@@ -45,6 +45,7 @@ _ANSWER: Final = struct.Struct(">BQII32s")
 _KEY_LABEL: Final = b"chatchain/1 link"
 _SIGNED_LABEL: Final = b"chatchain/1 link answer"
 _CODE_LABEL: Final = b"chatchain/1 link code"
+_BLOB: Final = 32
 _TAG: Final = 16
 _ZERO_NONCE: Final = bytes(12)
 _CODE_GROUPS: Final = 4
@@ -82,10 +83,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Handed(msgspec.Struct, frozen=True):
-    """What the new device is given; `history` is None when nothing of it is handed over."""
+    """What the new device is given; `history` is None when nothing of it is handed over.
+
+    `blob` is the SHA-256 of the sealed file, by which a relay knows it.
+    """
 
     account_secret: bytes
-    history: FileRef | None
+    history: FileRef | None = None
+    blob: bytes = b""
 
     def __repr__(self) -> str:
         return "Handed(…)"
@@ -104,7 +109,7 @@ def decode_answer(text: str) -> Answer:
     """Reads an answer, ignoring blanks and line breaks; raises BadRecord. `open_answer` judges it."""
     data = _bytes_of(text, "answer")
     sealed = len(data) - _ANSWER.size - ed25519.SIGNATURE_BYTES
-    lengths = (ACCOUNT_SECRET_BYTES + _TAG, ACCOUNT_SECRET_BYTES + REF_BYTES + _TAG)
+    lengths = (ACCOUNT_SECRET_BYTES + _TAG, ACCOUNT_SECRET_BYTES + REF_BYTES + _BLOB + _TAG)
     if sealed not in lengths or data[0] != _FORMAT:
         raise BadRecord("The answer of the old device is incomplete, or of a newer program than this one.")
     _, uid, device, version, ephemeral = _ANSWER.unpack_from(data)
@@ -158,7 +163,8 @@ def answer(
     ephemeral = os.urandom(32)
     plain = Answer(uid, device, version, x25519.public_of(ephemeral), b"", b"")
     key = _key(asked, plain.ephemeral, x25519.agree(ephemeral, asked.ephemeral))
-    inside = handed.account_secret + (handed.history.encode() if handed.history is not None else b"")
+    file = handed.history.encode() + handed.blob if handed.history is not None else b""
+    inside = handed.account_secret + file
     # The key is drawn for this one box, so the fixed nonce is used once with it.
     sealed = AESGCM(key).encrypt(_ZERO_NONCE, inside, _head(plain))
     signature = secrets.signing_key.sign(_signed(asked, plain, sealed))
@@ -187,7 +193,8 @@ def open_answer(given: Answer, asked: Request, ephemeral: bytes, network: Networ
     except InvalidTag:
         raise BadRecord("The answer does not open with the keys of this request.") from None
     rest = inside[ACCOUNT_SECRET_BYTES:]
-    return Handed(inside[:ACCOUNT_SECRET_BYTES], FileRef.decode(rest) if rest else None)
+    history = FileRef.decode(rest[:REF_BYTES]) if rest else None
+    return Handed(inside[:ACCOUNT_SECRET_BYTES], history, rest[REF_BYTES:])
 
 
 def _head(given: Answer) -> bytes:

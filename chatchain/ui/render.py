@@ -142,6 +142,10 @@ def link_accepted(view: LinkAccepted) -> list[str]:
             f"The file {clean_line(view.history)} has {view.contacts} contacts and {view.messages} messages, "
             "sealed for the new device: bring it there and add --history FILE."
         )
+    elif view.contacts or view.messages:
+        lines.append(
+            f"{view.contacts} contacts and {view.messages} messages wait for it at the relay, under seal."
+        )
     return lines
 
 

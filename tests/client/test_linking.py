@@ -16,7 +16,6 @@ from chatchain.errors import (
     AlreadyDone,
     BadRecord,
     LoginRefused,
-    MissingInput,
     NoAccount,
     Undecryptable,
     UnknownUser,
@@ -50,7 +49,7 @@ async def begin(world: World, *, again: bool = False, password: str = PASSWORD) 
 
 async def accept(world: World, asked: LinkRequest, history: Path | None = None) -> LinkAccepted:
     async with world.client("ada") as old:
-        return await old.accept_link(asked.request, history=history)
+        return await old.accept_link(asked.request, file=history)
 
 
 async def finish(world: World, accepted: LinkAccepted, blob: bytes | None = None) -> Linked:
@@ -161,13 +160,23 @@ async def test_the_history_is_of_no_use_to_who_finds_it(world: World, tmp_path: 
     accepted = await accept(world, await begin(world), file)
     blob = file.read_bytes()
     assert b"secret that would show" not in blob
-    for wrong in (blob[:-1], blob + b"x", blob[:100] + bytes([blob[100] ^ 1]) + blob[101:], b""):
+    for wrong in (blob[:-1], blob + b"x", blob[:100] + bytes([blob[100] ^ 1]) + blob[101:], b"x"):
         with pytest.raises(Undecryptable):
             await finish(world, accepted, wrong)
-    async with second(world) as new:
-        with pytest.raises(MissingInput):
-            await new.finish_link(accepted.answer)
     assert (await finish(world, accepted, blob)).messages == 1
+
+
+async def test_the_new_device_may_do_without_the_history(world: World, tmp_path: Path) -> None:
+    """And a file that no answer speaks of is not taken."""
+    await world.say("ada", "bob", "past")
+    accepted = await accept(world, await begin(world), tmp_path / "history")
+    async with second(world) as new:
+        linked = await new.finish_link(accepted.answer, without_history=True)
+        assert (linked.contacts, linked.messages) == (0, 0)
+    async with world.client("ada", home="third") as third:
+        bare = await accept(world, await third.link("ada"))
+        with pytest.raises(UsageError):
+            await third.finish_link(bare.answer, history=b"something")
 
 
 async def test_an_existing_file_is_not_written_over(world: World, tmp_path: Path) -> None:

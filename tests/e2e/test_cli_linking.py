@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.town import Town, founded
-from tests.ui.terminal import Shell
+from tests.ui.terminal import PATIENCE, Shell
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def new_device(town: Town, name: str, home: str) -> Shell:
     return replace(user, environment={**user.environment, "CHATCHAIN_HOME": str(place / "home")})
 
 
-def test_a_device_is_linked_talks_and_is_revoked(town: Town, tmp_path: Path) -> None:
+def test_a_device_is_linked_talks_and_is_revoked(town: Town) -> None:
     """Three commands on two devices; contacts and history come along, the account's key does not."""
     ada, bob = town.user("ada"), town.user("bob")
     results(bob, "send", "ada", "before there were two")
@@ -57,16 +58,13 @@ def test_a_device_is_linked_talks_and_is_revoked(town: Town, tmp_path: Path) -> 
     asked = result(second, "link", "ada")
     assert (asked["device"], asked["state"]) == (2, "waiting")
 
-    history = tmp_path / "history"
     wrong = fails(ada, 7, "link", "--accept", asked["request"], "--code", "0" * 20)
     assert wrong["code"] == "refused"
     missing = fails(ada, 2, "link", "--accept", asked["request"])
     assert missing["code"] == "missing_input"
-    accepted = result(
-        ada, "link", "--accept", asked["request"], "--code", asked["code"], "--history", str(history)
-    )
+    accepted = result(ada, "link", "--accept", asked["request"], "--code", asked["code"])
     assert (accepted["device"], accepted["state"], accepted["messages"]) == (2, "active", 1)
-    linked = result(second, "link", "--answer", accepted["answer"], "--history", str(history))
+    linked = result(second, "link", "--answer", accepted["answer"])
     assert (linked["device"], linked["messages"], linked["problem"]) == (2, 1, None)
 
     assert result(second, "login")["device"] == 2
@@ -79,22 +77,36 @@ def test_a_device_is_linked_talks_and_is_revoked(town: Town, tmp_path: Path) -> 
         assert "to both" in [one["text"] for one in results(device, "receive", "--wait", "5")]
     assert fails(second, 7, "keys", "revoke", "1", "--yes")["code"] == "account_key_elsewhere"
 
-    assert result(ada, "keys", "revoke", "2")["state"] == "revoked"
+    with second.start("receive", "--follow") as listening:
+        assert listening.stdout is not None
+        results(bob, "send", "ada", "do you listen")
+        assert json.loads(listening.stdout.readline())["text"] == "do you listen"
+        assert result(ada, "keys", "revoke", "2")["state"] == "revoked"
+        assert listening.wait(PATIENCE) == 3, "a revoked device is sent away at once"
+        assert json.loads(listening.stdout.readline())["error"]["code"] == "login_refused"
     assert fails(second, 3, "login")["code"] == "login_refused"
     assert [view["state"] for view in results(ada, "keys", "list")] == ["active", "revoked"]
     results(bob, "send", "ada", "for the first alone")
-    assert [one["text"] for one in results(ada, "receive", "--wait", "5")] == ["for the first alone"]
+    assert [one["text"] for one in results(ada, "receive", "--wait", "5")] == [
+        "do you listen",
+        "for the first alone",
+    ]
 
 
-def test_the_texts_may_come_over_stdin_and_as_a_drawing(town: Town) -> None:
+def test_the_texts_may_come_over_stdin_and_the_history_in_a_file(town: Town, tmp_path: Path) -> None:
     """A QR code goes to people; the text alone is what a program reads."""
+    history = str(tmp_path / "history")
     third = new_device(town, "bob", "third")
     result(third, "join", town.report["join"])
     asked = result(third, "link", "bob", "--qr")
     bob = town.user("bob")
-    accepted = result(bob, "link", "--accept", "-", "--code", asked["code"], stdin=asked["request"] + "\n")
-    linked = result(third, "link", "--answer", "-", stdin=accepted["answer"] + "\n")
-    assert linked["device"] == accepted["device"]
+    results(bob, "send", "ada", "what the file will hold")
+    accept = ("link", "--accept", "-", "--code", asked["code"], "--history", history)
+    accepted = result(bob, *accept, stdin=asked["request"] + "\n")
+    assert accepted["contacts"] == 1
+    assert "--history" in fails(third, 2, "link", "--answer", accepted["answer"])["hint"]
+    linked = result(third, "link", "--answer", "-", "--history", history, stdin=accepted["answer"] + "\n")
+    assert (linked["device"], linked["messages"]) == (accepted["device"], accepted["messages"])
     assert fails(bob, 2, "link")["code"] == "usage"
     assert fails(bob, 2, "link", "bob", "--answer", "x")["code"] == "usage"
     assert fails(third, 6, "link", "--answer", accepted["answer"])["code"] == "no_account"

@@ -19,7 +19,8 @@ from tests.vectors.make import write
 ADA = person("ada")
 ADMITTED = ADA.with_second_device()
 EPHEMERAL = seed("link", "ephemeral")
-HANDED = Handed(b"account secret16", FileRef(seed("file"), 1000, seed("file's hash")))
+FILE = FileRef(seed("file"), 1000, seed("file's hash"))
+HANDED = Handed(b"account secret16", FILE, seed("blob"))
 
 
 def main() -> None:
@@ -51,18 +52,18 @@ def cases() -> list[dict[str, Any]]:
         "sealed": given.sealed,
         "signature": given.signature,
         "account_secret": HANDED.account_secret,
-        "history": HANDED.history.encode() if HANDED.history else b"",
+        "history": FILE.encode(),
+        "blob": HANDED.blob,
     }
-    alone = linking.answer(
-        asked, msgspec.structs.replace(HANDED, history=None), secrets, uid=ADA.uid, device=1, version=1
-    )
+    alone = linking.answer(asked, Handed(HANDED.account_secret), secrets, uid=ADA.uid, device=1, version=1)
+    bare = {"answer": alone.encode(), "history": b"", "blob": b""}
     altered = msgspec.structs.replace(given, sealed=bytes([given.sealed[0] ^ 1]) + given.sealed[1:])
     other = msgspec.structs.replace(asked, secret=bytes(32))
     forged = linking.answer(asked, HANDED, person("bob").secrets(), uid=ADA.uid, device=1, version=1)
     bad = {"outcome": "bad_record"}
     return [
         {"name": "with history", **good, "outcome": "ok"},
-        {"name": "without history", **good, "answer": alone.encode(), "history": b"", "outcome": "ok"},
+        {"name": "without history", **good, **bare, "outcome": "ok"},
         {"name": "altered answer", **good, "answer": altered.encode(), **bad},
         {"name": "answer to another request", **good, "request": other.encode(), **bad},
         {"name": "answer by another's device", **good, "answer": forged.encode(), **bad},

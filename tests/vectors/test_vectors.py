@@ -187,6 +187,7 @@ def check_link(network: Network, case: Case) -> None:
     assert linking.code(request) == case["code"]
     assert handed.account_secret.hex() == case["account_secret"]
     assert (handed.history.encode().hex() if handed.history else "") == case["history"]
+    assert handed.blob.hex() == case["blob"]
 
 
 def check_rsa(network: Network, case: Case) -> None:

@@ -39,16 +39,19 @@ def link(
     ] = None,
     code: Annotated[
         str | None,
-        typer.Option("--code", metavar="DIGITS", help="With --accept: the code that the new device shows."),
+        typer.Option("--code", metavar="DIGITS", help="With --accept: what the new device shows."),
     ] = None,
     history: Annotated[
         Path | None,
         typer.Option(
             "--history",
             metavar="FILE",
-            help="With --accept: hand over contacts and messages in this new file. With --answer: that file.",
+            help="Hand over contacts and messages in this file, which --accept writes and --answer reads.",
         ),
     ] = None,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="Hand over, or take, neither contacts nor messages.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="With NAME: begin anew, with other keys.")] = False,
     qr: Annotated[bool, typer.Option("--qr", help="Draw the text as a QR code too.")] = False,
 ) -> None:
@@ -59,13 +62,15 @@ def link(
             "`link NAME` on the new device, then `link --accept TEXT` on an old one, "
             "then `link --answer TEXT` on the new one.",
         )
+    if no_history and history is not None:
+        raise UsageError("--history and --no-history contradict each other.")
     here = desk(context)
     if name is not None:
         _begin(here, name, again=again, qr=qr)
     elif accept is not None:
-        _accept(here, _text(accept, "--accept"), code, history, qr=qr)
+        _accept(here, _text(accept, "--accept"), code, history, no_history=no_history, qr=qr)
     elif answer is not None:
-        _finish(here, _text(answer, "--answer"), history)
+        _finish(here, _text(answer, "--answer"), history, no_history=no_history)
 
 
 def _begin(here: Desk, name: str, *, again: bool, qr: bool) -> None:
@@ -85,11 +90,15 @@ def _begin(here: Desk, name: str, *, again: bool, qr: bool) -> None:
         here.output.person(qr_lines(view.request))
 
 
-def _accept(here: Desk, text: str, code: str | None, history: Path | None, *, qr: bool) -> None:
+def _accept(
+    here: Desk, text: str, code: str | None, history: Path | None, *, no_history: bool, qr: bool
+) -> None:
+    through_relay = history is None and not no_history
+
     async def work(client: Client) -> LinkAccepted | None:
         if not await _is_meant(here, await client.inspect_link(text), code):
             return None
-        return await client.accept_link(text, history=history)
+        return await client.accept_link(text, file=history, through_relay=through_relay)
 
     view = here.run(work)
     if view is None:
@@ -120,12 +129,12 @@ async def _is_meant(here: Desk, offer: LinkOffer, code: str | None) -> bool:
     return said.strip() == "yes"
 
 
-def _finish(here: Desk, text: str, history: Path | None) -> None:
+def _finish(here: Desk, text: str, history: Path | None, *, no_history: bool) -> None:
     home = homes.find(here.settings)
     blob = _blob(history) if history is not None else None
 
     async def work(client: Client) -> Linked:
-        return await client.finish_link(text, history=blob)
+        return await client.finish_link(text, history=blob, without_history=no_history)
 
     here.output.result(here.run(work, home), render.linked)
 
