@@ -7,6 +7,7 @@ signs with real keys, but encrypts nothing: what a relay carries is opaque to it
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import os
 import secrets
@@ -137,12 +138,33 @@ class Stage:
         self.pair = certificates.make(folder / "certificates")
         self.port = free_port()
         self.metrics_port = free_port()
-        self.relays = (RelayAddress(f"127.0.0.1:{self.port}", self.pair.spki, bytes(32)),)
+        self.relays: tuple[RelayAddress, ...] = (
+            RelayAddress(f"127.0.0.1:{self.port}", self.pair.spki, bytes(32)),
+        )
         self.world.deployer.set_relays(self.world.network, self.relays)
         self.log = folder / "relay.log"
         self.process: Process | None = None
         # The second funded key, so that deploying and sponsoring do not take each other's nonces.
         self.environment = {"PRIVATE_KEY": chain.keys[1]}
+
+    def beside(self, folder: Path) -> Stage:
+        """Another machine of the same operator: the same network, database and certificate, another port.
+
+        Clients of each dial its own machine first and the other if that one does not answer.
+        """
+        other = copy.copy(self)
+        other.folder, other.log, other.process = folder, folder / "relay.log", None
+        other.port, other.metrics_port = free_port(), free_port()
+        own = RelayAddress(f"127.0.0.1:{other.port}", self.pair.spki, bytes(32))
+        self.relays, other.relays = (*self.relays, own), (own, *self.relays)
+        self.world.deployer.set_relays(self.world.network, self.relays)
+        return other
+
+    def alone(self) -> Stage:
+        """The same for clients that dial this machine only."""
+        mine = copy.copy(self)
+        mine.relays = self.relays[:1]
+        return mine
 
     def command(self, *more: str) -> list[str]:
         return [

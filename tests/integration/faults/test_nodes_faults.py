@@ -1,0 +1,177 @@
+"""Several processes of one relay, under load: killed, frozen, and without NATS.
+
+The clients are those of the faults of one relay: an outbox that is sent again, and a disk. Whoever is
+answered by nobody for a few seconds dials again, as a real client does when its heartbeats stay without an
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from chatchain.wire.messages import Tick
+from tests.fixtures.chains import DevChain
+from tests.fixtures.mariadb import MariaDB
+from tests.fixtures.nats import Nats
+from tests.integration.faults.test_relay_faults import Recipient, Sender
+from tests.relay import stage as stages
+from tests.relay.stage import Device, Stage
+from tests.relay.test_nodes import children
+
+FULL: Final = os.environ.get("CHATCHAIN_FAULTS") == "full"
+KILLS: Final = 50 if FULL else 2
+FREEZES: Final = 5 if FULL else 1
+PAIRS: Final = 4
+MESSAGES: Final = 300
+"""Of each sender in each round, on both sides of the fault."""
+
+SILENCE: Final = 4.0
+"""Seconds after which these clients give a silent relay up."""
+
+FROZEN: Final = 8.0
+"""Seconds: longer than the others wait for a sign of life."""
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that do not wait for a whole minute."""
+    monkeypatch.setattr(stages, "PATIENCE", SILENCE)
+
+
+@pytest.fixture
+def workers(
+    anvil: DevChain, mariadb: MariaDB, nats: Nats, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Two workers on one port."""
+    made = Stage(anvil, tmp_path_factory.mktemp("workers"), mariadb.new_database())
+    made.start("--workers", "2", "--nats", nats.url)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def machines(
+    anvil: DevChain, mariadb: MariaDB, nats: Nats, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Stage, Stage]]:
+    """Two relays on one database, as on two machines: each has a port of its own, and no supervisor."""
+    one = Stage(anvil, tmp_path_factory.mktemp("machines"), mariadb.new_database())
+    other = one.beside(tmp_path_factory.mktemp("beside"))
+    for stage in (one, other):
+        stage.start("--nats", nats.url)
+    yield one, other
+    for stage in (one, other):
+        stage.stop()
+
+
+@dataclass
+class Pair:
+    """A sender and a recipient."""
+
+    sender: Sender
+    recipient: Recipient
+
+
+def pairs(senders: Stage, recipients: Stage) -> list[Pair]:
+    """People who write to each other, and the stages that say which relay each dials first."""
+    made = []
+    for _ in range(PAIRS):
+        ada, bob = senders.register(f"a{os.urandom(6).hex()}"), senders.register(f"b{os.urandom(6).hex()}")
+        made.append(Pair(Sender(senders, ada, bob), Recipient(recipients, bob)))
+    return made
+
+
+async def through(
+    talking: Sequence[Pair], rounds: int, fault: Callable[[], Awaitable[None]], patience: float = 120
+) -> None:
+    """Runs load through one fault after another, and compares what was promised with what arrived."""
+    for _ in range(rounds):
+        loading = [asyncio.create_task(pair.sender.run(MESSAGES)) for pair in talking]
+        receiving = [asyncio.create_task(pair.recipient.run()) for pair in talking]
+        await asyncio.sleep(random.uniform(0.02, 0.4))
+        await fault()
+        async with asyncio.timeout(patience):
+            await asyncio.gather(*loading)
+            for pair in talking:
+                await pair.recipient.has(pair.sender.made)
+        for task in receiving:
+            task.cancel()
+        await asyncio.gather(*receiving, return_exceptions=True)
+    for pair in talking:
+        assert set(pair.sender.ticked) <= pair.recipient.disk.keys(), "ticked and lost"
+        assert len(pair.sender.ticked) == pair.sender.made == rounds * MESSAGES
+        expected = [str(number).encode() for number in range(pair.sender.made)]
+        assert list(pair.recipient.disk.values()) == expected, "each once, in order"
+
+
+async def test_a_worker_killed_under_load_loses_nothing_ticked(workers: Stage) -> None:
+    """kill -9 of one of two, again and again: its clients go on with the other."""
+
+    async def fault() -> None:
+        assert workers.process is not None
+        alive = children(workers.process.pid)
+        os.kill(random.choice(alive), signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while len(children(workers.process.pid)) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    await through(pairs(workers, workers), KILLS, fault)
+
+
+async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -> None:
+    """Its locks are given back after 5 s, and its supervisor kills it after 10 s."""
+
+    async def fault() -> None:
+        assert workers.process is not None
+        frozen = random.choice(children(workers.process.pid))
+        os.kill(frozen, signal.SIGSTOP)
+        async with asyncio.timeout(40):
+            while frozen in children(workers.process.pid):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    await through(pairs(workers, workers), FREEZES, fault)
+
+
+async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tuple[Stage, Stage]) -> None:
+    """Nobody waits for its locks; awake again it has no lease, and serves."""
+    one, other = machines
+
+    async def fault() -> None:
+        assert one.process is not None
+        one.process.pause()
+        await asyncio.sleep(FROZEN)
+        newcomer = await asyncio.to_thread(other.register, f"n{os.urandom(6).hex()}")
+        async with asyncio.timeout(30):
+            while True:  # the other machine follows the chain by now
+                with contextlib.suppress(OSError, AssertionError):
+                    device = Device(other.alone(), newcomer)
+                    await device.connect()
+                    assert isinstance(await device.send(newcomer), Tick)
+                    await device.close()
+                    break
+        one.process.resume()
+
+    await through(pairs(one, other) + pairs(other, one), FREEZES, fault)
+    device = await Device(one.alone(), one.register(f"w{os.urandom(6).hex()}")).begin()
+    assert isinstance(await device.send(device.account), Tick)
+    await device.receive(1)
+    await device.close()
+
+
+async def test_nats_killed_under_load_only_delays(workers: Stage, nats: Nats) -> None:
+    """Everything arrives while it is away, and when it is back."""
+
+    async def fault() -> None:
+        nats.kill()
+        await asyncio.sleep(1)
+        nats.start()
+
+    await through(pairs(workers, workers), KILLS, fault)
