@@ -1,8 +1,12 @@
 """Compose file, image and unit name only what exists, and their commands run without Docker too."""
 
+import asyncio
 import re
 import shlex
+import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,16 +16,23 @@ from dotenv import dotenv_values
 from jsonschema import Draft202012Validator
 
 from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS, load_server
+from chatchain.errors import NetworkError
+from chatchain.model import RelayAddress
+from chatchain.wire.messages import Tick
 from deploy import certificates, deploy
 from deploy.tools import anvil_path, cast_path
 from tests.fixtures.chains import DevChain
+from tests.fixtures.mariadb import MariaDB
+from tests.fixtures.nats import Nats
 from tests.fixtures.processes import accepts, free_port, running
+from tests.relay.stage import Device, Stage
+from tests.relay.test_operation import page
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES: Final = {option.variable for option in (*CLIENT_OPTIONS, *SERVER_OPTIONS)} - {""}
 
 # What the programs do not read themselves: the compose file's own.
-COMPOSE_ONLY: Final = {"MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD", "RELAY_ENDPOINT"}
+COMPOSE_ONLY: Final = {"MYSQL_PASSWORD", "NATS_PASSWORD", "MYSQL_ROOT_PASSWORD", "RELAY_ENDPOINT"}
 
 # The part of the Compose Specification that the file uses, strictly: a misspelt key fails here.
 STRINGS: Final = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
@@ -33,7 +44,7 @@ SERVICE: Final = {
     "required": ["restart", "networks"],
     "oneOf": [{"required": ["image"]}, {"required": ["build"]}],
     "properties": {
-        "image": {"type": "string", "pattern": r"^[a-z0-9/]+:[0-9][0-9a-z.-]*$"},  # always a version
+        "image": {"type": "string", "pattern": r"^[a-z0-9/]+:v?[0-9][0-9a-z.-]*$"},  # always a version
         "build": {
             "type": "object",
             "additionalProperties": False,
@@ -52,6 +63,18 @@ SERVICE: Final = {
             "additionalProperties": {"type": "string"},
         },
         "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^[a-z]+:/[a-z/]+(:ro)?$"}},
+        "configs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["source", "target"],
+                "properties": {
+                    "source": {"type": "string"},
+                    "target": {"type": "string", "pattern": "^/[a-z/.]+$"},
+                },
+            },
+        },
         "networks": STRINGS,
         "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
         "depends_on": {
@@ -60,7 +83,11 @@ SERVICE: Final = {
                 "type": "object",
                 "additionalProperties": False,
                 "required": ["condition"],
-                "properties": {"condition": {"enum": ["service_healthy", "service_completed_successfully"]}},
+                "properties": {
+                    "condition": {
+                        "enum": ["service_healthy", "service_completed_successfully", "service_started"]
+                    }
+                },
             },
         },
         "healthcheck": {
@@ -95,10 +122,35 @@ SCHEMA: Final = {
             "additionalProperties": {
                 "type": "object",
                 "additionalProperties": False,
-                "properties": {"internal": {"const": True}},
+                "properties": {
+                    "internal": {"const": True},
+                    "ipam": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "config": {
+                                "type": "array",
+                                "items": {
+                                    "type": "object",
+                                    "additionalProperties": False,
+                                    "properties": {"subnet": {"type": "string", "pattern": r"^[0-9./]+$"}},
+                                },
+                            }
+                        },
+                    },
+                },
             },
         },
         "volumes": NAMED,
+        "configs": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["file"],
+                "properties": {"file": {"type": "string"}},
+            },
+        },
     },
 }
 
@@ -156,10 +208,12 @@ def test_every_name_has_its_thing(compose: dict[str, Any], services: dict[str, A
         if "build" in service:
             assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
             assert service["build"]["target"] in stages()
+        for config in service.get("configs", []):
+            assert (ROOT / compose["configs"][config["source"]]["file"]).is_file()
         for name, needed in service.get("depends_on", {}).items():
             if needed["condition"] == "service_healthy":
                 assert "healthcheck" in services[name]
-            else:
+            elif needed["condition"] == "service_completed_successfully":
                 assert services[name]["restart"] == "no"
 
 
@@ -168,6 +222,86 @@ def test_the_database_is_not_published(services: dict[str, Any]) -> None:
     assert "ports" not in services["mysql"]
     assert services["mysql"]["networks"] == ["inside"]
     assert services["mysql"]["image"].startswith("mysql:8.4")
+
+
+def test_the_relays_are_reached_through_the_proxy_alone(
+    compose: dict[str, Any], services: dict[str, Any]
+) -> None:
+    """Which they trust to say whom it speaks for, on a network where only ours are."""
+    assert services["relay-2"] == services["relay"]
+    assert "ports" not in services["relay"]
+    assert services["relay"]["networks"] == services["nats"]["networks"] == ["inside"]
+    (inside,) = compose["networks"]["inside"]["ipam"]["config"]
+    assert services["relay"]["environment"]["RELAY_PROXIES"] == inside["subnet"]
+
+
+def test_haproxy_and_prometheus_name_the_relays(services: dict[str, Any]) -> None:
+    """By the names and ports of the compose file."""
+    environment = services["relay"]["environment"]
+    ports = {name: environment[f"RELAY_{name}"] for name in ("PORT", "METRICS_PORT")}
+    text = (ROOT / "deploy" / "haproxy.cfg").read_text()
+    servers = re.findall(r"^    server \w+ (\S+):(\d+)$", text, re.MULTILINE)
+    assert servers == [("relay", ports["PORT"]), ("relay-2", ports["PORT"])]
+    assert re.search(rf"send-proxy-v2 check port {ports['METRICS_PORT']} ", text)
+    (bound,) = re.findall(r"^    bind :(\d+)$", text, re.MULTILINE)
+    assert services["haproxy"]["ports"] == [f"127.0.0.1:{bound}:{bound}"]
+    scraped = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
+    assert scraped[0]["static_configs"][0]["targets"] == [
+        f"{name}:{ports['METRICS_PORT']}" for name, _ in servers
+    ]
+
+
+@pytest.fixture
+def behind(
+    anvil: DevChain, mariadb: MariaDB, nats: Nats, tmp_path: Path
+) -> Iterator[tuple[Stage, Stage, int]]:
+    """Two relays that trust a proxy on this machine, and the port on which clients look for it."""
+    one = Stage(anvil, tmp_path, mariadb.new_database())
+    (tmp_path / "other").mkdir()
+    other, front = one.beside(tmp_path / "other"), free_port()
+    one.relays = other.relays = (RelayAddress(f"127.0.0.1:{front}", one.pair.spki, bytes(32)),)
+    one.world.deployer.set_relays(one.world.network, one.relays)
+    for stage in (one, other):
+        stage.start("--proxies", "127.0.0.1", "--nats", nats.url)
+    yield one, other, front
+    for stage in (one, other):
+        stage.stop()
+
+
+async def test_haproxy_as_written_moves_clients_to_the_relay_that_is_left(
+    behind: tuple[Stage, Stage, int], tmp_path: Path
+) -> None:
+    """Its configuration with this machine's places; within 5 s, and nothing that was ticked is lost."""
+    one, other, front = behind
+    text = (ROOT / "deploy" / "haproxy.cfg").read_text().replace("bind :5555", f"bind 127.0.0.1:{front}")
+    for name, stage in (("relay", one), ("relay-2", other)):
+        # A check's port stands with its server here, because both relays are on one machine.
+        text = text.replace(f" {name}:5555\n", f" 127.0.0.1:{stage.port} port {stage.metrics_port}\n")
+    settings = tmp_path / "haproxy.cfg"
+    settings.write_text(text.replace("check port 9100", "check"))
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    assert program, "haproxy is missing: 'make test' installs it, or names the command that does"
+    ada, bob = one.register("proxyada"), one.register("proxybob")
+    with running([program, "-f", str(settings)], tmp_path / "haproxy.log", lambda: accepts(front)):
+        sender, recipient = await Device(one, ada).begin(), await Device(one, bob).begin()
+        assert isinstance(await sender.send(bob, b"before"), Tick)
+        idle = '"sessions": 0' in page(one.metrics_port, "/health")[1]
+        gone = (other if idle else one).process
+        assert gone is not None
+        gone.kill()
+        killed = time.monotonic()
+        moved: list[Device] = []
+        while not moved:
+            try:
+                again = [await Device(one, ada).connect(), await Device(one, bob).begin()]
+                assert isinstance(await again[0].send(bob, b"after"), Tick)
+                moved = again
+            except (NetworkError, AssertionError):
+                await asyncio.sleep(0.1)
+        assert [delivery.body for delivery in await moved[1].receive(2)] == [b"before", b"after"]
+        assert time.monotonic() - killed < 5
+        for device in (sender, recipient, *moved):
+            await device.close()
 
 
 def test_what_can_be_read_only_is(services: dict[str, Any]) -> None:
@@ -264,6 +398,7 @@ def test_the_relay_runs_as_written(
     services: dict[str, Any],
     anvil: DevChain,
     mariadb_url: str,
+    nats: Nats,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -275,7 +410,7 @@ def test_the_relay_runs_as_written(
     relay = ["--relay", "localhost:5555", "--cert", str(pair.certificate)]
     settings = ["--addresses", str(network), "--relay-env", str(network / "relay.env")]
     assert deploy.main(["--rpc", anvil.url, *relay, *settings]) == 0
-    here = {"mysql+pymysql://chatchain": mariadb_url, "/network": str(network)}
+    here = {"mysql+pymysql://chatchain": mariadb_url, "nats://chatchain": nats.url, "/network": str(network)}
     environment = {name: _moved(value, here) for name, value in services["relay"]["environment"].items()}
     port, metrics = free_port(), free_port()
     environment |= {"RELAY_HOST": "127.0.0.1", "RELAY_PORT": str(port), "RELAY_METRICS_PORT": str(metrics)}
@@ -298,7 +433,7 @@ def test_the_relay_runs_as_written(
 def _moved(text: str, places: dict[str, str]) -> str:
     """A text of the compose file with what is elsewhere on this machine."""
     for there, here in places.items():
-        if there.startswith("mysql") and text.startswith(there):
+        if "://" in there and text.startswith(there):
             return here
         text = text.replace(there, here)
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
