@@ -2,7 +2,7 @@
 
     ChatchainError
     ├── UsageError            (2) what was typed cannot be meant
-    │   ├── MalformedName, MalformedUid, AmbiguousName, MissingInput, BadText, BadConfig
+    │   ├── MalformedName, MalformedUid, AmbiguousName, MissingInput, BadText, BadFile, BadConfig
     ├── AuthenticationError   (3) who you say you are was not shown
     │   ├── WrongPassword, LoginRefused
     ├── NetworkError          (4) the relay, or the way to it
@@ -11,7 +11,7 @@
     │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch,
     │   │   Reverted, NoEther, TransactionPending
     ├── NotFoundError         (6) the thing named does not exist
-    │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoAccount
+    │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoSuchFile, NoAccount
     ├── RefusedError          (7) understood, and not allowed
     │   ├── NameUnavailable, NotAMember, KeyChanged, TooLarge, LimitReached, AlreadyVoted,
     │   │   CommitmentNeeded, CommitmentPending, InvitationRefused, VotingClosed, HomeBusy, AlreadyDone,
@@ -87,6 +87,12 @@ class BadText(UsageError):
     """A message text is empty or is not text."""
 
     code = "bad_text"
+
+
+class BadFile(UsageError):
+    """A file that is to be sent cannot be: it is empty, unreadable, or no file."""
+
+    code = "bad_file"
 
 
 class BadConfig(UsageError):
@@ -279,6 +285,12 @@ class UnknownDevice(NotFoundError):
     """The user has no such device."""
 
     code = "unknown_device"
+
+
+class NoSuchFile(NotFoundError):
+    """There is no file where one was named, or not any more."""
+
+    code = "no_such_file"
 
 
 class NoAccount(NotFoundError):

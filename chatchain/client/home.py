@@ -139,12 +139,12 @@ class Home:
     def replace(self, source: str, target: str) -> None:
         """Renames a file over another."""
         (self.path / source).replace(self.path / target)
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
         (self.path / name).unlink(missing_ok=True)
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     @property
     def database(self) -> Path:
@@ -226,7 +226,7 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
         raise StoreUnavailable(f"{path} cannot be written: {failure.strerror}.") from failure
     finally:
         beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def require_folder(path: Path) -> None:
@@ -254,7 +254,8 @@ def _exists(path: Path) -> AlreadyDone:
     return AlreadyDone(f"{path} exists already.", "Choose another file; it was not touched.")
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Returns when the names in a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -34,6 +34,7 @@ MAX_THUMBNAIL_BYTES: Final = 12 * 1024
 """Leaves the message in one of the middle buckets of padding."""
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
+_HEIF: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _WEBP_QUALITY: Final = 90
 _UPRIGHT: Final = 1
 _LAST_UNTURNED: Final = 4
@@ -68,6 +69,17 @@ def image_format(data: bytes) -> str | None:
         return "PNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    return None
+
+
+def other_image(data: bytes) -> str | None:
+    """Names, by the first bytes, a format of pictures that carry the same and are not rewritten here."""
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "TIFF"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        return "HEIF or AVIF"
+    if data[:2] == b"\xff\x0a" or data[4:8] == b"JXL ":
+        return "JPEG XL"
     return None
 
 

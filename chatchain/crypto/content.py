@@ -334,11 +334,15 @@ def _file_holds(content: File) -> File:
         and len(content.sha256) == _SHA256_BYTES
         and len(content.thumbnail) <= MAX_THUMBNAIL_BYTES
         and is_file_name(content.name)
-        and len(content.media_type) <= MAX_MEDIA_TYPE_BYTES
-        and _MEDIA_TYPE.fullmatch(content.media_type)
+        and is_media_type(content.media_type)
     ):
         raise ValueError("a part of the file's description is outside of its bounds")
     return content
+
+
+def is_media_type(value: str) -> bool:
+    """Whether this is two lower-case words of a media type, without parameters."""
+    return len(value) <= MAX_MEDIA_TYPE_BYTES and _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def _id_holds(target: bytes) -> bytes:

@@ -1,0 +1,317 @@
+"""Files on their way: uploads that wait for the relay, downloads that wait for a person.
+
+In the home, below `files`: `out/<blob id>` is a sealed file that is not at the relay yet; `in/<sender>-<message
+id>/<name>` is a file that came, `.part` beside it one that is coming. A file has its name only once size, hash
+and every chunk were right. A message with a file is in the outbox from the start, and leaves once the relay has
+said that the blob is on its disk; messages written after it need not wait for it, so it may arrive behind them.
+
+An upload that broke off goes on with the next session where the relay says; a download with the next attempt,
+behind the last chunk that is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from chatchain.client.home import sync_folder
+from chatchain.client.outbox import Outbox, Outcome
+from chatchain.client.ports import Store
+from chatchain.client.transfer import Transfer
+from chatchain.crypto.attachments import CHUNK_BYTES, HEADER_BYTES, Opener, blob_size, pieces
+from chatchain.crypto.content import File
+from chatchain.errors import (
+    AlreadyDone,
+    BadFile,
+    ChatchainError,
+    LimitReached,
+    NetworkError,
+    NoSuchFile,
+    NotFoundError,
+    RefusedError,
+    StoreUnavailable,
+    VerificationError,
+)
+from chatchain.model import MessageState, StoredMessage, WaitingUpload
+
+AUTO_BYTES: Final = 1_000_000
+"""Files up to this size are fetched when their message comes, larger ones when a person asks."""
+
+AUTO_S: Final = 10.0
+"""How long a message waits to be shown for such a file."""
+
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Between attempts of one session to upload; after the last it is left to the next."""
+
+Enter = Callable[[], Awaitable[Transfer]]
+"""Opens a connection for files."""
+
+
+# --- up -------------------------------------------------------------------------------------------------
+
+
+class Courier:
+    """Uploads what waits, in order, for as long as there is a session."""
+
+    def __init__(self, store: Store, outbox: Outbox, folder: Path, enter: Enter) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._folder = folder
+        self._enter = enter
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins with what earlier runs left."""
+        await self.stop()
+        self._forget_sent()
+        self._wake.set()
+        self._idle.clear()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stops; what is under way goes on another time."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def nudge(self) -> None:
+        """There may be something new."""
+        self._wake.set()
+
+    async def drained(self, patience: float) -> None:
+        """Waits until nothing more can be uploaded now, or none of it has moved for so many seconds."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while self._task is not None and not self._task.done() and not self._idle.is_set():
+            left = max(since, self._outbox.progress) + patience - loop.time()
+            if left <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._idle.wait()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._wake.clear()
+            if not (waiting := self._store.uploads()):
+                self._idle.set()
+                await self._wake.wait()
+                self._idle.clear()
+                continue
+            try:
+                await self._round(waiting)
+                failures = 0
+            except ChatchainError as obstacle:
+                if isinstance(obstacle, NetworkError) and failures < len(PAUSES_S):
+                    await asyncio.sleep(PAUSES_S[failures])
+                    failures += 1
+                    continue
+                for upload in self._store.uploads():
+                    self._outbox.conclude(upload.id, Outcome(MessageState.QUEUED, obstacle))
+                self._idle.set()
+                await self._wake.wait()
+                self._idle.clear()
+
+    async def _round(self, waiting: list[WaitingUpload]) -> None:
+        transfer = await self._enter()
+        try:
+            for upload in waiting:
+                await self._deliver(transfer, upload)
+        finally:
+            await transfer.close()
+
+    async def _deliver(self, transfer: Transfer, upload: WaitingUpload) -> None:
+        try:
+            try:
+                await self._send(transfer, upload)
+            except VerificationError:  # what an earlier attempt left there was damaged, and is forgotten now
+                await self._send(transfer, upload)
+        except (LimitReached, VerificationError):
+            raise
+        except (RefusedError, BadFile) as refused:
+            self._store.settle([upload.id], MessageState.DROPPED, refused.code)
+            self._outbox.conclude(upload.id, Outcome(MessageState.DROPPED, refused))
+        else:
+            self._store.uploaded(upload.id)
+            self._outbox.nudge()
+        self._forget_sent()
+
+    async def _send(self, transfer: Transfer, upload: WaitingUpload) -> None:
+        with _sealed(self._folder / upload.blob.hex()) as source:
+            await transfer.upload(upload.blob, upload.size, source, self._moved)
+
+    def _moved(self, _: int) -> None:
+        self._outbox.progress = asyncio.get_running_loop().time()
+
+    def _forget_sent(self) -> None:
+        """Deletes sealed files that no message waits for any more."""
+        wanted = {upload.blob.hex() for upload in self._store.uploads()}
+        with suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.name not in wanted:
+                    path.unlink()
+
+
+@contextmanager
+def _sealed(path: Path) -> Iterator[BinaryIO]:
+    try:
+        source = path.open("rb")
+    except OSError as failure:
+        raise BadFile(
+            f"The sealed file {path} is gone or unreadable ({failure.strerror}).", "Send the file again."
+        ) from failure
+    with source:
+        yield source
+
+
+# --- down -----------------------------------------------------------------------------------------------
+
+
+def place_of(files: Path, message: StoredMessage) -> Path:
+    """The folder that a message's file has for itself."""
+    return files / "in" / f"{message.sender}-{message.id.hex()}"
+
+
+async def fetch(enter: Enter, file: File, folder: Path) -> Path:
+    """Brings a file into a folder of its own, under its own name, and gives its path.
+
+    Raises NotFoundError when the relay does not have it (any more), VerificationError when what it has is
+    something else, NetworkError; what came is kept where it may be used.
+    """
+    target, part = folder / file.name, folder / ".part"
+    if await asyncio.to_thread(_is_there, target, file):
+        return target
+    came = -1
+    while True:
+        try:
+            resumed = await _attempt(enter, file, part)
+        except _Damaged as damaged:
+            # Perhaps it was what an earlier run left; the relay is to blame only for what came whole from it.
+            if not damaged.resumed:
+                raise VerificationError(damaged.message, damaged.hint) from damaged
+        except NetworkError:
+            before, came = came, _size(part)
+            if came <= max(before, 0):
+                raise
+        else:
+            with _stored(folder):
+                part.replace(target)
+                sync_folder(folder)
+            return target
+
+
+class _Damaged(VerificationError):
+    """What was put together is not the file of the message; it is deleted."""
+
+    def __init__(self, flaw: VerificationError, *, resumed: bool) -> None:
+        super().__init__(flaw.message, flaw.hint or "Ask for it again; what came was deleted.")
+        self.resumed = resumed
+
+
+async def _attempt(enter: Enter, file: File, part: Path) -> None:
+    """Fetches what is missing and writes it behind what is there, over one connection."""
+    sealed, name = blob_size(file.size), file.blob
+    with _stored(part):
+        out, opener, here = await asyncio.to_thread(_begin, part, file)
+    with out:
+        transfer = await enter()
+        try:
+            if here:
+                async for data in transfer.fetch(name, sealed, 0, HEADER_BYTES):
+                    opener.update(data)
+            start = opener.offset if here else 0
+            async for data in transfer.fetch(name, sealed, start, sealed - start):
+                with _stored(part):
+                    out.write(opener.update(data))
+            with _stored(part):
+                out.write(opener.finish())
+                out.flush()
+                os.fsync(out.fileno())
+        except VerificationError as flaw:
+            part.unlink(missing_ok=True)
+            raise _Damaged(flaw, resumed=bool(here)) from flaw
+        finally:
+            await transfer.close()
+
+
+def _begin(part: Path, file: File) -> tuple[BinaryIO, Opener, int]:
+    """Opens what is there of a file, cut to whole chunks, to go on behind them."""
+    part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    out = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b")
+    try:
+        here = min(os.fstat(out.fileno()).st_size, file.size) // CHUNK_BYTES * CHUNK_BYTES
+        out.truncate(here)
+        return out, Opener(file.ref, pieces(out)), here
+    except BaseException:
+        out.close()
+        raise
+
+
+def _is_there(target: Path, file: File) -> bool:
+    """Whether the file came before; it got its name only after every check."""
+    return not target.is_symlink() and target.is_file() and target.stat().st_size == file.size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def copy_out(source: Path, out: Path, *, overwrite: bool) -> Path:
+    """Copies a file that came to where a person wants it (into a folder: under its own name); whole or not.
+
+    Raises AlreadyDone rather than touch what is there, unless told to overwrite it; NoSuchFile for a folder
+    that does not exist.
+    """
+    target = out / source.name if out.is_dir() else out
+    if not target.parent.is_dir():
+        raise NoSuchFile(f"There is no folder {target.parent}.", "Make it first, or name another file.")
+    beside = target.with_name(f".{os.getpid()}.part")
+    with _stored(target):
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as copy, source.open("rb") as file:
+                shutil.copyfileobj(file, copy, 256 * 1024)
+                copy.flush()
+                os.fsync(copy.fileno())
+            if overwrite:
+                beside.replace(target)
+            else:
+                target.hardlink_to(beside)
+        except FileExistsError as exists:
+            raise AlreadyDone(
+                f"{target} exists already; it was not touched.", "Name another, or give --overwrite."
+            ) from exists
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(target.parent)
+    return target.absolute()
+
+
+def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
+    """Deletes the files of messages that are not there any more: `is_wanted` is asked by sender and id."""
+    with suppress(OSError):
+        for folder in (files / "in").iterdir():
+            sender, _, id = folder.name.partition("-")
+            with suppress(ValueError):
+                if not is_wanted(int(sender), bytes.fromhex(id)):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _stored(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise StoreUnavailable(f"{path} cannot be written: {failure.strerror or failure}.") from failure
