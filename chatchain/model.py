@@ -692,6 +692,14 @@ class Outgoing(msgspec.Struct, frozen=True):
     sealed_for: tuple[tuple[int, int, int], ...] = ()
 
 
+class WaitingUpload(msgspec.Struct, frozen=True):
+    """A sealed file that has to be at the relay before the message with this id leaves."""
+
+    id: bytes
+    blob: bytes
+    size: int
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """What one delivery comes to, stored in one transaction: a message, states of own messages, a receipt,
     something to send back.

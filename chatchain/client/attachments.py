@@ -1,9 +1,10 @@
 """Files on their way: uploads that wait for the relay, downloads that wait for a person.
 
-In the home, below `files`: `out/<blob id>` is a sealed file that is not at the relay yet; `in/<sender>-<message
-id>/<name>` is a file that came, `.part` beside it one that is coming. A file has its name only once size, hash
-and every chunk were right. A message with a file is in the outbox from the start, and leaves once the relay has
-said that the blob is on its disk; messages written after it need not wait for it, so it may arrive behind them.
+In the home, below `files`: `out/<blob id>` is a sealed file that is not at the relay yet;
+`in/<sender>-<message id>/<name>` is a file that came, `.part` beside it one that is coming. A file has its
+name only once size, hash and every chunk were right. A message with a file is kept from the start, and joins
+the end of the outbox once the relay has said that the blob is on its disk; what was written meanwhile does
+not wait for it.
 
 An upload that broke off goes on with the next session where the relay says; a download with the next attempt,
 behind the last chunk that is here.
@@ -32,7 +33,6 @@ from chatchain.errors import (
     LimitReached,
     NetworkError,
     NoSuchFile,
-    NotFoundError,
     RefusedError,
     StoreUnavailable,
     VerificationError,
@@ -193,9 +193,9 @@ async def fetch(enter: Enter, file: File, folder: Path) -> Path:
     came = -1
     while True:
         try:
-            resumed = await _attempt(enter, file, part)
+            await _attempt(enter, file, part)
         except _Damaged as damaged:
-            # Perhaps it was what an earlier run left; the relay is to blame only for what came whole from it.
+            # Perhaps it was what an earlier run left here: the relay is to blame only for all of it.
             if not damaged.resumed:
                 raise VerificationError(damaged.message, damaged.hint) from damaged
         except NetworkError:
@@ -237,7 +237,7 @@ async def _attempt(enter: Enter, file: File, part: Path) -> None:
                 out.flush()
                 os.fsync(out.fileno())
         except VerificationError as flaw:
-            part.unlink(missing_ok=True)
+            os.unlink(part)  # noqa: PTH108
             raise _Damaged(flaw, resumed=bool(here)) from flaw
         finally:
             await transfer.close()
@@ -303,9 +303,9 @@ def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
     """Deletes the files of messages that are not there any more: `is_wanted` is asked by sender and id."""
     with suppress(OSError):
         for folder in (files / "in").iterdir():
-            sender, _, id = folder.name.partition("-")
+            sender, _, message = folder.name.partition("-")
             with suppress(ValueError):
-                if not is_wanted(int(sender), bytes.fromhex(id)):
+                if not is_wanted(int(sender), bytes.fromhex(message)):
                     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -89,10 +89,11 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
         raise NoSuchFile(f"There is no file {path}.") from missing
     except (OSError, ValueError) as failure:
         raise BadFile(f"The file {path} cannot be read: {_why(failure)}.") from failure
+    found = os.fstat(descriptor)
+    if stat.S_ISDIR(found.st_mode):
+        os.close(descriptor)
+        raise BadFile(f"{path} is a folder; only files can be sent.", "Pack it into one file first.")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise BadFile(f"{path} is a folder; only files can be sent.", "Pack it into one file first.")
         if not stat.S_ISREG(found.st_mode):
             raise BadFile(f"{path} is no file that has a size.", "Save what it holds to a file first.")
         if not found.st_size:
