@@ -648,7 +648,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     `about_author` and `about` name the message that it answers, or that such a deed is about. `content` is
     what a file's message says of it. `edited_ms` is the time of the edit that counts (0: none); a deleted
     message has no text left. It disappears `expires_s` after it was read (0: never), which is at `expires_ms`
-    once that has begun. `reactions` are by whom and what.
+    once that has begun. `reactions` are by whom and what. `path` is where its file was put on this device.
     """
 
     id: bytes
@@ -670,6 +670,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     expires_s: int = 0
     expires_ms: int = 0
     reactions: tuple[tuple[Uid, str], ...] = ()
+    path: str = ""
 
 
 class Outgoing(msgspec.Struct, frozen=True):

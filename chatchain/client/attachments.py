@@ -37,7 +37,7 @@ from chatchain.errors import (
     StoreUnavailable,
     VerificationError,
 )
-from chatchain.model import MessageState, StoredMessage, WaitingUpload
+from chatchain.model import MessageState, StoredMessage, Uid, WaitingUpload
 
 AUTO_BYTES: Final = 1_000_000
 """Files up to this size are fetched when their message comes, larger ones when a person asks."""
@@ -58,10 +58,12 @@ Enter = Callable[[], Awaitable[Transfer]]
 class Courier:
     """Uploads what waits, in order, for as long as there is a session."""
 
-    def __init__(self, store: Store, outbox: Outbox, folder: Path, enter: Enter) -> None:
+    def __init__(self, me: Uid, store: Store, outbox: Outbox, files: Path, enter: Enter) -> None:
+        self._me = me
         self._store = store
         self._outbox = outbox
-        self._folder = folder
+        self._files = files
+        self._folder = files / "out"
         self._enter = enter
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -71,6 +73,7 @@ class Courier:
         """Begins with what earlier runs left."""
         await self.stop()
         self._forget_sent()
+        forget_files(self._files, self._store.has_file)
         self._wake.set()
         self._idle.clear()
         self._task = asyncio.create_task(self._run())
@@ -131,6 +134,8 @@ class Courier:
 
     async def _deliver(self, transfer: Transfer, upload: WaitingUpload) -> None:
         try:
+            if not self._store.has_file(self._me, upload.id):
+                raise RefusedError("The message was deleted before its file was uploaded.")
             try:
                 await self._send(transfer, upload)
             except VerificationError:  # what an earlier attempt left there was damaged, and is forgotten now
@@ -142,7 +147,7 @@ class Courier:
             self._outbox.conclude(upload.id, Outcome(MessageState.DROPPED, refused))
         else:
             self._store.uploaded(upload.id)
-            self._outbox.nudge()
+            self._outbox.wake()
         self._forget_sent()
 
     async def _send(self, transfer: Transfer, upload: WaitingUpload) -> None:
@@ -268,13 +273,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-def copy_out(source: Path, out: Path, *, overwrite: bool) -> Path:
-    """Copies a file that came to where a person wants it (into a folder: under its own name); whole or not.
+def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
+    """Copies a file that came to where a person wants it (into a folder: under this name); whole or not.
 
     Raises AlreadyDone rather than touch what is there, unless told to overwrite it; NoSuchFile for a folder
     that does not exist.
     """
-    target = out / source.name if out.is_dir() else out
+    target = out / name if out.is_dir() else out
     if not target.parent.is_dir():
         raise NoSuchFile(f"There is no folder {target.parent}.", "Make it first, or name another file.")
     beside = target.with_name(f".{os.getpid()}.part")

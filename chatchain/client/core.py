@@ -48,6 +48,7 @@ from chatchain.client.views import (
     ChatSettings,
     ContactView,
     Exported,
+    Fetched,
     Finding,
     Invited,
     Joined,
@@ -335,6 +336,7 @@ class Client:
             except (ChainError, NetworkError, RefusedError) as failed:
                 problem = problem_of(failed)
             desk, session = await self._station.desk(), await self._station.connect()
+        await desk.courier.drained(LAST_WORDS_S)
         await desk.outbox.drained(LAST_WORDS_S)
         return LoggedIn(
             username=account.username,
@@ -449,6 +451,25 @@ class Client:
         comes slowly belongs into an asynchronous one.
         """
         return messaging.send(self._station, to, texts, wait_s)
+
+    def send_file(
+        self, to: str, path: Path, caption: str = "", *, keep_metadata: bool = False, wait_s: float = 10.0
+    ) -> AsyncIterator[Sent]:
+        """Seals a file of at most 25 MB, uploads it and sends it; yields and raises as `send` does.
+
+        `wait_s` counts from the last byte that moved. What is not uploaded by then is kept, sealed, and goes
+        on with the next session. An image loses what it says of its taking, unless `keep_metadata`. Raises
+        NoSuchFile, BadFile, TooLarge and RefusedError before anything is stored.
+        """
+        return messaging.send_file(self._station, to, path, caption, keep_metadata, wait_s)
+
+    async def fetch_file(self, id: str, out: Path | None = None, *, overwrite: bool = False) -> Fetched:
+        """Brings the file of a message here, once; with `out` a copy of it goes there.
+
+        Raises UnknownMessage, NotFoundError when the relay keeps it no more, VerificationError when what the
+        relay has is not the file, AlreadyDone rather than replace what is at `out`.
+        """
+        return await messaging.fetch_file(self._station, id, out, overwrite)
 
     def reply(self, id: str, text: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
         """Answers a message; yields and raises as `send` does, as all of the following do.

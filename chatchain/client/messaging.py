@@ -20,17 +20,20 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from chatchain.client import files
 from chatchain.client.inbox import Taken
 from chatchain.client.outbox import Outcome, keep
+from chatchain.client.packing import pack
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
 from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
 from chatchain.client.station import Desk, Patience, Station, known_contact
-from chatchain.client.views import Sent, Shown
+from chatchain.client.views import Fetched, Sent, Shown
 from chatchain.client.writing import Writer, Written
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import TypingState
@@ -92,6 +95,22 @@ async def do(station: Station, to: str, act: Act, wait_s: float, about: bytes = 
     async with aclosing(_single(act)) as chunks:
         async for sent in _sent(station, to, chunks, lambda act: act, wait_s):
             yield msgspec.structs.replace(sent, id=about.hex(), change=sent.id) if about else sent
+
+
+async def send_file(
+    station: Station, to: str, path: Path, caption: str, keep_metadata: bool, wait_s: float
+) -> AsyncIterator[Sent]:
+    """Seals a file and sends it; the message leaves once the relay has the file."""
+    contents.caption(caption)
+    await station.open(exclusive=True)
+    packed = await asyncio.to_thread(pack, path, station.files / "out", keep_metadata=keep_metadata)
+    async for sent in do(station, to, lambda writer: writer.file(packed, caption), wait_s):
+        yield sent
+
+
+async def fetch_file(station: Station, id: str, out: Path | None, overwrite: bool) -> Fetched:
+    """Brings the file of a message here; see `Client.fetch_file`."""
+    return await files.bring(station, find_message(await tidied(station), id), out, overwrite=overwrite)
 
 
 async def reply(station: Station, id: str, text: str, wait_s: float) -> AsyncIterator[Sent]:
@@ -474,7 +493,7 @@ async def _received(
                     yield await typing_of(station, uid, started=started)
                 for message in taken.fresh:
                     left, some = left - 1 if left is not None else None, True
-                    yield await shown_of(station, message)
+                    yield await shown_of(station, await files.with_small_file(station, message))
                     desk.unlocked.store.mark_shown(message.row, station.now_ms())
         except (NetworkError, ChainError, LimitReached) as broken:
             if (
@@ -493,7 +512,7 @@ async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIt
     left = count
     while batch := desk.unlocked.store.unshown(CHUNK if left is None else min(CHUNK, left)):
         for message in batch:
-            yield await shown_of(station, message)
+            yield await shown_of(station, await files.with_small_file(station, message))
             desk.unlocked.store.mark_shown(message.row, station.now_ms())
         left = left - len(batch) if left is not None else None
 

@@ -95,6 +95,8 @@ class Outbox:
         self.progress = 0.0
         """Loop time of the last verdict."""
         self.pump: Pump | None = None
+        self.woken: Callable[[], None] = lambda: None
+        """Told whenever there may be something new."""
 
     # --- putting in -----------------------------------------------------------------------------------------
 
@@ -121,13 +123,16 @@ class Outbox:
         """Stores what was written, sealed if the keys are at hand or the session has them; nothing has left
         yet.
         """
-        outgoing = [one.outgoing for one in written]
+        outgoing = [one.outgoing for one in written if one.upload is None]
+        # What waits for its file is sealed when it leaves: by then much may have been sent.
+        held = [one.outgoing for one in written if one.upload is not None]
         changes = SessionChanges()
         try:
             plan = await self._sealing.plan(peer.uid, session)
             outgoing, changes = self._sealing.seal(outgoing, plan)
         except (NetworkError, LimitReached, NoKeys, NoSession):
             pass  # kept unsealed: the pump seals it once it has a session
+        outgoing = [*outgoing, *held]
         keep(self._store, written, outgoing, changes)
         for item in outgoing:
             self._outcomes[item.id] = asyncio.get_running_loop().create_future()
@@ -185,7 +190,7 @@ class Outbox:
                 if not session.alive:
                     raise
                 for item in batch:
-                    self.conclude(item, Outcome(MessageState.QUEUED, obstacle))
+                    self.conclude(item.id, Outcome(MessageState.QUEUED, obstacle))
             else:
                 self._store.reseal(fresh, changes)
                 sealed += fresh
@@ -193,9 +198,9 @@ class Outbox:
 
     # --- verdicts -------------------------------------------------------------------------------------------
 
-    def conclude(self, item: Outgoing, outcome: Outcome) -> None:
+    def conclude(self, id: bytes, outcome: Outcome) -> None:
         """Tells whoever waits for a message."""
-        waiting = self._outcomes.get(item.id)
+        waiting = self._outcomes.get(id)
         if waiting is not None and not waiting.done():
             waiting.set_result(outcome)
 
@@ -216,7 +221,7 @@ class Outbox:
                     [item.id], MessageState.DROPPED, outcome.error.code if outcome.error else ""
                 )
         for item, outcome in verdicts:
-            self.conclude(item, outcome)
+            self.conclude(item.id, outcome)
 
     async def refresh(self, stale: Sequence[StaleDevices], recipients: Collection[Uid]) -> None:
         """Brings the fold up to what the relay pointed at; the chain is the judge, not the relay.
@@ -238,8 +243,9 @@ class Outbox:
         self._wake.set()
 
     def wake(self) -> None:
-        """Says that there is something to send."""
+        """Says that there is something to send, or to upload first."""
         self._wake.set()
+        self.woken()
         if self.pump is not None:
             self.pump.busy()
 
@@ -394,7 +400,7 @@ class Pump:
         count = self._repeats.get(item.id, 0) + 1
         self._repeats[item.id] = count
         if count > REPEATS or pause_s > LONGEST_PAUSE_S:
-            self._outbox.conclude(item, Outcome(MessageState.QUEUED, why))
+            self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, why))
         else:
             self._pause_s = max(self._pause_s, pause_s)
             self._again.append(item)
@@ -415,7 +421,7 @@ class Pump:
                 await self._outbox.refresh(hints, {item.recipient for item in again})
             except FoldMismatch as hidden:
                 for item in again:
-                    self._outbox.conclude(item, Outcome(MessageState.QUEUED, hidden))
+                    self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, hidden))
                 return
             again = await self._outbox.seal_again(again, self._session)
         for item in again:
@@ -434,6 +440,7 @@ def keep(
         outgoing,
         changes,
         done=[one.deed for one in written if one.deed is not None],
+        waiting=[one.upload for one in written if one.upload is not None],
     )
 
 

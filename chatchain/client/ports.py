@@ -36,6 +36,7 @@ from chatchain.model import (
     StoredMessage,
     Uid,
     User,
+    WaitingUpload,
 )
 from chatchain.wire.messages import Challenge, ClientMessage, RelayMessage
 
@@ -342,10 +343,23 @@ class Store(Protocol):
         changes: SessionChanges = SessionChanges(),  # noqa: B008 - a frozen value
         *,
         done: Sequence[Deed] = (),
+        waiting: Sequence[WaitingUpload] = (),
     ) -> None:
         """Stores own messages and deeds, what is to be sent for them and the sessions after it, in one
         transaction.
         """
+
+    def uploads(self) -> list[WaitingUpload]:
+        """The files to upload, in the order in which they were sent."""
+
+    def uploaded(self, message: bytes) -> None:
+        """Says that a message's file is at the relay: it joins the end of the outbox."""
+
+    def put_path(self, sender: Uid, id: bytes, path: str) -> None:
+        """Notes where the file of a message is."""
+
+    def has_file(self, sender: int, id: bytes) -> bool:
+        """Whether there is a message with a file, and it was not deleted."""
 
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.contacts import changes
@@ -129,7 +130,7 @@ async def _quote(station: Station, message: StoredMessage) -> Quote:
     """What this home's own database has of a message; what an answer claims of it is nowhere asked."""
     text = " ".join(message.text.split())
     if message.kind == FILE and not text and message.content:
-        text = _described(message).name
+        text = described(message).name
     return Quote(
         from_=await station.name_of(message.sender),
         text=text if len(text) <= QUOTED else text[: QUOTED - 1] + "…",
@@ -144,11 +145,25 @@ async def _reacted(station: Station, reactor: Uid, emoji: str) -> Reacted:
 def _attachment(message: StoredMessage) -> Attachment | None:
     if message.kind != FILE or not message.content:
         return None
-    file = _described(message)
-    return Attachment(name=file.name, size=file.size, sha256=file.sha256.hex(), media_type=file.media_type)
+    file = described(message)
+    path = there(message)
+    return Attachment(
+        name=file.name,
+        size=file.size,
+        sha256=file.sha256.hex(),
+        media_type=file.media_type,
+        path=str(path) if path is not None else None,
+    )
 
 
-def _described(message: StoredMessage) -> File:
+def there(message: StoredMessage) -> Path | None:
+    """Where the file of a message is, if it is still there."""
+    path = Path(message.path)
+    return path if message.path and path.is_file() else None
+
+
+def described(message: StoredMessage) -> File:
+    """What the message of a file says of it."""
     content = contents.decode(message.content)
     assert isinstance(content, File), "what was stored was checked"
     return content

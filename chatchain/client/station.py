@@ -27,6 +27,7 @@ from chatchain.client.account import (
     reconcile_password,
     unlock,
 )
+from chatchain.client.attachments import Courier
 from chatchain.client.contacts import People, find
 from chatchain.client.home import Home
 from chatchain.client.inbox import Inbox
@@ -38,6 +39,7 @@ from chatchain.client.ports import ChainWriter, Edges, NetworkSettings, Store
 from chatchain.client.prekeys import supply
 from chatchain.client.session import Credentials, Session
 from chatchain.client.sessions import Sessions
+from chatchain.client.transfer import Transfer
 from chatchain.client.watch import Watch
 from chatchain.crypto.bundle import make_bundle
 from chatchain.errors import (
@@ -112,6 +114,7 @@ class Desk:
     sessions: Sessions
     outbox: Outbox
     inbox: Inbox
+    courier: Courier
 
 
 class Station:
@@ -257,13 +260,17 @@ class Station:
         me = await people.require(Uid(unlocked.account.uid))
         own = load_own(unlocked.store, network, me, DeviceId(unlocked.account.device), self.now_ms())
         sessions = Sessions(own, unlocked.store, self.now_ms)
+        outbox = Outbox(own, unlocked.store, watch, people, sessions, self.now_ms)
+        courier = Courier(own.uid, unlocked.store, outbox, self.files, self.transfer)
+        outbox.woken = courier.nudge
         return Desk(
             unlocked=unlocked,
             own=own,
             people=people,
             sessions=sessions,
-            outbox=Outbox(own, unlocked.store, watch, people, sessions, self.now_ms),
+            outbox=outbox,
             inbox=Inbox(own, unlocked.store, watch, people, sessions, self.now_ms),
+            courier=courier,
         )
 
     def adopt(self, unlocked: Unlocked, password: str) -> None:
@@ -296,6 +303,7 @@ class Station:
             self.offline = None
             self.session = session
             desk.outbox.start(session)
+            await desk.courier.start()
             self.background(desk.sessions.sweep(watch))
             if not self._published(desk, session):
                 self.background(self.publish(session))
@@ -317,6 +325,24 @@ class Station:
             except BaseException:
                 await session.close()
                 raise
+
+    async def transfer(self) -> Transfer:
+        """A connection for files, logged in; whoever asks closes it."""
+        desk = self._desk or await self.desk()
+        watch = self.require_watch()
+        me = await desk.people.require(desk.own.uid)
+        transfer = Transfer(await self.edges.dial(await watch.relays()))
+        try:
+            await transfer.enter(desk.own.network, self._credentials(desk, me))
+        except BaseException:
+            await transfer.close()
+            raise
+        return transfer
+
+    @property
+    def files(self) -> Path:
+        """Where files come to and wait to go."""
+        return self.home.path / "files"
 
     def _credentials(self, desk: Desk, me: User) -> Credentials:
         secrets = desk.unlocked.secrets
@@ -385,6 +411,7 @@ class Station:
 
     async def disconnect(self) -> None:
         if self._desk is not None:
+            await self._desk.courier.stop()
             await self._desk.outbox.stop()
         await self.hang_up()
 
@@ -400,6 +427,7 @@ class Station:
         if self._desk is not None and self.session is not None and self.session.alive:
             with suppress(ChatchainError):
                 self._desk.outbox.queue_receipts()
+                await self._desk.courier.drained(LAST_WORDS_S)
                 await self._desk.outbox.drained(LAST_WORDS_S)
                 await asyncio.wait(self._tasks, timeout=LAST_WORDS_S) if self._tasks else None
 

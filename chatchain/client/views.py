@@ -135,6 +135,18 @@ class Sent(View, frozen=True):
     error: Problem | None = None
 
 
+class Fetched(View, frozen=True, omit_defaults=False):
+    """The file of a message is here: whole, and with the hash that the message names."""
+
+    id: str
+    state: str
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+    path: str
+
+
 class Quote(View, frozen=True, omit_defaults=False):
     """What this home has of the message that another one answers."""
 

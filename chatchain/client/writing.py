@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from chatchain.client.reading import FILE, NOTICE, TEXT, switched
 from chatchain.crypto import content as contents
@@ -28,7 +28,11 @@ from chatchain.model import (
     Peer,
     StoredMessage,
     Uid,
+    WaitingUpload,
 )
+
+if TYPE_CHECKING:
+    from chatchain.client.packing import Packed
 
 HOUR_MS: Final = 3600 * 1000
 
@@ -40,6 +44,8 @@ class Written:
     outgoing: Outgoing
     message: StoredMessage | None = None
     deed: Deed | None = None
+    upload: WaitingUpload | None = None
+    """The sealed file that has to be at the relay before it leaves."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,20 @@ class Writer:
         _there(target, "answered")
         content = contents.reply(target.sender, target.id, text, self.peer.timer_s)
         return self._message(content, text, target)
+
+    def file(self, packed: Packed, caption: str) -> Written:
+        """A sealed file with a word about it; raises BadText and TooLarge."""
+        content = contents.file(
+            packed.ref,
+            packed.blob,
+            packed.name,
+            packed.media_type,
+            thumbnail=packed.thumbnail,
+            caption=caption,
+            expires=self.peer.timer_s,
+        )
+        written = self._message(content, caption)
+        return replace(written, upload=WaitingUpload(written.outgoing.id, packed.blob, packed.size))
 
     def edit(self, target: StoredMessage, text: str, versions: Sequence[tuple[int, str]]) -> Written:
         """Another text for an own message; raises BadText, TooLarge, RefusedError and LimitReached."""
@@ -106,16 +126,20 @@ class Writer:
     # --- building -------------------------------------------------------------------------------------------
 
     def _message(
-        self, content: contents.Text | contents.Reply, text: str, target: StoredMessage | None = None
+        self,
+        content: contents.Text | contents.Reply | contents.File,
+        text: str,
+        target: StoredMessage | None = None,
     ) -> Written:
         place = os.urandom(MESSAGE_ID_BYTES)
+        kind = FILE if isinstance(content, contents.File) else TEXT
         message = StoredMessage(
             id=place,
             sender=self.uid,
             device=self.device,
             peer=self.peer.uid,
             direction=Direction.OUT,
-            kind=TEXT,
+            kind=kind,
             text=text,
             time_ms=self.now_ms,
             state=MessageState.QUEUED,
@@ -123,8 +147,9 @@ class Writer:
             about=target.id if target is not None else b"",
             expires_s=content.expires,
             expires_ms=self.now_ms + 1000 * content.expires if content.expires else 0,
+            content=contents.encode(content) if kind == FILE else b"",
         )
-        return Written(self._outgoing(place, TEXT, content, self.now_ms), message)
+        return Written(self._outgoing(place, kind, content, self.now_ms), message)
 
     def _deed(
         self,

@@ -246,6 +246,15 @@ def file(
     )
 
 
+def caption(value: str) -> str:
+    """Gives back what is to be said of a file; raises TooLarge and BadText."""
+    if _utf8_size(value) > MAX_CAPTION_BYTES:
+        raise TooLarge(
+            f"The caption has more than {MAX_CAPTION_BYTES} bytes.", "Send the text as a message of its own."
+        )
+    return value
+
+
 def edit(target: bytes, value: str) -> Edit:
     """Gives an edit; raises as `text` does."""
     return Edit(_id_holds(target), _text_holds(value))
@@ -323,10 +332,7 @@ def _utf8_size(value: str) -> int:
 
 def _file_holds(content: File) -> File:
     check_size(content.size)
-    if _utf8_size(content.caption) > MAX_CAPTION_BYTES:
-        raise TooLarge(
-            f"The caption has more than {MAX_CAPTION_BYTES} bytes.", "Send the text as a message of its own."
-        )
+    caption(content.caption)
     if not (
         content.size >= 0
         and len(content.blob) == BLOB_BYTES

@@ -39,8 +39,9 @@ from chatchain.model import (
     SessionChanges,
     StoredMessage,
     Uid,
+    WaitingUpload,
 )
-from chatchain.store import deeds, sessions
+from chatchain.store import deeds, sessions, uploads
 from chatchain.store.deeds import Effect
 from chatchain.store.sessions import UNCHANGED
 
@@ -97,6 +98,7 @@ SCHEMA: tuple[str, ...] = (
     """,
     deeds.SCHEMA,
     sessions.SCHEMA,
+    uploads.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -340,9 +342,10 @@ class LocalStore:
         changes: SessionChanges = UNCHANGED,
         *,
         done: Sequence[Deed] = (),
+        waiting: Sequence[WaitingUpload] = (),
     ) -> None:
         """Stores own messages and deeds, what is to be sent for them and the sessions after it, in one
-        transaction.
+        transaction; what waits for a file is not pending before `uploaded`.
         """
         with _transaction(self._db) as db:
             sessions.change(db, changes)
@@ -350,6 +353,30 @@ class LocalStore:
                 deeds.act(db, deed)
             _insert_messages(db, messages)
             _insert_outgoing(db, outgoing)
+            uploads.add(db, waiting)
+
+    def uploads(self) -> list[WaitingUpload]:
+        """The files to upload, in the order in which they were sent."""
+        with _translated():
+            return uploads.waiting(self._db)
+
+    def uploaded(self, message: bytes) -> None:
+        """Says that a message's file is at the relay: it joins the end of the outbox."""
+        with _transaction(self._db) as db:
+            uploads.done(db, message)
+
+    def put_path(self, sender: Uid, id: bytes, path: str) -> None:
+        """Notes where the file of a message is."""
+        with _transaction(self._db) as db:
+            db.execute("UPDATE messages SET path = ? WHERE sender = ? AND id = ?", (path, sender, id))
+
+    def has_file(self, sender: int, id: bytes) -> bool:
+        """Whether there is a message with a file, and it was not deleted."""
+        with _translated():
+            found = self._db.execute(
+                "SELECT 1 FROM messages WHERE sender = ? AND id = ? AND content != x''", (sender, id)
+            ).fetchone()
+        return found is not None
 
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
@@ -380,7 +407,7 @@ class LocalStore:
         with _translated():
             rows = self._db.execute(
                 "SELECT row, id, recipient, kind, content, time_ms, envelope, version, key, sealed_for "
-                "FROM outbox WHERE row > ? ORDER BY row LIMIT ?",
+                f"FROM outbox WHERE row > ? AND {uploads.HELD} ORDER BY row LIMIT ?",
                 (after, limit),
             ).fetchall()
         return [
@@ -633,7 +660,7 @@ class LocalStore:
 
 _COLUMNS = (
     "id, sender, device, peer, direction, kind, text, time_ms, code, state, row, "
-    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms"
+    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms, path"
 )
 _KEPT = "kind NOT IN ('edit', 'delete', 'reaction')"
 _COUNTING = (

@@ -373,21 +373,21 @@ def test_a_copy_touches_nothing_that_is_there(tmp_path: Path) -> None:
     source.write_bytes(b"new")
     out = tmp_path / "out"
     out.mkdir()
-    assert copy_out(source, out, overwrite=False) == out / "notes.txt"
-    assert copy_out(source, out / "other", overwrite=False).read_bytes() == b"new"
+    assert copy_out(source, out, name="notes.txt", overwrite=False) == out / "notes.txt"
+    assert copy_out(source, out / "other", name="notes.txt", overwrite=False).read_bytes() == b"new"
     (out / "old").write_bytes(b"old")
     (out / "link").symlink_to(out / "old")
     (out / "dangling").symlink_to(out / "nowhere")
     for name in ("old", "link", "dangling"):
         with pytest.raises(AlreadyDone):
-            copy_out(source, out / name, overwrite=False)
+            copy_out(source, out / name, name="notes.txt", overwrite=False)
     assert not (out / "nowhere").exists()
-    assert copy_out(source, out / "link", overwrite=True).read_bytes() == b"new"
+    assert copy_out(source, out / "link", name="notes.txt", overwrite=True).read_bytes() == b"new"
     assert (out / "old").read_bytes() == b"old"
     assert {path.name for path in out.iterdir()} == {"notes.txt", "other", "old", "link", "dangling"}
     assert (out / "notes.txt").stat().st_mode & 0o777 == 0o600
     with pytest.raises(NoSuchFile):
-        copy_out(source, tmp_path / "missing" / "file", overwrite=False)
+        copy_out(source, tmp_path / "missing" / "file", name="notes.txt", overwrite=False)
 
 
 def test_files_of_messages_that_are_gone_go_too(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The files of messages that came: small ones come along, larger ones when a person asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from chatchain.client.attachments import AUTO_BYTES, AUTO_S, copy_out, fetch, place_of
+from chatchain.client.reading import FILE
+from chatchain.client.showing import described, there
+from chatchain.client.station import Station
+from chatchain.client.views import Fetched
+from chatchain.errors import ChatchainError, RefusedError
+from chatchain.model import StoredMessage
+
+
+async def bring(station: Station, message: StoredMessage, out: Path | None, *, overwrite: bool) -> Fetched:
+    """Brings the file of a message here, if it is not yet, and copies it out if that is wanted."""
+    if message.deleted:
+        raise RefusedError("The message was deleted, and its file with it.")
+    if message.kind != FILE:
+        raise RefusedError("The message has no file.", "`chatchain history PEER` shows which have one.")
+    file, path = described(message), there(message)
+    if path is None:
+        await station.desk()
+        path = await _fetched(station, message)
+    if out is not None:
+        path = await asyncio.to_thread(copy_out, path, out, name=file.name, overwrite=overwrite)
+    return Fetched(
+        id=message.id.hex(),
+        state=message.state.value if message.state is not None else "received",
+        name=file.name,
+        size=file.size,
+        sha256=file.sha256.hex(),
+        media_type=file.media_type,
+        path=str(path),
+    )
+
+
+async def with_small_file(station: Station, message: StoredMessage) -> StoredMessage:
+    """A message that came in, with its file if that is small; what fails is left to a person's asking."""
+    if message.kind != FILE or message.deleted or described(message).size > AUTO_BYTES or there(message):
+        return message
+    with suppress(ChatchainError, TimeoutError):
+        async with asyncio.timeout(AUTO_S):
+            path = await _fetched(station, message)
+        return msgspec.structs.replace(message, path=str(path))
+    return message
+
+
+async def _fetched(station: Station, message: StoredMessage) -> Path:
+    path = await fetch(station.transfer, described(message), place_of(station.files, message))
+    (await station.store()).put_path(message.sender, message.id, str(path))
+    return path
