@@ -79,6 +79,7 @@ from chatchain.store.local import LocalStore
 from chatchain.wire import messages as m
 from chatchain.wire.connection import Connection, Role
 from chatchain.wire.parcels import parcel
+from tests.shelf import Shelf
 
 NETWORK = Network(
     chain_id=31337,
@@ -583,6 +584,7 @@ class Relay:
         self._numbers = itertools.count(1)
         self._peers: dict[int, _Peer] = {}
         self.mailbox = box.Mailbox()
+        self.shelf = Shelf()
 
     # -- links
 
@@ -626,9 +628,16 @@ class Relay:
     def _handle(self, peer: _Peer, message: m.Message) -> None:
         fold = self.lag(self._world.chain.fold)
         match message:
-            case m.Login():
+            case m.Login() | m.EnterFiles():
                 self._login(peer, message, fold)
             case m.Sponsor(ref, contract, data, _):
+            case m.Upload() | m.Piece() | m.Fetch() | m.Discard():
+                for answer in self.shelf.handle(message):
+                    if answer is not None:
+                        self._say(peer, answer)
+                    else:
+                        self.gone(peer)
+            case m.Sponsor(ref, contract, data):
                 self._sponsor(peer, ref, Call(contract, data))
             case m.PublishKeys(ref, bundle):
                 self.bundles[bundle.uid, bundle.device] = bundle
@@ -651,13 +660,16 @@ class Relay:
             case _:
                 raise AssertionError(message)
 
-    def _login(self, peer: _Peer, message: m.Login, fold: Directory) -> None:
+    def _login(self, peer: _Peer, message: m.Login | m.EnterFiles, fold: Directory) -> None:
         user = fold.user(Uid(message.uid))
         try:
             device = relay_login.check(NETWORK, user, message, spki=self.spki, nonce=peer.nonce)
         except LoginRefused as refused:
             self._say(peer, m.Goodbye(refused.code, relay_login.REFUSAL, 0))
             self.gone(peer)
+            return
+        if isinstance(message, m.EnterFiles):
+            self._say(peer, m.FilesOpen(message.uid, self.shelf.largest))
             return
         self.logins += 1
         peer.user, peer.device = user, device.device
@@ -951,6 +963,8 @@ class World:
             tasks.append(client._station.session._reader)
         if client._station._desk is not None and client._station._desk.outbox.pump is not None:
             tasks.append(client._station._desk.outbox.pump._task)
+        if client._station._desk is not None and client._station._desk.courier._task is not None:
+            tasks.append(client._station._desk.courier._task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -58,13 +58,17 @@ Enter = Callable[[], Awaitable[Transfer]]
 class Courier:
     """Uploads what waits, in order, for as long as there is a session."""
 
-    def __init__(self, me: Uid, store: Store, outbox: Outbox, files: Path, enter: Enter) -> None:
+    def __init__(
+        self, me: Uid, store: Store, outbox: Outbox, files: Path, enter: Enter, fresh: Collection[bytes]
+    ) -> None:
+        """`fresh` are blobs that were sealed just now, and whose messages are about to be stored."""
         self._me = me
         self._store = store
         self._outbox = outbox
         self._files = files
         self._folder = files / "out"
         self._enter = enter
+        self._fresh = fresh
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -159,10 +163,11 @@ class Courier:
 
     def _forget_sent(self) -> None:
         """Deletes sealed files that no message waits for any more."""
-        wanted = {upload.blob.hex() for upload in self._store.uploads()}
+        wanted = {blob.hex() for blob in self._fresh}
+        wanted |= {upload.blob.hex() for upload in self._store.uploads()}
         with suppress(OSError):
             for path in self._folder.iterdir():
-                if path.name not in wanted:
+                if path.name not in wanted and not path.name.startswith(f".{os.getpid()}-"):
                     path.unlink()
 
 

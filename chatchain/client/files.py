@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from chatchain.client.attachments import AUTO_BYTES, AUTO_S, copy_out, fetch, place_of
+from chatchain.client.ports import Store
 from chatchain.client.reading import FILE
 from chatchain.client.showing import described, there
 from chatchain.client.station import Station
@@ -49,6 +50,12 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
             path = await _fetched(station, message)
         return msgspec.structs.replace(message, path=str(path))
     return message
+
+
+def forget_unless_waiting(store: Store, folder: Path, blob: bytes) -> None:
+    """Deletes a sealed file that came into no message."""
+    if all(upload.blob != blob for upload in store.uploads()):
+        (folder / blob.hex()).unlink(missing_ok=True)
 
 
 async def _fetched(station: Station, message: StoredMessage) -> Path:

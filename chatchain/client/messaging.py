@@ -103,9 +103,15 @@ async def send_file(
     """Seals a file and sends it; the message leaves once the relay has the file."""
     contents.caption(caption)
     await station.open(exclusive=True)
-    packed = await asyncio.to_thread(pack, path, station.files / "out", keep_metadata=keep_metadata)
-    async for sent in do(station, to, lambda writer: writer.file(packed, caption), wait_s):
-        yield sent
+    folder = station.files / "out"
+    packed = await asyncio.to_thread(pack, path, folder, keep_metadata=keep_metadata)
+    station.sealed.add(packed.blob)
+    try:
+        async for sent in do(station, to, lambda writer: writer.file(packed, caption), wait_s):
+            yield sent
+    finally:
+        station.sealed.discard(packed.blob)
+        files.forget_unless_waiting(await station.store(), folder, packed.blob)
 
 
 async def fetch_file(station: Station, id: str, out: Path | None, overwrite: bool) -> Fetched:

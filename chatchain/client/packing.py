@@ -128,7 +128,7 @@ def _seal(source: Reader, size: int, folder: Path) -> tuple[FileRef, bytes, int]
     """Writes the blob, whole after a crash or not at all, and gives its reference, id and size."""
     sealer = Sealer(size)
     digest, written = hashlib.sha256(), 0
-    part = folder / f".{os.getpid()}.part"
+    part = folder / f".{os.getpid()}-{os.urandom(4).hex()}.part"
     with _stored(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)

@@ -152,6 +152,8 @@ class Station:
         self._publishing = asyncio.Lock()
         self._changed_at = -RELAY_CATCHES_UP_S
         self.offline: ChatchainError | None = None
+        self.sealed: set[bytes] = set()
+        """Blobs whose messages are about to be stored."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -261,7 +263,7 @@ class Station:
         own = load_own(unlocked.store, network, me, DeviceId(unlocked.account.device), self.now_ms())
         sessions = Sessions(own, unlocked.store, self.now_ms)
         outbox = Outbox(own, unlocked.store, watch, people, sessions, self.now_ms)
-        courier = Courier(own.uid, unlocked.store, outbox, self.files, self.transfer)
+        courier = Courier(own.uid, unlocked.store, outbox, self.files, self.transfer, self.sealed)
         outbox.woken = courier.nudge
         return Desk(
             unlocked=unlocked,
