@@ -630,14 +630,13 @@ class Relay:
         match message:
             case m.Login() | m.EnterFiles():
                 self._login(peer, message, fold)
-            case m.Sponsor(ref, contract, data, _):
             case m.Upload() | m.Piece() | m.Fetch() | m.Discard():
                 for answer in self.shelf.handle(message):
                     if answer is not None:
                         self._say(peer, answer)
                     else:
                         self.gone(peer)
-            case m.Sponsor(ref, contract, data):
+            case m.Sponsor(ref, contract, data, _):
                 self._sponsor(peer, ref, Call(contract, data))
             case m.PublishKeys(ref, bundle):
                 self.bundles[bundle.uid, bundle.device] = bundle
