@@ -2,13 +2,14 @@
 
 Prints JSON lines only. All users are registered on a local Anvil, whose history the relay reads as it would
 any chain's; each case starts a fresh server on the same database. Messages have a payload of 300 bytes and a
-header as long as suite 2's, random ids, one receiving device. The server's limits for one account stand far
-above the load, since ten accounts send here what a whole network would.
+header as long as suite 2's, random ids, one receiving device. The server's limits stand far above the load.
 
     window_50, window_1    ten pairs, each sender with so many messages unticked. `server_cpu_us` and
                            `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
                            ticked, delivered, acknowledged, deleted. `p50_ms` and `p99_ms` are from submission
                            to tick, which follows the commit; `delivered_…` to the receiver's hands.
+    workers_2              the same as window_50 with two server processes; `times_one` is how many times that
+                           is what one does, each by the cores that the load process leaves
     idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
     waiting_1m             a mailbox of a million messages: login, and the first hundred of them
     stalled_reader         how much the server grows by while a device takes nothing of what it is sent
@@ -55,6 +56,12 @@ PAIRS: Final = 10
 CROWD: Final = 10_000
 MAILBOX: Final = 1_000_000
 PATIENCE_S: Final = 300.0
+
+LIMITS: Final = (
+    "messages_per_second=1000000,message_burst=1000000,mailbox_messages=10000000,mailbox_mib=100000,"
+    "sender_messages=10000000,sender_mib=100000,address_logins_per_minute=1000000,connections=20000"
+)
+"""Far above the load: ten accounts of one address send here what a whole network would."""
 
 DATABASE: Final = ("--innodb-buffer-pool-size=512M", "--innodb-log-file-size=512M")
 """What docs/operations.md recommends beside durability."""
@@ -103,7 +110,7 @@ class Bench:
         """A fresh server on the database."""
         self._runs += 1
         log = self.folder / f"relay-{self._runs}.log"
-        environment = (f"PATH={os.environ['PATH']}", f"HOME={self.folder}")
+        environment = (f"PATH={os.environ['PATH']}", f"HOME={self.folder}", f"RELAY_LIMITS={LIMITS}")
         process = Process(
             [
                 *("/usr/bin/env", "-C", str(self.folder), "-i", *environment),
@@ -188,15 +195,25 @@ def figures_of(child: "subprocess.Popen[bytes]") -> dict[str, Any]:
 # --- the cases --------------------------------------------------------------------------------------------
 
 
-def window(bench: Bench, size: int, seconds: float) -> dict[str, Any]:
+def window(bench: Bench, size: int, seconds: float, *more: str) -> dict[str, Any]:
     """Traffic at a window."""
     with (
-        bench.serving() as site,
+        bench.serving(*more) as site,
         loading(
             site, "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
         ) as child,
     ):
         return figures_of(child)
+
+
+def workers(bench: Bench, seconds: float) -> dict[str, Any]:
+    """One server process and two, right after each other, without what the load process takes of the cores."""
+    one, two = (window(bench, 50, seconds, "--workers", str(count)) for count in (1, 2))
+    cores = os.cpu_count() or 1
+    served = [
+        told["msgs_per_s"] / (cores - told["msgs_per_s"] * told["load_cpu_us"] / 1e6) for told in (one, two)
+    ]
+    return {**two, "one_msgs_per_s": one["msgs_per_s"], "times_one": round(served[1] / served[0], 2)}
 
 
 def idle(bench: Bench, count: int) -> dict[str, Any]:
@@ -256,6 +273,7 @@ def main() -> None:
     cases: dict[str, Callable[[Bench], dict[str, Any]]] = {
         "window_50": lambda bench: window(bench, 50, options.seconds),
         "window_1": lambda bench: window(bench, 1, options.seconds),
+        "workers_2": lambda bench: workers(bench, options.seconds),
         "idle_2000": lambda bench: idle(bench, 2000),
         "idle_10000": lambda bench: idle(bench, CROWD),
         "stalled_reader": stalled,

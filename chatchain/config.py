@@ -33,6 +33,23 @@ _MAX_NETWORK: Final = 64 * 1024
 DEFAULT_PORT: Final = 5555
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_SPONSOR_ETHER: Final = 1.0
+
+LIMITS: Final = (
+    "messages_per_second",
+    "message_burst",
+    "logins_per_minute",
+    "address_logins_per_minute",
+    "failed_logins_per_minute",
+    "address_failed_logins_per_minute",
+    "lookups",
+    "lookup_minutes",
+    "mailbox_messages",
+    "mailbox_mib",
+    "sender_messages",
+    "sender_mib",
+    "connections",
+)
+"""What RELAY_LIMITS may name; `relay.allowance` says what each means and how much it is otherwise."""
 """What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""
 
 DEFAULT_WORK_BITS: Final = 16
@@ -258,6 +275,22 @@ def _networks(raw: Raw) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(ipaddress.ip_network(word)) for word in words))
 
 
+def _limits(raw: Raw) -> tuple[tuple[str, int], ...]:
+    found: dict[str, int] = {}
+    for word in re.split(r"[\s,]+", _text(raw)):
+        name, equals, number = word.partition("=")
+        if not equals or name not in LIMITS:
+            raise ValueError(f"expected NAME=NUMBER of {', '.join(LIMITS)}")
+        if not number.isdecimal() or not 0 < int(number) < 10**12:
+            raise ValueError(f"{name} is a whole number above 0")
+        found[name] = int(number)
+    return tuple(found.items())
+
+
+def _as_limits(value: tuple[tuple[str, int], ...]) -> Shown:
+    return " ".join(f"{name}={number}" for name, number in value)
+
+
 def _private_key(raw: Raw) -> bytes:
     text = _text(raw).removeprefix("0x")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not 0 < int(text, 16) < _ORDER:
@@ -343,6 +376,9 @@ _SPONSOR_INVITED: Final[_Option[bool]] = _Option(
 _PRIVATE_KEY: Final[_Option[bytes | None]] = _Option(
     "private_key", _private_key, _as_is, "PRIVATE_KEY", flag=False, secret=True
 )
+_RELAY_LIMITS: Final[_Option[tuple[tuple[str, int], ...]]] = _Option(
+    "limits", _limits, _as_limits, "RELAY_LIMITS", flag=False
+)
 _ACCOUNT: Final[_Option[str | None]] = _Option("account", _address, _as_is, "ACCOUNT", flag=False)
 SERVER_OPTIONS: Final = (
     _HOST,
@@ -357,6 +393,7 @@ SERVER_OPTIONS: Final = (
     _METRICS_PORT,
     _NATS,
     _PROXIES,
+    _RELAY_LIMITS,
     _SPONSOR_ETHER,
     _SPONSOR_ETHER_AN_HOUR,
     _SPONSOR_WORK,
@@ -417,6 +454,7 @@ class ServerConfig:
     metrics_port: int | None
     nats: str | None
     proxies: tuple[str, ...]
+    limits: tuple[tuple[str, int], ...]
     sponsor_ether_per_day: float
     sponsor_ether_per_hour: float | None
     sponsor_work_bits: int
@@ -495,6 +533,7 @@ def load_server(
         metrics_port=read(_METRICS_PORT, None),
         nats=read(_NATS, None),
         proxies=read(_PROXIES, ()),
+        limits=read(_RELAY_LIMITS, ()),
         sponsor_ether_per_day=read(_SPONSOR_ETHER, DEFAULT_SPONSOR_ETHER),
         sponsor_ether_per_hour=read(_SPONSOR_ETHER_AN_HOUR, None),
         sponsor_work_bits=read(_SPONSOR_WORK, DEFAULT_WORK_BITS),

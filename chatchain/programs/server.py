@@ -40,6 +40,7 @@ from chatchain.programs import workers
 from chatchain.programs.notify import notify, watchdog_seconds
 from chatchain.programs.purse import Purse
 from chatchain.relay import metrics as pages
+from chatchain.relay.allowance import allowance_of
 from chatchain.relay.directory import Keeper
 from chatchain.relay.newcomers import Newcomers, Rules
 from chatchain.relay.nodes import Nodes, SharedKeeper
@@ -294,6 +295,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) ->
                 store.invitations,
             ),
             log=log,
+            allowance=allowance_of(dict(config.limits)),
             files=(parts, store.blobs),
             metrics=metrics,
             nodes=_nodes(config, store, shared, network, log, metrics),
@@ -353,7 +355,12 @@ async def _serve(
     _raise_file_limit()
     await relay.start(writer)
     _settle_garbage()
-    listener = Listener(relay, context, proxies=[ipaddress.ip_network(text) for text in config.proxies])
+    listener = Listener(
+        relay,
+        context,
+        proxies=[ipaddress.ip_network(text) for text in config.proxies],
+        connections=allowance_of(dict(config.limits)).connections,
+    )
     web: asyncio.Server | None = None
     beating = asyncio.create_task(_beat(place))
     try:

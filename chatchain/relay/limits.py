@@ -44,10 +44,12 @@ class Bucket:
     def take(self, now: float, amount: float = 1.0) -> float:
         """Takes so much, or gives the seconds until it may be taken and takes nothing."""
         self._refill(now)
-        if self._left >= amount:
-            self._left -= amount
-            return 0.0
-        return self.wait(now, amount)
+        if self._left < amount:
+            wait = self.wait(now, amount)
+            if wait:
+                return wait
+        self._left -= amount
+        return 0.0
 
     def give_back(self, amount: float = 1.0) -> None:
         """Puts back what was taken for something that does not count after all."""

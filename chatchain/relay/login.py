@@ -12,18 +12,9 @@ from typing import Final
 from chatchain.errors import LoginRefused
 from chatchain.identity.login import check_login
 from chatchain.model import Address, Device, DeviceId, DeviceState, DeviceVersion, Network, Uid, User
-from chatchain.relay.limits import Rate
 from chatchain.wire.messages import EnterFiles, Login
 
 REFUSAL: Final = "The relay does not accept this login: name, password or device is wrong."
-
-FAILURES: Final = Rate(burst=50, per_second=0.5)
-"""Failed logins that one address may make as one user."""
-
-FAILURES_OF_ADDRESS: Final = Rate(burst=1000, per_second=2.0)
-"""The same as whomever. Much larger, so that whoever fails on purpose keeps no neighbour out; logins that are
-being judged count until they succeed, so a crowd must have room as well.
-"""
 
 NONCE_BYTES: Final = 32
 

@@ -39,10 +39,11 @@ from chatchain.model import Call, DeviceState, Envelope, KeyBundle, Letter, Netw
 from chatchain.relay import login as logins
 from chatchain.relay import mailbox as box
 from chatchain.relay import prekeys
+from chatchain.relay.allowance import Allowance, Lookups, Pace, Paces
 from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.directory import Changes
 from chatchain.relay.files import Files, FileSession
-from chatchain.relay.limits import Bucket, Buckets, Rate
+from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.newcomers import Newcomers
 from chatchain.relay.nodes import Fold, Nodes
@@ -92,9 +93,6 @@ LETTER_BYTES: Final = 256
 PENDING_BYTES: Final = 64 * 1024 * 1024
 """The same for all connections together."""
 
-SUBMISSIONS: Final = Rate(burst=20_000, per_second=10_000)
-"""Envelopes of one user; above it the relay reads from that connection more slowly, and refuses nothing."""
-
 KEY_REQUESTS: Final = Rate(burst=200, per_second=20)
 """Publications and look-ups of key bundles and prekeys by one user."""
 
@@ -136,7 +134,7 @@ class _Session(msgspec.Struct, eq=False):
     device: int
     epoch: int
     peer: Peer
-    pace: Bucket
+    pace: Pace
     rows: int = 0
     bytes: int = 0
     held: bool = False
@@ -162,12 +160,14 @@ class Relay:
         newcomers: Newcomers | None = None,
         log: FilteringBoundLogger,
         metrics: Metrics | None = None,
+        allowance: Allowance | None = None,
         prekey_limits: PrekeyLimits = prekeys.LIMITS,
         files: tuple[BlobParts, BlobTable],
         blob_limits: BlobLimits | None = None,
         nodes: Nodes | None = None,
     ) -> None:
         """`files` are where the bytes of files lie and the table that names them."""
+        allowed = allowance or Allowance()
         self._deployment = deployment
         self._reader = reader
         self._keeper = keeper
@@ -181,7 +181,8 @@ class Relay:
         self.metrics.held.set_function(lambda: len(self._waiting))
         self.metrics.queued.set_function(lambda: self._pending)
         self._writer: Writer | None = None
-        self._mailbox = box.Mailbox()
+        self._quota = allowed.quota
+        self._mailbox = box.Mailbox(quota=self._quota)
         self._membership = Membership(Policy.VOTE, frozenset())
         self._users: OrderedDict[int, User] = OrderedDict()
         self._peers: set[Peer] = set()
@@ -190,8 +191,12 @@ class Relay:
         self._pending = 0
         self._waiting: set[_Session] = set()
         self._letters: list[Letter] = []  # of this turn of the loop
-        self._failures = Buckets(logins.FAILURES)
-        self._failures_of_address = Buckets(logins.FAILURES_OF_ADDRESS)
+        self._paces = Paces(allowed.messages)
+        self._logins = Buckets(allowed.logins)
+        self._logins_of_address = Buckets(allowed.address_logins)
+        self._failures = Buckets(allowed.failed_logins)
+        self._failures_of_address = Buckets(allowed.address_failed_logins)
+        self._lookups = Lookups(allowed.lookups)
         self._key_requests = Buckets(KEY_REQUESTS)
         self._prekeys = PrekeyStock(prekey_limits, self._look_again)
         self._sponsoring = 0
@@ -233,7 +238,7 @@ class Relay:
         if self._nodes is not None:
             await self._nodes.start(self, writer)
         usage, counted_to = await self._in(self._readers, self._reader.usage)
-        self._mailbox = box.Mailbox(usage, counted_to)
+        self._mailbox = box.Mailbox(usage, counted_to, quota=self._quota)
         await self._refresh()
         await self._load_membership()
         self._spawn(self._follow())
@@ -364,9 +369,13 @@ class Relay:
 
     async def _log_in(self, peer: Peer, guest: _Guest, proof: Login | EnterFiles) -> None:
         # Counted before it is judged, and forgiven if it fits: else as many as come at once would be judged.
-        if not self._may_fail(peer.address, proof.uid):
-            self.metrics.logins.labels("limited").inc()
-            peer.say_goodbye("limit_reached", "Too many failed logins from this address.", 10_000)
+        wait = self._logins_of_address.take(peer.address, time.monotonic())
+        if wait:
+            self._turn_away(peer, "Too many logins from this address.", wait)
+            return
+        wait = self._failing(peer.address, proof.uid)
+        if wait:
+            self._turn_away(peer, "Too many failed logins from this address.", wait)
             return
         try:
             user = await self._prove(guest, proof)
@@ -382,14 +391,17 @@ class Relay:
         self._forgive(peer.address, proof.uid)
         if peer.state is State.CLOSED:
             return
+        wait = self._logins.take(user.uid, time.monotonic())  # not before: nobody uses up another's
+        if wait:
+            self._turn_away(peer, "Too many logins of this account.", wait)
+            return
         if isinstance(proof, EnterFiles):
             peer.session = self._files.enter(peer, user.uid, proof.device, user.epoch)
             peer.logged_in()
             return
         self._names += 1
-        session = _Session(
-            self._names, user.uid, proof.device, user.epoch, peer, Bucket(SUBMISSIONS, time.monotonic())
-        )
+        pace = self._paces.of(user.uid, time.monotonic())
+        session = _Session(self._names, user.uid, proof.device, user.epoch, peer, pace)
         peer.session = session
         peer.logged_in()
         self._sessions[session.name] = session
@@ -401,15 +413,22 @@ class Relay:
         self.metrics.logins.labels("accepted").inc()
         self._log.info("login", uid=user.uid, device=proof.device, waiting=waiting)
 
-    def _may_fail(self, address: str, uid: int) -> bool:
-        """Whether one more login of this address may fail; it counts as failed until it is forgiven."""
+    def _turn_away(self, peer: Peer, sentence: str, wait: float) -> None:
+        self.metrics.logins.labels("limited").inc()
+        peer.say_goodbye("limit_reached", sentence, _milliseconds(wait))
+
+    def _failing(self, address: str, uid: int) -> float:
+        """Counts one more login of this address as failed, until it is forgiven; or says how long it has to
+        wait.
+        """
         now = time.monotonic()
-        if self._failures.take((address, uid), now):
-            return False
-        if self._failures_of_address.take(address, now):
+        wait = self._failures.take((address, uid), now)
+        if wait:
+            return wait
+        wait = self._failures_of_address.take(address, now)
+        if wait:
             self._failures.give_back((address, uid))
-            return False
-        return True
+        return wait
 
     def _forgive(self, address: str, uid: int) -> None:
         self._failures.give_back((address, uid))
@@ -441,7 +460,8 @@ class Relay:
     def _submit(self, session: _Session, envelope: Envelope) -> None:
         wait = session.pace.take(time.monotonic())
         if wait:
-            self._hold(session.peer, self._later(wait, session, envelope))
+            sentence = "You send faster than this relay allows."
+            self._send(session, Refused(envelope.id, "limit_reached", sentence, _milliseconds(wait)))
             return
         sender, recipient = self._users.get(session.uid), self._users.get(envelope.recipient)
         if sender is None or recipient is None:
@@ -452,11 +472,6 @@ class Relay:
             self._store(session, envelope)
         else:
             self._hold(session.peer, self._judge_slowly(session, envelope))
-
-    async def _later(self, wait: float, session: _Session, envelope: Envelope) -> None:
-        await asyncio.sleep(wait)
-        session.pace.take(time.monotonic())
-        await self._judge_slowly(session, envelope)
 
     async def _judge_slowly(self, session: _Session, envelope: Envelope) -> None:
         """Judges with users from the database, and after a look at the chain where that may help."""
@@ -541,6 +556,9 @@ class Relay:
 
     async def _fetched(self, session: _Session, ref: int, uids: Sequence[int]) -> Message:
         self._limit_keys(session)
+        wait = self._lookups.take(session.uid, uids, time.monotonic())
+        if wait:
+            raise LimitReached("Too many users looked up.", retry_after_ms=_milliseconds(wait))
         found = await self._in(self._readers, lambda: self._reader.bundles(uids))
         active = set()
         for uid in set(uids):
@@ -563,7 +581,7 @@ class Relay:
     def _limit_keys(self, session: _Session) -> None:
         wait = self._key_requests.take(session.uid, time.monotonic())
         if wait:
-            raise LimitReached("Too many requests for keys.", retry_after_ms=int(wait * 1000) + 1)
+            raise LimitReached("Too many requests for keys.", retry_after_ms=_milliseconds(wait))
 
     # --- the sponsor ---
 
@@ -1003,6 +1021,10 @@ def _letter(session: _Session, envelope: Envelope, now_ms: int) -> Letter:
     )
     size = LETTER_BYTES + sum([len(given) for _, _, given in parcels])
     return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, parcels, size)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000) + 1
 
 
 def _now_ms() -> int:

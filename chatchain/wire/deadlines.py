@@ -11,8 +11,8 @@ LOGIN: Final = 10.0
 SPONSORED: Final = 60.0
 """The same for one whose registration was just paid for: the chain has to mine it first."""
 
-HEARTBEAT: Final = 20.0
+HEARTBEAT: Final = 15.0
 """Of silence after which a side asks whether the other is alive."""
 
-SILENCE: Final = 60.0
+SILENCE: Final = 40.0
 """Without a byte after which the other side counts as gone."""

@@ -2,7 +2,10 @@
 
 import pytest
 
+from chatchain.config import LIMITS
+from chatchain.relay.allowance import SHUT_SECONDS, Allowance, Lookups, Pace, Paces, allowance_of
 from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate
+from chatchain.relay.quota import Quota
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -49,3 +52,49 @@ def test_remembered_keys_are_bounded() -> None:
     assert len(buckets._buckets) == REMEMBERED
     assert buckets.take(0, 0) == 0
     assert buckets.take(REMEMBERED + 9, 0) > 0
+
+
+# --- what a relay allows ------------------------------------------------------------------------------------
+
+
+def test_every_limit_can_be_set_by_its_name() -> None:
+    """Each name changes something, and nothing else is changed with it."""
+    plain = allowance_of({})
+    assert plain == Allowance()
+    for name in LIMITS:
+        assert allowance_of({name: 7}) != plain, name
+    assert allowance_of({"messages_per_second": 50}).messages == Rate(2_000, 50)
+    assert allowance_of({"message_burst": 9}).messages == Rate(9, 500)
+    assert allowance_of({"logins_per_minute": 60}).logins == Rate(60, 1)
+    assert allowance_of({"lookups": 3, "lookup_minutes": 1}).lookups == Rate(3, 1 / 60)
+    assert allowance_of({"mailbox_mib": 2, "sender_messages": 5}).quota == Quota(bytes=2**21, sender_rows=5)
+
+
+def test_a_pace_once_overrun_stays_shut_for_a_while() -> None:
+    """However soon a token is there again; then it goes on."""
+    pace = Pace(Rate(2, 100), 0.0)
+    assert [pace.take(0.0) for _ in range(3)] == [0.0, 0.0, SHUT_SECONDS]
+    assert pace.take(0.5) == SHUT_SECONDS - 0.5
+    assert pace.take(SHUT_SECONDS) == 0.0
+
+
+def test_accounts_have_a_pace_each_and_memory_is_bounded() -> None:
+    """The same for all of an account's sessions."""
+    paces = Paces(Rate(1, 1))
+    first = paces.of(1, 0.0)
+    assert paces.of(1, 5.0) is first
+    for uid in range(2, REMEMBERED + 2):
+        paces.of(uid, 0.0)
+    assert paces.of(1, 0.0) is not first
+    assert len(paces._paces) == REMEMBERED
+
+
+def test_lookups_count_strangers_once() -> None:
+    """Oneself never; and what was refused was not looked up."""
+    lookups = Lookups(Rate(3, 0.5))
+    assert lookups.take(1, (1, 2, 3), 0.0) == 0.0
+    assert lookups.take(1, (2, 3), 0.0) == 0.0
+    assert lookups.take(1, (4, 5), 0.0) == 2.0
+    assert lookups.take(1, (4,), 0.0) == 0.0
+    assert lookups.take(1, (5,), 0.0) == 2.0
+    assert lookups.take(2, (5,), 0.0) == 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from chatchain.identity.login import login_proof
 from chatchain.model import (
     Address,
     BlockRef,
+    Copy,
     DeviceState,
+    Envelope,
     Group,
     LogRow,
     Member,
@@ -32,8 +34,8 @@ from chatchain.model import (
     Uid,
     User,
 )
-from chatchain.relay import login as logins
 from chatchain.relay import service
+from chatchain.relay.allowance import Allowance
 from chatchain.relay.directory import Keeper
 from chatchain.relay.limits import Rate
 from chatchain.relay.newcomers import Newcomers, Rules
@@ -52,7 +54,10 @@ from chatchain.wire.messages import (
     Keys,
     Login,
     Ping,
+    Refused,
     Sponsored,
+    Submit,
+    Tick,
     Welcome,
 )
 from chatchain.wire.messages import (
@@ -99,7 +104,9 @@ class Chain:
 class Here:
     """A relay in this process and how to reach it."""
 
-    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
+    def __init__(
+        self, folder: Path, allowance: Allowance | None = None, *, rules: Rules | None = None
+    ) -> None:
         self.account = Account("ada")
         self.account.uid = ADA
         self.chain = Chain(self.account)
@@ -118,6 +125,7 @@ class Here:
             sponsor=Sponsor(self.payer, spending, SponsorLimits(), 0),
             newcomers=Newcomers(NETWORK, rules, self.store.invitations) if rules is not None else None,
             log=structlog.get_logger(),
+            allowance=allowance,
             files=(BlobFolder(str(folder / "blobs")), self.store.blobs),
         )
         self.listener = Listener(self.relay, server_context(str(pair.certificate), str(pair.key)))
@@ -232,12 +240,9 @@ async def test_a_silent_peer_is_asked_and_then_dropped(here: Here, monkeypatch: 
     await dead.close()
 
 
-async def test_failed_logins_of_an_address_are_limited(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_logins_of_an_address_are_limited(tmp_path: Path) -> None:
     """After some the address waits, even with a right proof; right ones cost nothing."""
-    monkeypatch.setattr(logins, "FAILURES", Rate(burst=3, per_second=0.001))
-    here = Here(tmp_path)
+    here = Here(tmp_path, Allowance(failed_logins=Rate(burst=3, per_second=0.001)))
     await here.start()
     for _ in range(5):
         await (await here.connect()).close()
@@ -253,15 +258,12 @@ async def test_failed_logins_of_an_address_are_limited(
     await here.stop()
 
 
-async def test_f7_who_fails_on_purpose_keeps_no_neighbour_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_f7_who_fails_on_purpose_keeps_no_neighbour_out(tmp_path: Path) -> None:
     """Failures count for a user at an address, however many come at once, and for the address only in
     masses.
     """
-    monkeypatch.setattr(logins, "FAILURES", Rate(burst=3, per_second=0.001))
-    monkeypatch.setattr(logins, "FAILURES_OF_ADDRESS", Rate(burst=8, per_second=0.001))
-    here = Here(tmp_path)
+    few, more = Rate(burst=3, per_second=0.001), Rate(burst=8, per_second=0.001)
+    here = Here(tmp_path, Allowance(failed_logins=few, address_failed_logins=more))
     await here.start()
 
     async def fail(uid: int) -> str:
@@ -278,6 +280,74 @@ async def test_f7_who_fails_on_purpose_keeps_no_neighbour_out(
     link = await dial(here.named)
     await link.send(here.login(link))
     assert (await farewell(link)).code == "limit_reached"
+    await here.stop()
+
+
+@pytest.mark.parametrize("limit", ["logins", "address_logins"])
+async def test_logins_are_limited(tmp_path: Path, limit: str) -> None:
+    """Of an account, and from an address whoever it is; the farewell says how long to wait."""
+    few = Rate(burst=3, per_second=0.1)
+    here = Here(tmp_path, Allowance(logins=few) if limit == "logins" else Allowance(address_logins=few))
+    await here.start()
+    for _ in range(3):
+        await (await here.connect()).close()
+    link = await dial(here.named)
+    await link.send(here.login(link))
+    goodbye = await farewell(link)
+    assert goodbye.code == "limit_reached"
+    assert 8_000 < goodbye.retry_after_ms <= 10_001
+    await here.stop()
+
+
+async def test_who_sends_too_fast_is_refused_until_it_may_send_again(tmp_path: Path) -> None:
+    """With the time to wait; what was on its way meanwhile overtakes nothing; other sessions count, too."""
+    here = Here(tmp_path, Allowance(messages=Rate(burst=5, per_second=2)))
+    await here.start()
+    link = await here.connect()
+    copies = (Copy(ADA, 1, b"header"),)
+    sent = [Envelope(bytes([number]) * 16, 1, ADA, 1, 1, b"body", copies) for number in range(8)]
+
+    async def submit(link: RelayLink, envelopes: Sequence[Envelope]) -> dict[bytes, Tick | Refused]:
+        answers = {}
+        for envelope in envelopes:
+            await link.send(Submit(envelope))
+        for _ in envelopes:
+            answer = await link.receive()
+            assert isinstance(answer, Tick | Refused)
+            answers[answer.id] = answer
+        return answers
+
+    answers = await submit(link, sent)
+    assert [type(answers[envelope.id]) for envelope in sent] == [Tick] * 5 + [Refused] * 3
+    refused = answers[sent[5].id]
+    assert isinstance(refused, Refused)
+    assert refused.code == "limit_reached"
+    assert 900 < refused.retry_after_ms <= 1_001
+    await link.close()
+    again = await here.connect()
+    answers = await submit(again, sent[5:6])
+    assert isinstance(answers[sent[5].id], Refused)
+    await asyncio.sleep(1.1)
+    answers = await submit(again, sent[5:7])
+    assert {type(answer) for answer in answers.values()} == {Tick}
+    await again.close()
+    await here.stop()
+
+
+async def test_strangers_are_looked_up_a_few_at_a_time(tmp_path: Path) -> None:
+    """Whether they exist or not; those that were looked up before are free."""
+    here = Here(tmp_path, Allowance(lookups=Rate(burst=4, per_second=0.01)))
+    await here.start()
+    link = await here.connect()
+    for ref, uids in enumerate([(7, 8, 9), (ADA, 7, 8), (10,), (7, 8, 9, 10)]):
+        await link.send(FetchKeys(ref, uids))
+        assert await link.receive() == Keys(ref, ())
+    await link.send(FetchKeys(9, (7, 11)))
+    failed = await link.receive()
+    assert isinstance(failed, Failed)
+    assert failed.code == "limit_reached"
+    assert 90_000 < failed.retry_after_ms <= 100_001
+    await link.close()
     await here.stop()
 
 

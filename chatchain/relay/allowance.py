@@ -1,0 +1,154 @@
+"""How much one user, one address, one device may have: every figure in one place, each configurable.
+
+Beyond a limit the answer is a typed error that says when to try again; nobody is slowed down for another.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from chatchain.relay.limits import REMEMBERED, Bucket, Rate
+from chatchain.relay.quota import Quota
+
+KNOWN_LOOKUPS: Final = 1_000
+"""Users whom one account has looked up and may look up again for nothing."""
+
+SHUT_SECONDS: Final = 1.0
+"""Once a message was refused for its sender's rate, those after it are too, for so long at least: what was
+already on its way must not overtake what has to be sent again.
+"""
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What this relay allows."""
+
+    messages: Rate = Rate(burst=2_000, per_second=500)
+    """Of one account, on all its devices."""
+
+    logins: Rate = Rate(burst=120, per_second=120 / 60)
+    """Of one account."""
+
+    address_logins: Rate = Rate(burst=1_200, per_second=1_200 / 60)
+    """From one address, behind which there may be many accounts."""
+
+    failed_logins: Rate = Rate(burst=5, per_second=5 / 60)
+    """From one address as one user."""
+
+    address_failed_logins: Rate = Rate(burst=1_000, per_second=2)
+    """The same as whomever. Much larger, so that whoever fails on purpose keeps no neighbour out; logins that
+    are being judged count until they succeed, so a crowd must have room as well.
+    """
+
+    lookups: Rate = Rate(burst=100, per_second=1 / (15 * 60))
+    """Users whose keys one account asks for, each counted once."""
+
+    quota: Quota = Quota()
+    """What may wait for one device."""
+
+    connections: int = 10_000
+
+
+def allowance_of(settings: Mapping[str, int]) -> Allowance:
+    """What the setting RELAY_LIMITS says; what it does not name stays as it is."""
+    plain, mib = Allowance(), 1024 * 1024
+    quota = plain.quota
+
+    def rate(name: str, default: Rate, *, seconds: float, burst: str = "") -> Rate:
+        count = settings.get(name)
+        pace = default.per_second if count is None else count / seconds
+        most = settings.get(burst) if burst else count
+        return Rate(default.burst if most is None else most, pace)
+
+    minutes = settings.get("lookup_minutes", 15)
+    return Allowance(
+        messages=rate("messages_per_second", plain.messages, seconds=1, burst="message_burst"),
+        logins=rate("logins_per_minute", plain.logins, seconds=60),
+        address_logins=rate("address_logins_per_minute", plain.address_logins, seconds=60),
+        failed_logins=rate("failed_logins_per_minute", plain.failed_logins, seconds=60),
+        address_failed_logins=rate(
+            "address_failed_logins_per_minute", plain.address_failed_logins, seconds=60
+        ),
+        lookups=Rate(settings.get("lookups", plain.lookups.burst), 1 / (60 * minutes)),
+        quota=Quota(
+            rows=settings.get("mailbox_messages", quota.rows),
+            bytes=settings.get("mailbox_mib", quota.bytes // mib) * mib,
+            sender_rows=settings.get("sender_messages", quota.sender_rows),
+            sender_bytes=settings.get("sender_mib", quota.sender_bytes // mib) * mib,
+        ),
+        connections=settings.get("connections", plain.connections),
+    )
+
+
+class Pace:
+    """What one account may still send. Shared by its devices' sessions."""
+
+    __slots__ = ("_bucket", "_shut_until")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._bucket = Bucket(rate, now)
+        self._shut_until = 0.0
+
+    def take(self, now: float) -> float:
+        """Takes room for one message, or gives the seconds until there is some again."""
+        if now < self._shut_until:
+            return self._shut_until - now
+        wait = self._bucket.take(now)
+        if wait:
+            self._shut_until = now + max(wait, SHUT_SECONDS)
+            return self._shut_until - now
+        return 0.0
+
+
+class Paces:
+    """The paces of all accounts that were seen of late."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._paces: OrderedDict[int, Pace] = OrderedDict()
+
+    def of(self, uid: int, now: float) -> Pace:
+        """An account's, the same for each of its sessions."""
+        pace = self._paces.get(uid)
+        if pace is None:
+            pace = self._paces[uid] = Pace(self._rate, now)
+            if len(self._paces) > REMEMBERED:
+                self._paces.popitem(last=False)
+        self._paces.move_to_end(uid)
+        return pace
+
+
+class _Looker:
+    __slots__ = ("bucket", "known")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self.bucket = Bucket(rate, now)
+        self.known: OrderedDict[int, None] = OrderedDict()
+
+
+class Lookups:
+    """Who has asked for whose keys: as many strangers as the rate allows, those known again for nothing."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._lookers: OrderedDict[int, _Looker] = OrderedDict()
+
+    def take(self, uid: int, wanted: Iterable[int], now: float) -> float:
+        """Lets an account look these users up, or gives the seconds until it may."""
+        looker = self._lookers.get(uid)
+        if looker is None:
+            looker = self._lookers[uid] = _Looker(self._rate, now)
+            if len(self._lookers) > REMEMBERED:
+                self._lookers.popitem(last=False)
+        self._lookers.move_to_end(uid)
+        new = {other for other in wanted if other != uid and other not in looker.known}
+        wait = looker.bucket.take(now, len(new)) if new else 0.0
+        if not wait:
+            for other in new:
+                looker.known[other] = None
+                if len(looker.known) > KNOWN_LOOKUPS:
+                    looker.known.popitem(last=False)
+        return wait
