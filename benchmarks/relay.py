@@ -207,13 +207,14 @@ def window(bench: Bench, size: int, seconds: float, *more: str) -> dict[str, Any
 
 
 def workers(bench: Bench, seconds: float) -> dict[str, Any]:
-    """One server process and two, right after each other, without what the load process takes of the cores."""
+    """One server process and two, right after each other."""
+
+    def by_core(told: dict[str, Any]) -> float:
+        load = told["msgs_per_s"] * told["load_cpu_us"] / 1e6
+        return float(told["msgs_per_s"] / ((os.cpu_count() or 1) - load))
+
     one, two = (window(bench, 50, seconds, "--workers", str(count)) for count in (1, 2))
-    cores = os.cpu_count() or 1
-    served = [
-        told["msgs_per_s"] / (cores - told["msgs_per_s"] * told["load_cpu_us"] / 1e6) for told in (one, two)
-    ]
-    return {**two, "one_msgs_per_s": one["msgs_per_s"], "times_one": round(served[1] / served[0], 2)}
+    return {**two, "one_msgs_per_s": one["msgs_per_s"], "times_one": round(by_core(two) / by_core(one), 2)}
 
 
 def idle(bench: Bench, count: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ async def told(link: RelayLink, ref: int, call: Call, admission: bytes) -> str:
 
 
 async def opened(folder: Path, rules: Rules) -> Here:
-    here = Here(folder, rules)
+    here = Here(folder, rules=rules)
     await here.start()
     return here
 
