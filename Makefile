@@ -65,7 +65,7 @@ slither: setup .venv-slither/ready ## Look for known weaknesses in the contracts
 coverage: setup ## Lines and branches of the contracts that their tests reach
 	$(VENV)/python deploy/coverage.py
 
-snapshots: setup ## Write down what the contracts' calls cost, for `make lint` to compare
+snapshots: setup ## Write down what the contracts' calls cost, for `make test` to compare
 	$(VENV)/python benchmarks/gas.py --write contracts/snapshots/gas.json
 
 bench: $(BENCHES:%=bench-%) ## Every benchmark; JSON lines on stdout and nothing else

@@ -25,9 +25,6 @@ contract RewardDistributor is IRewardDistributor, Governed {
     Epoch private _before; // counts until the one after it does
     Epoch private _last;
 
-    /// @inheritdoc IRewardDistributor
-    mapping(address account => uint256) public claimed;
-
     /// @dev Creates the token too, which nobody else can then mint.
     /// @param directory_ the Directory to be, whose address follows from the deployer's nonce
     /// @param membership_ whose votes count after the seal
@@ -82,6 +79,11 @@ contract RewardDistributor is IRewardDistributor, Governed {
     }
 
     /// @inheritdoc IRewardDistributor
+    function claimed(address account) external view returns (uint256) {
+        return token.earned(account);
+    }
+
+    /// @inheritdoc IRewardDistributor
     function current() external view returns (Epoch memory) {
         return _counting();
     }
@@ -91,18 +93,14 @@ contract RewardDistributor is IRewardDistributor, Governed {
         if (block.timestamp < _last.effectiveAt) epoch = _last;
     }
 
+    /// @dev The token knows what the account was given, in the slot that it writes anyway.
     function _claim(address account, uint256 cumulative, bytes32 expectedRoot, bytes32[] calldata proof) private {
         Epoch storage counting = block.timestamp < _last.effectiveAt ? _before : _last;
         if (counting.root != expectedRoot || expectedRoot == bytes32(0)) revert WrongRoot(counting.root);
         bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(account, cumulative))));
         if (!MerkleProofLib.verifyCalldata(proof, expectedRoot, leaf)) revert BadProof();
-        uint256 had = claimed[account];
-        if (cumulative <= had) revert NothingToClaim(account);
-        uint256 amount = cumulative - had;
-
-        claimed[account] = cumulative;
+        uint256 amount = token.mintUpTo(account, cumulative, counting.total);
         emit Claimed(account, amount, cumulative);
-        token.mint(account, amount, counting.total);
     }
 
     function _counting() private view returns (Epoch memory) {

@@ -16,6 +16,7 @@ AIMS = {
     "vote_batch_27": 540_000,
     "anchor": 58_000,
     "claim_later": 53_000,
+    "claim_later_of_1000": 53_000,
 }
 
 

@@ -61,9 +61,6 @@ interface IRewardDistributor is IGoverned {
     /// @notice The proof does not lead from this account and amount to the root.
     error BadProof();
 
-    /// @notice The account claimed all of this before.
-    error NothingToClaim(address account);
-
     /// @notice The challenge window is 1 second to 365 days, and the cap is not zero.
     error BadTerms();
 

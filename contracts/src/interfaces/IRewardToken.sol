@@ -13,11 +13,19 @@ interface IRewardToken is IERC20 {
     /// @notice The root's leaves add up to more than its total, and the rest is too little for this claim.
     error ExceedsTotal(uint256 total, uint256 supply, uint256 wanted);
 
-    /// @notice Makes new tokens. The distributor.
+    /// @notice The account claimed all of this before.
+    error NothingToClaim(address account);
+
+    /// @notice Makes as many new tokens as an account lacks of what it earned. The distributor.
     /// @param to who gets them
-    /// @param amount in units of 1e-18 CHAT
+    /// @param cumulative all that the account earned from the beginning on, in units of 1e-18 CHAT
     /// @param total that the supply may come to
-    function mint(address to, uint256 amount, uint256 total) external;
+    /// @return amount of the new tokens
+    function mintUpTo(address to, uint256 cumulative, uint128 total) external returns (uint256 amount);
+
+    /// @notice All that was ever minted to an account, whatever it holds now.
+    /// @param account any address
+    function earned(address account) external view returns (uint256);
 
     /// @notice The distributor.
     function minter() external view returns (address);

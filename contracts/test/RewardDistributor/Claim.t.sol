@@ -86,17 +86,17 @@ contract ClaimTest is World {
     function test_revertsOnTheSecondTime() public {
         bytes32 root = publish(1, 5, 7, 12);
         distributor.claimFor(ADA, 5, root, list(leaf(BOB, 7)));
-        vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.NothingToClaim.selector, ADA));
+        vm.expectRevert(abi.encodeWithSelector(IRewardToken.NothingToClaim.selector, ADA));
         distributor.claimFor(ADA, 5, root, list(leaf(BOB, 7)));
         root = publish(2, 4, 8, 13); // less than she was given
-        vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.NothingToClaim.selector, ADA));
+        vm.expectRevert(abi.encodeWithSelector(IRewardToken.NothingToClaim.selector, ADA));
         distributor.claimFor(ADA, 4, root, list(leaf(BOB, 8)));
         vm.assertEq(token.balanceOf(ADA), 5, "balance");
     }
 
     function test_revertsOnNothing() public {
         bytes32 root = publish(1, 0, 7, 12);
-        vm.expectRevert(abi.encodeWithSelector(IRewardDistributor.NothingToClaim.selector, ADA));
+        vm.expectRevert(abi.encodeWithSelector(IRewardToken.NothingToClaim.selector, ADA));
         distributor.claimFor(ADA, 0, root, list(leaf(BOB, 7)));
     }
 
