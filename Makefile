@@ -25,7 +25,7 @@ demo: setup ## The main job on a development chain: deploy, register, vote, mess
 	@$(VENV)/python deploy/demo.py
 
 test: packages ## Every test: the contracts', then Python's
-	cd contracts && "$$(../$(VENV)/python ../deploy/tools.py forge)" test
+	$(VENV)/python deploy/contract_tests.py
 	$(VENV)/python -m pytest
 
 lint: setup ## Style and types

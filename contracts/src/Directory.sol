@@ -66,6 +66,7 @@ contract Directory is IDirectory {
     function seal() external {
         if (msg.sender != deployer) revert NotDeployer(msg.sender);
         if (isSealed) revert IsSealed();
+        // slither-disable-next-line unused-return: the rest of the answer is not asked for
         (uint32 members,,,,,) = membership.group(NETWORK);
         if (members == 0) revert NoFounders();
         if (_relays.length == 0) revert NoRelays();

@@ -484,6 +484,7 @@ contract Membership is IMembership, Signed {
         returns (bool)
     {
         (address voter, bool support) = (one.voter, one.support);
+        // slither-disable-next-line unused-return: the rest of the answer is not asked for
         (uint64 uid,, uint32 epoch) = registry.resolve(voter);
         (Refusal refusal, uint256 sequence) = _examine(count, uid); // nobody has a seat as uid 0
         if (refusal != Refusal.NONE) return false;
@@ -693,6 +694,7 @@ contract Membership is IMembership, Signed {
     }
 
     function _resolve(address principal) private view returns (uint64 uid, uint32 epoch) {
+        // slither-disable-next-line unused-return: the rest of the answer is not asked for
         (uid,, epoch) = registry.resolve(principal);
         if (uid == 0) revert NotRegistered(principal);
     }
@@ -743,6 +745,7 @@ contract Membership is IMembership, Signed {
     }
 
     function _isUser(uint64 uid) private view returns (bool) {
+        // slither-disable-next-line unused-return: the rest of the answer is not asked for
         (address account,,,,,) = registry.user(uid);
         return account != address(0);
     }

@@ -93,6 +93,20 @@ contract VerifyTest is World {
         vm.assertFalse(ledger.verifyConsistency(m, root1, n, root2, proof), "an altered hash");
     }
 
+    /// @dev A full tree is the left half of one twice as large: its root is no leaf of that one, its proofs end half-way,
+    /// and it is not that tree's end.
+    function testFuzz_aProofThatEndsBelowTheRootIsNone(uint8 levels, uint8 index, bytes32 seed) public view {
+        bytes32[] memory leaves = tree(uint256(1) << (levels % 6), seed);
+        uint64 n = uint64(leaves.length);
+        uint64 position = uint64(index % n);
+        bytes32 root = rootOf(leaves);
+        bytes32[] memory proof = path(position, leaves);
+        vm.assertTrue(ledger.verifyInclusion(leaves[position], position, n, root, proof), "included");
+        vm.assertFalse(ledger.verifyInclusion(leaves[position], position, 2 * n, root, proof), "half-way");
+        vm.assertFalse(ledger.verifyInclusion(root, 0, 2, root, new bytes32[](0)), "the root as a leaf");
+        vm.assertFalse(ledger.verifyConsistency(n, root, 2 * n, root, new bytes32[](0)), "the beginning as the end");
+    }
+
     /// @dev Whatever is said, an answer comes: no loop without end, no panic.
     function testFuzz_answersAnything(uint64 a, uint64 b, bytes32 r, bytes32 s, bytes32[] calldata proof) public view {
         vm.assertFalse(ledger.verifyInclusion(r, a, b, s, proof) && r != s, "a made-up inclusion");

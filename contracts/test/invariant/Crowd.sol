@@ -31,6 +31,8 @@ contract Crowd is World {
         vm.recordLogs();
         for (uint256 i = 0; i < PEOPLE; ++i) {
             folk.push(join(string.concat("folk-", letters(i))));
+            vm.prank(folk[i].account); // a second device, for the first to meddle with
+            registry.addDevice(address(uint160(0xE000 + i)), RECORD);
         }
         uint64[] memory uids = new uint64[](FOUNDERS);
         for (uint256 i = 0; i < FOUNDERS; ++i) {
@@ -152,7 +154,7 @@ contract Crowd is World {
         Person memory p = pick(who);
         Digests.Update memory u;
         u.uid = signed ? pick(who >> 64).uid : p.uid;
-        u.deviceId = id % 4;
+        u.deviceId = id % (deviceCount[u.uid] + 2); // at times one that does not exist
         (, uint32 current,,) = registry.device(u.uid, u.deviceId);
         u.version = current + version % 3;
         u.signer = anAddress(signer);
