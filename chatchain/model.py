@@ -425,8 +425,61 @@ class Group(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """Why somebody is to be admitted or expelled, or the network paused; for people to read."""
+
+    text: str = ""
+
+
+class SetRules(msgspec.Struct, frozen=True):
+    """By which rules a group votes: threshold in hundredths of a percent, voting period in seconds."""
+
+    policy: Policy
+    threshold: int
+    voting_period: int
+
+
+class SetAnchorer(msgspec.Struct, frozen=True):
+    """Who anchors heads, and into which log of messages; a new id closes the log before."""
+
+    anchorer: Address
+    log_id: bytes
+
+
+class SetWitnesses(msgspec.Struct, frozen=True):
+    """Who witnesses heads, ascending, and how many of them must sign one."""
+
+    quorum: int
+    witnesses: tuple[Address, ...]
+
+
+class SetRelays(msgspec.Struct, frozen=True):
+    """The relays that the Directory names from then on."""
+
+    relays: tuple[RelayAddress, ...]
+
+
+class SetRewards(msgspec.Struct, frozen=True):
+    """Who publishes the roots of rewards."""
+
+    setter: Address
+
+
+class SetSuccessor(msgspec.Struct, frozen=True):
+    """Which network's Directory members recommend to go on with; None withdraws the recommendation."""
+
+    directory: Address | None
+
+
+Decision = Reason | SetRules | SetAnchorer | SetWitnesses | SetRelays | SetRewards | SetSuccessor
+"""What the data of a proposal say; the kind stands beside it."""
+
+
 class Proposal(msgspec.Struct, frozen=True):
-    """A proposal with its count; `state` is EXPIRED for an open one whose deadline has passed."""
+    """A proposal with its count; `state` is EXPIRED for an open one whose deadline has passed.
+
+    `decision` is what `data` say, or None when they say nothing that its kind could do.
+    """
 
     id: ProposalId
     group: int
@@ -441,6 +494,7 @@ class Proposal(msgspec.Struct, frozen=True):
     voters: tuple[Uid, ...]
     block: int
     data: bytes = b""
+    decision: Decision | None = Reason()
 
 
 class TreeHead(msgspec.Struct, frozen=True):

@@ -11,11 +11,22 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from chatchain.chain.decisions import decision_data
 from chatchain.chain.encoding import Malformed, decode, encode, split_types
 from chatchain.chain.rpc import Request, eth_call
 from chatchain.errors import ChainError
 from chatchain.identity.keys import keccak256
-from chatchain.model import Address, Call, DeviceState, KeyKind, Network, ProposalId, RelayAddress, Uid
+from chatchain.model import (
+    Address,
+    Call,
+    Decision,
+    DeviceState,
+    KeyKind,
+    Network,
+    ProposalId,
+    RelayAddress,
+    Uid,
+)
 
 IDENTITY: Final = "identity"
 MEMBERSHIP: Final = "membership"
@@ -341,6 +352,10 @@ class Calls:
     ) -> Call:
         """Opens a proposal by signature."""
         return _PROPOSE_FOR(group, kind, subject, data, by, deadline, signature)
+
+    def decision_data(self, decision: Decision) -> bytes:
+        """What `propose` takes as data to ask for this."""
+        return decision_data(decision)
 
     def vote(self, proposal: ProposalId, support: bool) -> Call:
         """Votes."""

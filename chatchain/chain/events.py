@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from chatchain.chain.decisions import read_decision
 from chatchain.chain.encoding import Malformed
 from chatchain.chain.encoding import decode as decode_abi
 from chatchain.chain.encoding import encode as encode_abi
@@ -1197,6 +1198,7 @@ def _proposal(proposal: _Proposal, now: int) -> Proposal:
         voters=tuple(Uid(voter) for voter in proposal.voters),
         block=proposal.block,
         data=opened.data,
+        decision=read_decision(_enum(Kind, opened.kind), opened.data),
     )
 
 

@@ -25,7 +25,7 @@ from typing import Final, Self
 
 import msgspec
 
-from chatchain.client import conversations, doctor, governance, linking, messaging
+from chatchain.client import conversations, decisions, doctor, governance, linking, messaging
 from chatchain.client.account import (
     PHRASE,
     Registration,
@@ -37,6 +37,7 @@ from chatchain.client.account import (
     unlock,
 )
 from chatchain.client.contacts import find
+from chatchain.client.decisions import Wish
 from chatchain.client.devices import Devices, fingerprint_of, key_view
 from chatchain.client.home import OwnAccount, require_folder, require_new, write_new
 from chatchain.client.links import join_link, parse_join_link
@@ -95,6 +96,7 @@ from chatchain.identity.record import SUITES, decode_record
 from chatchain.model import (
     Contact,
     DeviceState,
+    Kind,
     Network,
     Policy,
     ProposalState,
@@ -633,6 +635,15 @@ class Client:
             raise UsageError(f"There is no proposal to {kind}.", f"Known: {', '.join(governance.KINDS)}.")
         bench = await self._governance()
         return await bench.propose(number, known, await find(self._station.require_watch(), who))
+
+    async def propose_wish(self, wish: Wish, group: str | None = None) -> ProposalView:
+        """Opens a proposal to set something: rules, an office, relays, a successor (`client.decisions`)."""
+        return await (await self._governance()).propose_wish(governance.group_number(group), wish)
+
+    async def propose_pause(self, reason: str = "", *, end: bool = False) -> ProposalView:
+        """Opens a proposal to pause the network, or to end its pause."""
+        why = decisions.reason(reason)
+        return await (await self._governance()).propose_pause(Kind.UNPAUSE if end else Kind.PAUSE, why)
 
     async def proposals(self, group: str | None = None, *, open_only: bool = False) -> list[ProposalView]:
         """The proposals, oldest first."""

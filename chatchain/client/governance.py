@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from chatchain.client.decisions import KIND_OF, Wish, sentence
 from chatchain.client.own import Own
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
 from chatchain.client.ports import Calls
@@ -26,7 +27,19 @@ from chatchain.errors import (
 )
 from chatchain.identity.keys import sign_digest, to_checksum
 from chatchain.identity.typed_data import propose_digest, request_digest, vote_digest
-from chatchain.model import Address, Call, Group, Kind, Proposal, ProposalId, ProposalState, Uid, User
+from chatchain.model import (
+    Address,
+    Call,
+    Decision,
+    Group,
+    Kind,
+    Proposal,
+    ProposalId,
+    ProposalState,
+    Reason,
+    Uid,
+    User,
+)
 
 NETWORK: Final = "network"
 """The name of group 0."""
@@ -66,10 +79,11 @@ async def proposal_view(
 ) -> ProposalView:
     """A proposal as people read it."""
     group = await watch.group(proposal.group)
+    subject = await _name(watch, proposal.subject) if proposal.subject else ""
     return ProposalView(
         id=proposal.id,
         kind=proposal.kind.name.lower(),
-        subject=await _name(watch, proposal.subject),
+        subject=subject,
         yes=proposal.yes,
         no=proposal.no,
         electorate=proposal.electorate,
@@ -79,6 +93,7 @@ async def proposal_view(
         proposer=await _name(watch, proposal.proposer),
         deadline=datetime.fromtimestamp(proposal.deadline, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         voted=me is not None and me in proposal.voters,
+        action=sentence(proposal.kind, subject, proposal.decision, proposal.group),
         tx=paid.tx if paid else None,
         block=paid.block if paid else None,
         sponsored=paid.sponsored if paid else None,
@@ -145,20 +160,42 @@ class Governance:
                 f"A proposal to {kind.name.lower()} {subject.username} is open already.",
                 "`chatchain proposals` shows it; vote on that one.",
             )
+        return await self._propose(group, kind, subject.uid, b"")
 
+    async def propose_wish(self, group: int, wish: Wish) -> ProposalView:
+        """Opens a proposal to set what a person asked for."""
+        found = await self._require_member(group)
+        decision = wish(found, await self.watch.ledger())
+        return await self._propose_once(group, KIND_OF[type(decision)], decision)
+
+    async def propose_pause(self, kind: Kind, reason: Reason) -> ProposalView:
+        """Opens a proposal to pause the network or to end its pause."""
+        await self._require_member(0)
+        return await self._propose_once(0, kind, reason)
+
+    async def _propose_once(self, group: int, kind: Kind, decision: Decision) -> ProposalView:
+        data = self.calls.decision_data(decision)
+        for proposal in await self.watch.proposals(group):
+            if (proposal.kind, proposal.data, proposal.state) == (kind, data, ProposalState.OPEN):
+                raise AlreadyDone(
+                    f"Proposal {proposal.id} asks for the same and is open.",
+                    "`chatchain proposals` shows it; vote on that one.",
+                )
+        return await self._propose(group, kind, Uid(0), data)
+
+    async def _propose(self, group: int, kind: Kind, subject: Uid, data: bytes) -> ProposalView:
         async def signed() -> Call:
             deadline = self._deadline()
             digest = propose_digest(
-                self.own.network, group, kind, subject.uid, b"", self.me.uid, self.me.epoch, deadline
+                self.own.network, group, kind, subject, data, self.me.uid, self.me.epoch, deadline
             )
             return self.calls.propose_for(
-                group, kind, subject.uid, b"", self._signer, deadline, self._sign(digest)
+                group, kind, subject, data, self._signer, deadline, self._sign(digest)
             )
 
-        paid = await self.payer.carry_out(
-            self.calls.propose(group, kind, subject.uid, b""), self.account_key, signed
-        )
-        return await self._opened(group, kind, subject.uid, paid)
+        direct = self.calls.propose(group, kind, subject, data)
+        paid = await self.payer.carry_out(direct, self.account_key, signed)
+        return await self._opened(group, kind, subject, paid, data)
 
     async def vote(self, number: int, support: bool) -> ProposalView:
         """Casts this user's vote."""
@@ -218,12 +255,15 @@ class Governance:
             )
         return found
 
-    async def _opened(self, group: int, kind: Kind, subject: Uid, paid: Paid) -> ProposalView:
+    async def _opened(
+        self, group: int, kind: Kind, subject: Uid, paid: Paid, data: bytes = b""
+    ) -> ProposalView:
         async def listed() -> Proposal | None:
             for proposal in reversed(await self.watch.proposals(group)):
-                if (proposal.kind, proposal.subject) == (kind, subject) and proposal.block >= paid.block:
+                same = (proposal.kind, proposal.subject, proposal.data) == (kind, subject, data)
+                if same and proposal.block >= paid.block:
                     return proposal
-            return await open_proposal(self.watch, group, kind, subject)
+            return None if data else await open_proposal(self.watch, group, kind, subject)
 
         found = await self.watch.until(listed, "The proposal")
         return await proposal_view(self.watch, found, self.me.uid, paid)

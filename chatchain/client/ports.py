@@ -18,10 +18,12 @@ from chatchain.model import (
     BlockRef,
     Call,
     Contact,
+    Decision,
     Deed,
     Group,
     KeptSession,
     KeyBundle,
+    Ledger,
     LogRow,
     MessageState,
     Mined,
@@ -120,6 +122,9 @@ class ChainView(Protocol):
 
     def proposal(self, proposal: ProposalId) -> Proposal | None:
         """One proposal."""
+
+    def ledger(self) -> Ledger:
+        """The logs of messages with their last heads, and who anchors and witnesses."""
 
     def relays(self) -> tuple[RelayAddress, ...]:
         """The relays that the Directory names now (asked, not folded)."""
@@ -247,6 +252,8 @@ class Calls(Protocol):
     def propose_for(
         self, group: int, kind: int, subject: Uid, data: bytes, by: Address, deadline: int, signature: bytes
     ) -> Call: ...
+
+    def decision_data(self, decision: Decision) -> bytes: ...
 
     def vote(self, proposal: ProposalId, support: bool) -> Call: ...
 

@@ -275,8 +275,8 @@ class MemberView(View, frozen=True):
 
 
 class ProposalView(View, frozen=True, omit_defaults=False):
-    """A proposal and its count. `subject` and `proposer` are usernames; `tx` is set by the command that
-    changed the chain.
+    """A proposal and its count. `subject` and `proposer` are usernames, `subject` empty where it is about
+    nobody; `action` says what it would do; `tx` is set by the command that changed the chain.
     """
 
     id: int
@@ -292,6 +292,7 @@ class ProposalView(View, frozen=True, omit_defaults=False):
     deadline: str
     voted: bool
     """Whether this home's user has voted."""
+    action: str = ""
     tx: str | None = None
     block: int | None = None
     sponsored: bool | None = None

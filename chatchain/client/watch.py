@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from chatchain.client.ports import ChainView
 from chatchain.errors import ChainError, TransactionPending
-from chatchain.model import Address, Group, Network, Proposal, ProposalId, RelayAddress, Uid, User
+from chatchain.model import Address, Group, Ledger, Network, Proposal, ProposalId, RelayAddress, Uid, User
 
 REMEMBERED: Final = 4096
 """Users kept folded in memory; beyond that the memory starts again."""
@@ -99,6 +99,10 @@ class Watch:
     async def proposal(self, proposal: ProposalId) -> Proposal | None:
         """One proposal."""
         return await self._ask(lambda: self._view.proposal(proposal))
+
+    async def ledger(self) -> Ledger:
+        """The logs of messages, and who anchors and witnesses."""
+        return await self._ask(self._view.ledger)
 
     async def relays(self) -> tuple[RelayAddress, ...]:
         """The relays that the Directory names."""

@@ -388,7 +388,7 @@ def proposals(views: Sequence[ProposalView]) -> list[str]:
 
 
 def _what(view: ProposalView) -> str:
-    return f"{clean_line(view.kind)} {clean_line(view.subject)}"
+    return clean_line(view.action)
 
 
 def _policy(policy: str) -> str:

@@ -111,6 +111,10 @@ class World:
     def wind_back(self, snapshot: object) -> None:
         """Takes the chain back to a snapshot, with a writer that does not bring the old transactions back."""
         assert self.rpc.call("evm_revert", snapshot) is True
+        self.forget_sent()
+
+    def forget_sent(self) -> None:
+        """Sends from now on with a writer that does not bring back what a reorganisation took."""
         self.writer = ChainWriter(self.endpoints, self.network)
 
     def mine(self, blocks: int = 1) -> None:

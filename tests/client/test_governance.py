@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from chatchain.client import decisions
 from chatchain.client.writing import Writer
 from chatchain.errors import (
     AlreadyDone,
@@ -17,7 +20,16 @@ from chatchain.errors import (
     UsageError,
     VotingClosed,
 )
-from chatchain.model import Peer
+from chatchain.model import (
+    Address,
+    Peer,
+    RelayAddress,
+    SetAnchorer,
+    SetRelays,
+    SetRewards,
+    SetSuccessor,
+    SetWitnesses,
+)
 from tests.world import World
 
 
@@ -284,3 +296,123 @@ async def test_revoking_another_device(empty: World) -> None:
         with pytest.raises(LoginRefused, match="revoked"):
             await lost.login()
         assert await lost.history("bob") == []
+
+
+# --- what members decide beside who belongs ---------------------------------------------------------------
+
+ADDRESS = "0x" + "ad" * 20
+KEY = "0b" * 32
+
+
+@pytest.mark.parametrize("ether", [0, 10**18])
+async def test_rules_are_proposed_and_voted(closed: World, ether: int) -> None:
+    """What is not named stays; what was voted holds; everybody reads it in a sentence."""
+    closed.ether = ether
+    async with closed.client("ada") as ada:
+        before = await ada.proposals()
+        view = await ada.propose_wish(decisions.rules(None, 66, "2d"))
+        assert (view.kind, view.subject, view.subject_uid, view.sponsored) == ("set_rules", "", 0, ether == 0)
+        assert view.action == "members only send; more than 66 % pass a proposal, within 2 days"
+        with pytest.raises(AlreadyDone):
+            await ada.propose_wish(decisions.rules("vote", 66, "48h"))  # the same in other words
+        assert len(await ada.proposals()) == len(before) + 1
+        await ada.vote(view.id, True)
+    async with closed.client("bob") as bob:
+        assert (await bob.vote(view.id, True)).state == "passed"
+        another = await bob.propose_wish(decisions.rules(None, None, "90m"))
+        assert another.action == "members only send; more than 66 % pass a proposal, within 90 minutes"
+
+
+async def test_a_pause_is_proposed_with_its_reason(closed: World) -> None:
+    """Two proposals to pause may differ in their reasons only."""
+    async with closed.client("ada") as ada:
+        view = await ada.propose_pause("a rogue relay")
+        assert view.action == "pause the network for 7 days (a rogue relay)"
+        assert (await ada.propose_pause()).id == view.id + 1
+        assert (await ada.propose_pause(end=True)).kind == "unpause"
+        with pytest.raises(UsageError):
+            await ada.propose_pause("é" * 513)
+
+
+async def test_offices_are_proposed_from_what_is_typed(closed: World) -> None:
+    """Each kind arrives as its typed values; nothing is lost between the command and the chain."""
+    wishes = [
+        (decisions.anchorer(ADDRESS, KEY), SetAnchorer(Address(b"\xad" * 20), b"\x0b" * 32)),
+        (
+            decisions.witnesses(1, [ADDRESS, "0x" + "0c" * 20]),
+            SetWitnesses(1, (Address(b"\x0c" * 20), Address(b"\xad" * 20))),
+        ),
+        (
+            decisions.relays([f"[::1]:5555={KEY},{KEY}", f"b.example:1={KEY}"]),
+            SetRelays(
+                (
+                    RelayAddress("[::1]:5555", b"\x0b" * 32, b"\x0b" * 32),
+                    RelayAddress("b.example:1", b"\x0b" * 32, bytes(32)),
+                )
+            ),
+        ),
+        (decisions.rewards(ADDRESS), SetRewards(Address(b"\xad" * 20))),
+        (decisions.successor(ADDRESS), SetSuccessor(Address(b"\xad" * 20))),
+        (decisions.successor("none"), SetSuccessor(None)),
+    ]
+    async with closed.client("ada") as ada:
+        for wish, _ in wishes:
+            await ada.propose_wish(wish)
+        assert len({view.action for view in await ada.proposals()}) == len(wishes)
+    found = closed.chain.fold.proposals(0, 0)
+    assert [proposal.decision for proposal in found] == [decision for _, decision in wishes]
+
+
+async def test_a_stranger_sets_nothing(closed: World) -> None:
+    """Refused before anything is sent."""
+    await closed.register("carol")
+    before = len(closed.transactions)
+    async with closed.client("carol") as carol:
+        with pytest.raises(NotAMember):
+            await carol.propose_wish(decisions.rewards(ADDRESS))
+        with pytest.raises(NotAMember):
+            await carol.propose_pause()
+    assert len(closed.transactions) == before
+
+
+async def test_the_first_log_needs_a_name(closed: World) -> None:
+    """The log that grows is meant where there is one."""
+    async with closed.client("ada") as ada:
+        with pytest.raises(UsageError, match="no log"):
+            await ada.propose_wish(decisions.anchorer(ADDRESS, None))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: decisions.rules(None, None, None),
+        lambda: decisions.rules("closed", None, None),
+        lambda: decisions.rules(None, 0, None),
+        lambda: decisions.rules(None, 100, None),
+        lambda: decisions.rules(None, float("nan"), None),
+        lambda: decisions.rules(None, float("inf"), None),
+        lambda: decisions.rules(None, None, "0d"),
+        lambda: decisions.rules(None, None, "366d"),
+        lambda: decisions.rules(None, None, "7"),
+        lambda: decisions.rules(None, None, ""),
+        lambda: decisions.anchorer("ada", None),
+        lambda: decisions.anchorer("0x" + "00" * 20, None),
+        lambda: decisions.anchorer(ADDRESS, "0b"),
+        lambda: decisions.anchorer(ADDRESS, "00" * 32),
+        lambda: decisions.witnesses(0, [ADDRESS]),
+        lambda: decisions.witnesses(2, [ADDRESS]),
+        lambda: decisions.witnesses(1, []),
+        lambda: decisions.witnesses(1, [ADDRESS, ADDRESS]),
+        lambda: decisions.witnesses(1, [f"0x{number:040x}" for number in range(1, 18)]),
+        lambda: decisions.relays(["b.example:1"]),
+        lambda: decisions.relays([f"b.example={KEY}"]),
+        lambda: decisions.relays([f"b.example:0={KEY}"]),
+        lambda: decisions.relays([f"{'b' * 255}:1={KEY}"]),
+        lambda: decisions.relays([f"b.example:1={KEY}"] * 17),
+        lambda: decisions.successor("nobody"),
+    ],
+)
+def test_what_no_contract_would_take_is_refused_before_it_is_proposed(mistake: Callable[[], object]) -> None:
+    """A vote takes days: what is mistyped is told at once."""
+    with pytest.raises(UsageError):
+        mistake()
