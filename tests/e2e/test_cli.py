@@ -221,6 +221,12 @@ def test_governance_commands(ada: Shell, bob: Shell, carol: Shell) -> None:
     assert carol.run("vote", number, "no").object["state"] == "rejected"
     late = ada.run("vote", number, "yes")
     assert (late.code, late.error["code"]) == (7, "voting_closed")
+    ruled = ada.run("propose", "set", "rules", "--period", "3h")
+    assert (ruled.code, ruled.object["kind"], ruled.object["subject"]) == (0, "set_rules", ""), ruled
+    assert "within 3 hours" in ruled.object["action"]
+    number_of_rules = str(ruled.object["id"])
+    assert ada.run("vote", number_of_rules, "yes").object["state"] == "open"
+    assert bob.run("vote", number_of_rules, "yes").object["state"] == "passed"
     listed = ada.run("proposals").objects
     assert all(keys <= one.keys() for one in listed)
     assert int(number) not in [one["id"] for one in ada.run("proposals", "--open").objects]
@@ -336,6 +342,10 @@ def test_doctor_finds_nothing_wrong_in_a_healthy_home(ada: Shell) -> None:
         (["vote", "999", "yes"], 6, "unknown_proposal"),
         (["members", "no-such-group"], 6, "not_found"),
         (["propose", "admit", "bob"], 7, "already_done"),
+        (["propose", "set", "rules"], 2, "usage"),
+        (["propose", "set", "rewards", "ada"], 2, "usage"),
+        (["propose", "set", "witnesses", "2", "0x" + "12" * 20], 2, "usage"),
+        (["propose", "set", "anchorer", "0x" + "12" * 20], 2, "usage"),
         (["request"], 7, "already_done"),
         (["keys", "revoke", "7"], 6, "unknown_device"),
         (["whoami", "--directory", "0x" + "12" * 20], 5, "wrong_chain"),

@@ -27,7 +27,9 @@ COMMANDS = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
     *("send", "receive", "history", "search", "chat"),
     *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),
-    *("members", "request", "propose admit", "propose expel", "proposals", "vote"),
+    *("members", "request", "propose admit", "propose expel", "propose pause", "propose unpause"),
+    *(f"propose set {what}" for what in ("rules", "anchorer", "witnesses", "relays", "rewards", "successor")),
+    *("proposals", "vote"),
     *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "doctor", "config show"),
 )
 LATER = ("reply", "react", "edit", "delete", "file", "block", "group", "recover", "ledger", "witness")
