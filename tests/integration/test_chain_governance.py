@@ -274,7 +274,8 @@ def test_a_reorg_of_any_depth_takes_any_event_back(new_anvil: Callable[..., DevC
     """An act, blocks on top of it, and all of them replaced by empty ones: store and view then are those of
     a reader who never saw them; and the act is done again. At full count each act, else each sixth.
     """
-    world = World(new_anvil(), voting_period=30 * DAY)  # Anvil winds back well only while its history is short
+    # A chain of its own: Anvil winds back well only while its history is short.
+    world = World(new_anvil(), voting_period=30 * DAY)
     story = Story(world)
     store = MemoryLogStore()
     view = world.view(store)
