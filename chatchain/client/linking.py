@@ -55,7 +55,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import DeviceRecord, decode_record
-from chatchain.model import Contact, MessageState, Network, OwnKeys, StoredMessage, Uid, User
+from chatchain.model import Contact, MessageState, Network, OwnKeys, Peer, StoredMessage, Uid, User
 
 PENDING: Final = "link"
 """The setting that holds the request and the secret to its answer, until the device has moved in."""
@@ -71,10 +71,14 @@ _FORMAT: Final = 1
 
 
 class History(msgspec.Struct, frozen=True):
-    """What a new device is given of the past: messages in their order, oldest first."""
+    """What a new device is given of the past: messages in their order, oldest first.
+
+    `peers` are what conversations are set to, with the own display name under the own uid.
+    """
 
     format: int
     contacts: tuple[Contact, ...]
+    peers: tuple[Peer, ...]
     messages: tuple[StoredMessage, ...]
 
 
@@ -195,14 +199,14 @@ class Newcomer:
             lambda: listed_with(self._watch, asked_of, record.signer), "This device"
         )
         secrets = await self._secrets(unlocked.secrets, handed, password, user)
-        told = History(_FORMAT, (), ())
+        told = History(_FORMAT, (), (), ())
         if handed.history is not None and not without:
             keys = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
             who = _credentials(user, record.device, secrets, keys)
             told = _opened(handed.history, history or await self._fetched(handed.history, handed.blob, who))
         elif history is not None:
             raise UsageError("The answer hands over no history, so the file is not its own.")
-        new = unlocked.store.adopt(told.contacts, told.messages)
+        new = unlocked.store.adopt(told.contacts, told.peers, told.messages)
         self._home.write(VAULT, await asyncio.to_thread(seal_vault, secrets, password))
         account = msgspec.structs.replace(unlocked.account, uid=user.uid, device=record.device)
         self._home.put_account(account)
@@ -308,7 +312,10 @@ class Host:
 
     def pack(self) -> Packed:
         """Everybody known and the newest messages, sealed as a file; its key is in the reference."""
-        told = History(_FORMAT, tuple(self.unlocked.store.contacts()), _newest(self.unlocked.store))
+        store = self.unlocked.store
+        contacts = tuple(store.contacts())
+        peers = tuple(store.peer(uid) for uid in (self.own.uid, *(contact.uid for contact in contacts)))
+        told = History(_FORMAT, contacts, peers, _newest(store))
         plain = msgspec.msgpack.encode(told)
         sealer = attachments.Sealer(len(plain))
         blob = sealer.update(plain)
@@ -362,7 +369,10 @@ def _asked(account: OwnAccount, made: Request) -> Asked:
 
 
 def _newest(store: Store) -> tuple[StoredMessage, ...]:
-    """The newest messages within the bounds, oldest first; what still waits here to be sent is not past."""
+    """The newest messages within the bounds, oldest first.
+
+    What still waits here to be sent is not past; what was taken back or is to disappear is not copied.
+    """
     found: list[StoredMessage] = []
     size, before = 0, None
     while len(found) < MAX_MESSAGES:
@@ -371,7 +381,7 @@ def _newest(store: Store) -> tuple[StoredMessage, ...]:
             break
         before = page[-1].row
         for message in page:
-            if message.state is MessageState.QUEUED:
+            if message.state is MessageState.QUEUED or message.deleted or message.expires_s:
                 continue
             size += len(msgspec.msgpack.encode(message))
             if size > MAX_HISTORY_BYTES or len(found) == MAX_MESSAGES:

@@ -432,7 +432,9 @@ class Store(Protocol):
     def newest(self, *, limit: int, before: int | None = None) -> list[StoredMessage]:
         """The last messages of all conversations before a row, newest first."""
 
-    def adopt(self, contacts: Sequence[Contact], messages: Sequence[StoredMessage]) -> int:
+    def adopt(
+        self, contacts: Sequence[Contact], peers: Sequence[Peer], messages: Sequence[StoredMessage]
+    ) -> int:
         """Stores what another device of one's own handed over, as read; gives how many messages are new."""
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:

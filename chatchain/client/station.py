@@ -483,6 +483,9 @@ class Station:
         return contact.uid if contact is not None else (await find(await self.public_watch(), peer)).uid
 
     async def name_of(self, uid: Uid) -> str:
+        account = self.home.account()
+        if account is not None and account.uid == uid:
+            return account.username
         contact = self.unlocked.store.contact(uid) if self.unlocked is not None else None
         if contact is not None:
             return contact.username

@@ -25,6 +25,7 @@ from chatchain.model import (
     Deed,
     DeedKind,
     Peer,
+    StoredMessage,
     Uid,
 )
 
@@ -173,6 +174,36 @@ def reactions(db: sqlcipher.Connection, rows: list[int]) -> dict[int, list[tuple
     ):
         found.setdefault(message, []).append((Uid(reactor), emoji))
     return found
+
+
+def adopt(db: sqlcipher.Connection, message: StoredMessage) -> None:
+    """Gives a message that another device of one's own handed over its last edit and its reactions.
+
+    Of the reactions no time is known, so whatever comes of the same person later counts instead.
+    """
+    db.execute("UPDATE messages SET edited_ms = ? WHERE row = ?", (message.edited_ms, message.row))
+    db.executemany(
+        "INSERT OR IGNORE INTO reactions VALUES (?, ?, ?, 0, x'')",
+        [(message.row, reactor, emoji) for reactor, emoji in message.reactions],
+    )
+
+
+def adopt_peer(db: sqlcipher.Connection, peer: Peer) -> None:
+    """Sets a conversation to what it is set to on another device of one's own, unless it is known here."""
+    db.execute(
+        "INSERT OR IGNORE INTO peers (uid, timer, timer_ms, off_the_record, off_the_record_ms, profile, "
+        "profile_ms, profile_sent) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            peer.uid,
+            peer.timer_s,
+            peer.timer_ms,
+            peer.off_the_record,
+            peer.off_the_record_ms,
+            peer.display_name,
+            peer.profile_ms,
+            peer.profile_sent,
+        ),
+    )
 
 
 def peer(db: sqlcipher.Connection, uid: Uid) -> Peer:

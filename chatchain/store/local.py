@@ -591,20 +591,25 @@ class LocalStore:
         """The last messages of all conversations before a row, newest first."""
         with _translated():
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE row < ? ORDER BY row DESC LIMIT ?",
+                f"SELECT {_COLUMNS} FROM messages WHERE row < ? AND {_KEPT} ORDER BY row DESC LIMIT ?",
                 (before if before is not None else 2**62, limit),
             ).fetchall()
-        return [_message(row) for row in rows]
+        return self._whole(rows)
 
-    def adopt(self, contacts: Sequence[Contact], messages: Sequence[StoredMessage]) -> int:
+    def adopt(
+        self, contacts: Sequence[Contact], peers: Sequence[Peer], messages: Sequence[StoredMessage]
+    ) -> int:
         """Stores what another device of one's own handed over, as read; gives how many messages are new."""
         with _transaction(self._db) as db:
             for contact in contacts:
                 _put_contact(db, contact)
+            for peer in peers:
+                deeds.adopt_peer(db, peer)
             fresh = _insert_messages(db, messages)
             for message in fresh:
                 db.execute("UPDATE messages SET shown = 1, read = 1 WHERE row = ?", (message.row,))
                 db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (message.sender, message.id))
+                deeds.adopt(db, message)
         return len(fresh)
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:

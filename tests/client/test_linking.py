@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chatchain.client.account import ACCOUNT_KEY
 from chatchain.client.core import Client
-from chatchain.client.views import LinkAccepted, Linked, LinkRequest
+from chatchain.client.views import ChatSettings, ContactView, LinkAccepted, Linked, LinkRequest, Sent, Shown
 from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
@@ -151,6 +153,43 @@ async def test_contacts_and_history_are_handed_over(world: World, tmp_path: Path
         assert (await new.status()).unread == 0
         assert [found.text for found in await new.search("second")] == ["second"]
     assert await texts(world) == []
+
+
+async def test_the_new_device_sees_conversations_as_the_old_one_does(world: World, tmp_path: Path) -> None:
+    """Edits, reactions and settings come along; what was taken back or is to disappear does not."""
+    sent = await world.say("bob", "ada", "first", "secnd", "taken back")
+    async with world.client("bob") as bob:
+        await exhaust(bob.edit(sent[1].id, "second"))
+        await exhaust(bob.delete(sent[2].id))
+        await bob.profile("Bob the Builder")
+        await exhaust(bob.send("ada", ["fourth"]))
+    await world.hear("ada")
+    async with world.client("ada") as old:
+        await exhaust(old.react(sent[0].id, "👍"))
+        await old.chat_settings("bob", expires=3600, off_the_record=True)
+        await exhaust(old.send("bob", ["vanishing"]))
+    await link(world, tmp_path / "history")
+    old_view, new_view = await seen_at(world, "ada"), await seen_at(world, NEW)
+    shown = [one for one in old_view[0] if not (one.deleted or one.expires_after)]
+    assert [one.text for one in shown if one.kind == "text"] == ["first", "second", "fourth"]
+    assert shown[0].reactions
+    assert shown[1].edited
+    assert new_view == (shown, *old_view[1:])
+
+
+async def seen_at(world: World, home: str) -> tuple[list[Shown], ChatSettings, list[ContactView]]:
+    """Ada's conversation with bob as one of her homes shows it."""
+    async with world.client("ada", home=home) as client:
+        shown = await client.history("bob")
+        return (
+            [msgspec.structs.replace(one, state=None) for one in shown],
+            await client.chat_settings("bob"),
+            await client.contacts(),
+        )
+
+
+async def exhaust(stream: AsyncIterator[Sent]) -> None:
+    assert [sent.state async for sent in stream] == ["sent"]
 
 
 async def test_the_history_is_of_no_use_to_who_finds_it(world: World, tmp_path: Path) -> None:
