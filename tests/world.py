@@ -297,6 +297,24 @@ class Chain:
         self._signed(digest, signature, user.account, deadline)
         self._emit(IDENTITY, "DeviceRevoked(uint64,uint32)", (uid, device), ())
 
+    def _add_key(self, sender: Address, kind: int, key: bytes) -> None:
+        self._publish(self._by_account(sender), kind, key)
+
+    def _add_key_for(
+        self, _: Address, uid: int, kind: int, key: bytes, deadline: int, signature: bytes
+    ) -> None:
+        user = self._existing(uid)
+        nonce = self.nonces.get(uid, 0)
+        digest = typed_data.add_key_digest(NETWORK, uid, user.epoch, kind, key, nonce, deadline)
+        self._signed(digest, signature, user.account, deadline)
+        self.nonces[uid] = nonce + 1
+        self._publish(user, kind, key)
+
+    def _publish(self, user: User, kind: int, key: bytes) -> None:
+        self._emit(
+            IDENTITY, "KeyAdded(uint64,uint32,uint8,bytes)", (user.uid, len(user.keys) + 1), (kind, key)
+        )
+
     def _set_verifier(self, sender: Address, verifier: bytes, kdf: bytes) -> None:
         uid = self._by_account(sender).uid
         self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))

@@ -36,6 +36,7 @@ from chatchain.client.account import (
     require_unfinished,
     unlock,
 )
+from chatchain.client.compatibility import Compatibility
 from chatchain.client.contacts import find
 from chatchain.client.decisions import Wish
 from chatchain.client.devices import Devices, fingerprint_of, key_view
@@ -66,6 +67,8 @@ from chatchain.client.views import (
     ProfileView,
     ProposalView,
     Registered,
+    RsaKey,
+    RsaSealed,
     Sent,
     Shown,
     Status,
@@ -839,6 +842,29 @@ class Client:
         desk = await self._station.desk()
         me = await desk.people.require(desk.own.uid)
         return Devices(
+            own=desk.own,
+            me=me,
+            store=desk.unlocked.store,
+            watch=self._station.require_watch(),
+            calls=self._station.edges.calls,
+            payer=self._station.payer(me),
+            account_key=self._station.account_key,
+            now=self._station.edges.clock,
+        )
+
+    async def publish_rsa(self) -> RsaKey:
+        """Publishes an RSA-2048 key, to sign what is sealed for those who have nothing better."""
+        return await (await self._compatibility()).publish()
+
+    async def seal_rsa(self, peer: str, text: str) -> RsaSealed:
+        """Seals a text to a peer's RSA key; refused for whoever has a device for better encryption."""
+        user = await self._somebody_else(await self._station.desk(), peer)
+        return await (await self._compatibility()).seal(user, text)
+
+    async def _compatibility(self) -> Compatibility:
+        desk = await self._station.desk()
+        me = await desk.people.require(desk.own.uid)
+        return Compatibility(
             own=desk.own,
             me=me,
             store=desk.unlocked.store,

@@ -314,6 +314,29 @@ class KeyView(View, frozen=True, omit_defaults=False):
     tx: str | None = None
 
 
+class RsaKey(View, frozen=True, omit_defaults=False):
+    """An RSA key of this account on the chain; the `label` says what it is worth."""
+
+    key: int
+    version: int
+    state: str
+    label: str
+    fingerprint: str
+    block: int
+    tx: str | None = None
+
+
+class RsaSealed(View, frozen=True, omit_defaults=False):
+    """A text under somebody's RSA key, to be carried by other means; the `label` says what that is worth."""
+
+    id: str
+    to: str
+    to_uid: int
+    time: str
+    label: str
+    envelope: str
+
+
 class LinkRequest(View, frozen=True, omit_defaults=False):
     """What a new device shows: the text for an old one, and the `code` that both must show."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         PasswordChanged,
         ProposalView,
         Registered,
+        RsaKey,
+        RsaSealed,
         Sent,
         Shown,
         Status,
@@ -102,6 +104,23 @@ def joined(view: Joined, *, registered: bool = False) -> list[str]:
             ]
         ),
         *([] if registered else ["Next: `chatchain register NAME`."]),
+    ]
+
+
+def rsa_key(view: RsaKey) -> list[str]:
+    """An RSA key on the chain, with what it is worth."""
+    return [
+        f"RSA key {view.key} (version {view.version}) is on the chain.",
+        *fields([("worth", view.label), ("SHA-256", view.fingerprint), ("block", str(view.block))]),
+    ]
+
+
+def rsa_sealed(view: RsaSealed) -> list[str]:
+    """A text under somebody's RSA key; its own first lines say what it is."""
+    return [
+        f"For {clean_line(view.to)}, to be carried by other means. {view.label}:",
+        "",
+        *view.envelope.splitlines(),
     ]
 
 

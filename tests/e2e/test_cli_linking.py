@@ -127,3 +127,14 @@ def test_a_person_is_asked_whether_the_codes_are_the_same(town: Town) -> None:
         terminal.expect("The device was not added.")
     devices = [view["device"] for view in results(town.user("bob"), "keys", "list")]
     assert asked["device"] not in devices
+
+
+def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town) -> None:
+    """The real contract takes the key; the label is in what programs read; bob lists suite 2."""
+    ada = town.user("ada")
+    key = result(ada, "rsa", "publish")
+    assert (key["key"], key["state"]) == (1, "active")
+    assert key["label"] == "RSA-2048 compatibility: no forward secrecy, not post-quantum"
+    assert result(ada, "rsa", "publish")["fingerprint"] == key["fingerprint"]
+    refused = fails(ada, 7, "rsa", "seal", "bob", "hello")
+    assert "better encryption" in refused["message"]

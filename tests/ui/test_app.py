@@ -30,7 +30,8 @@ COMMANDS = (
     *("members", "request", "propose admit", "propose expel", "propose pause", "propose unpause"),
     *(f"propose set {what}" for what in ("rules", "anchorer", "witnesses", "relays", "rewards", "successor")),
     *("proposals", "vote"),
-    *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "doctor", "config show"),
+    *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "rsa publish", "rsa seal"),
+    *("doctor", "config show"),
 )
 LATER = ("reply", "react", "edit", "delete", "file", "block", "group", "recover", "ledger", "witness")
 LATEST = ("rewards", "export", "import", "tui", "web")

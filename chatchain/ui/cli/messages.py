@@ -78,7 +78,7 @@ async def _texts(
     """The texts to send; a line that cannot be read ends them and goes into `flaws`."""
     if not lines:
         assert text is not None
-        yield _stdin_text(console) if text == "-" else argument_text(text, "The message")
+        yield one_text(console, text)
     elif text is not None and text != "-":
         for line in argument_text(text, "The message").splitlines():
             if line:
@@ -89,6 +89,11 @@ async def _texts(
                 yield line
         except (BadText, TooLarge) as flaw:
             flaws.append(flaw)
+
+
+def one_text(console: Console, text: str) -> str:
+    """A text as it was given, or from stdin."""
+    return _stdin_text(console) if text == "-" else argument_text(text, "The message")
 
 
 def _stdin_text(console: Console) -> str:
