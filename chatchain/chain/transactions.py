@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chatchain.identity.keys import keccak256, sign_digest
+from chatchain.identity.keys import Signer, keccak256
 from chatchain.model import Address
 
 _TYPE = b"\x02"
@@ -38,15 +38,12 @@ class Signed(NamedTuple):
     hash: bytes
 
 
-def sign(transaction: Transaction, key: bytes) -> Signed:
+def sign(transaction: Transaction, signer: Signer) -> Signed:
     """Signs with a secp256k1 key."""
     body = _body(transaction)
-    signature = sign_digest(key, keccak256(_TYPE + _list(body)))
-    parts = [
-        signature[64] - 27,
-        *(int.from_bytes(half, "big") for half in (signature[:32], signature[32:64])),
-    ]
-    raw = _TYPE + _list(body + b"".join(_integer(part) for part in parts))
+    signature = signer.sign_digest(keccak256(_TYPE + _list(body)))
+    r, s = signature[:32].lstrip(b"\0"), signature[32:64].lstrip(b"\0")
+    raw = _TYPE + _list(body + _integer(signature[64] - 27) + _item(r) + _item(s))
     return Signed(raw, keccak256(raw))
 
 

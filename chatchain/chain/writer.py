@@ -35,7 +35,7 @@ from chatchain.errors import (
     Reverted,
     TransactionPending,
 )
-from chatchain.identity.keys import address_of, to_checksum
+from chatchain.identity.keys import Signer, address_of, to_checksum
 from chatchain.model import Address, Call, Cost, Mined, Network, Outcome
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Sent:
     gas: int
     fee: int
     tip: int
-    key: bytes = field(repr=False)
+    signer: Signer = field(repr=False)
     hashes: list[bytes] = field(default_factory=list)
     raw: bytes = b""
     since: float = 0.0  # when its present version first went out
@@ -170,7 +170,7 @@ class ChainWriter:
 
         Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed.
         """
-        sender = address_of(key)
+        sender, signer = address_of(key), Signer(key)
         outcomes: dict[int, bytes | ChatchainError] = {}
         due = [
             _Sent(
@@ -181,7 +181,7 @@ class ChainWriter:
                 cost.limit,
                 cost.fee,
                 cost.tip,
-                key,
+                signer,
                 place=place,
             )
             for place, (call, cost) in enumerate(calls)
@@ -318,14 +318,14 @@ class ChainWriter:
     # -- sending
 
     def _submit(self, call: Call, key: bytes, cost: Cost | None = None) -> _Sent:
-        sender = address_of(key)
+        sender, signer = address_of(key), Signer(key)
         to = address_in(self._network, call.contract)
         given = cost or self.estimate(call, sender)
         with self._lock:
             self._require_room(1)
             for _ in range(3):
                 nonce = self._next_nonce(sender)
-                sent = _Sent(sender, nonce, to, call.data, given.limit, given.fee, given.tip, key)
+                sent = _Sent(sender, nonce, to, call.data, given.limit, given.fee, given.tip, signer)
                 try:
                     self._broadcast(sent)
                 except _NonceTaken:
@@ -405,7 +405,7 @@ class ChainWriter:
             _PLAIN_GAS,
             refused.fee,
             refused.tip,
-            refused.key,
+            refused.signer,
         )
         self._sign(filler)
         if self._send_raw_all([filler.raw])[0] is None:
@@ -432,7 +432,7 @@ class ChainWriter:
     def _sign(self, sent: _Sent) -> None:
         signed = sign(
             Transaction(self._network.chain_id, sent.nonce, sent.to, sent.data, sent.gas, sent.fee, sent.tip),
-            sent.key,
+            sent.signer,
         )
         sent.raw = signed.raw
         sent.hashes.append(signed.hash)

@@ -46,10 +46,18 @@ def address_of(secret: bytes) -> Address:
 
 def sign_digest(secret: bytes, digest: bytes) -> bytes:
     """Signs a 32-byte digest: 65 bytes r ‖ s ‖ v with s in the lower half (EIP-2) and v 27 or 28."""
-    if len(digest) != 32:
-        raise ValueError("a digest has 32 bytes")
-    signature = _private(secret).sign_recoverable(digest, hasher=None)
-    return signature[:64] + bytes([27 + signature[64]])
+    return _signature(_private(secret), digest)
+
+
+class Signer:
+    """A secret that signs often: the work of reading it is done once."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = _private(secret)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """As `sign_digest` above."""
+        return _signature(self._key, digest)
 
 
 def recover_public(digest: bytes, signature: bytes) -> bytes:
@@ -104,6 +112,13 @@ def parse_address(text: str) -> Address:
             f"The address {text} is mistyped: its upper and lower case letters do not fit (EIP-55)."
         )
     return address
+
+
+def _signature(key: PrivateKey, digest: bytes) -> bytes:
+    if len(digest) != 32:
+        raise ValueError("a digest has 32 bytes")
+    signature = key.sign_recoverable(digest, hasher=None)
+    return signature[:64] + bytes([27 + signature[64]])
 
 
 def _private(secret: bytes) -> PrivateKey:

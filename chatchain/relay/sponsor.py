@@ -185,8 +185,8 @@ class _Bill(msgspec.Struct):
 class Sponsor:
     """Decides about calls and has them paid for, many in one turn.
 
-    `admit` may be called at any time; `inspect`, `pay_all` and `tend` block, and of the last two one runs at
-    a time.
+    `admit` may be called at any time; the others block, and may be called from several threads: of several
+    turns one is tried out while another is sent.
     """
 
     def __init__(self, payer: Payer, spending: Spending, limits: SponsorLimits, now: float) -> None:
@@ -233,14 +233,17 @@ class Sponsor:
         finds the name taken and the signature used by nobody else, and learns under which hash a replaced
         transaction is found.
         """
+        outcomes: dict[bytes, Paid | ChatchainError] = {}
         with self._turn:
-            outcomes: dict[bytes, Paid | ChatchainError] = {}
             fresh = self._fresh(orders, now, outcomes)
-            costs = self._try_out([order.call for order in fresh])
-            self._commit_first(fresh, costs, now)
-            parcels = self._booked(fresh, costs, outcomes, now)
-            self._send(self._packed(parcels), outcomes, now)
-            return [outcomes[_digest(order.call)] for order in orders]
+        # Meanwhile the turn before may still be sending: a node tries out and takes in side by side.
+        costs = dict(zip(map(_digest_of, fresh), self._try_out([order.call for order in fresh]), strict=True))
+        with self._turn:
+            fresh = self._fresh(fresh, now, outcomes)  # without what that turn sent
+            found = [costs[_digest_of(order)] for order in fresh]
+            self._commit_first(fresh, found, now)
+            self._send(self._packed(self._booked(fresh, found, outcomes, now)), outcomes, now)
+            return [outcomes[_digest_of(order)] for order in orders]
 
     def prepare(self) -> None:
         """Gets ready to pay. Blocks."""
@@ -521,6 +524,10 @@ def _claims_of(call: Call) -> tuple[bytes, ...]:
 
 def _account(registration: Call) -> Address:
     return Address(registration.data[16:36])
+
+
+def _digest_of(order: Order) -> bytes:
+    return _digest(order.call)
 
 
 def _digest(call: Call) -> bytes:

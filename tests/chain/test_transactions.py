@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatchain.chain.transactions import Transaction, sign
-from chatchain.identity.keys import to_checksum
+from chatchain.identity.keys import Signer, to_checksum
 from chatchain.model import Address
 
 KEY = b"\x2a" * 32
@@ -43,5 +43,5 @@ def test_the_bytes_and_the_hash_are_eth_account_s(transaction: Transaction) -> N
         },
         KEY,
     )
-    ours = sign(transaction, KEY)
+    ours = sign(transaction, Signer(KEY))
     assert (ours.raw, ours.hash) == (bytes(theirs.raw_transaction), bytes(theirs.hash))

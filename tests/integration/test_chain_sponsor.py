@@ -15,6 +15,7 @@ from chatchain.chain.rpc import hexed, quantity
 from chatchain.errors import (
     AlreadyVoted,
     ChatchainError,
+    CommitmentNeeded,
     CommitmentPending,
     NameUnavailable,
     RefusedError,
@@ -359,3 +360,22 @@ def test_whoever_recovers_an_account_needs_no_ether(chain: DevChain) -> None:
     user = view.user(uid)
     assert user is not None
     assert (user.account, user.epoch) == (Address(heir.account), 1)
+
+
+def test_who_pays_for_itself_commits_first_and_registers_with_the_next_block(chain: DevChain) -> None:
+    """Tried out on the block that there is, the registration would be refused until another is made."""
+    stage = Stage(chain)
+    stranger, key = new_secret(), new_secret()
+    for one in (stranger, key):
+        stage.world.fund(address_of(one))
+    calls, writer = stage.world.calls, stage.world.writer
+    writer.send(calls.commit(secrets.token_bytes(32)), stranger)
+    verifier = secrets.token_bytes(32)
+    register = calls.register("ada", verifier, b"kdf", NOBODY, address_of(new_secret()), bytes(227))
+    with pytest.raises(CommitmentNeeded):
+        writer.send(register, key)
+    writer.send(calls.commit_registration("ada", address_of(key), verifier), key)
+    writer.send(register, key, next_block=True)
+    view = stage.world.view()
+    view.sync()
+    assert view.user_by_name("ada") is not None

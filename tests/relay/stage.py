@@ -145,7 +145,7 @@ class Stage:
         self.log = folder / "relay.log"
         self.process: Process | None = None
         # The second funded key, so that deploying and sponsoring do not take each other's nonces.
-        self.environment = {"PRIVATE_KEY": chain.keys[1]}
+        self.environment = {"PRIVATE_KEY": chain.keys[1], "SPONSOR_WORK_BITS": "8"}
 
     def beside(self, folder: Path) -> Stage:
         """Another machine of the same operator: the same network, database and certificate, another port.

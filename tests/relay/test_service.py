@@ -557,9 +557,10 @@ async def test_f4_strangers_of_one_address_are_paid_for_a_few_at_a_time(stage: S
     devices = [Device(stage, account) for account in people]
     for device in devices:
         device.link = await dial(stage.relays)
-    answers = await asyncio.gather(
-        *(device.sponsor(device.account.registration(stage.world)) for device in devices)
-    )
+    requests = [device.request(device.account.registration(stage.world)) for device in devices]
+    for device, request in zip(devices, requests, strict=True):
+        await device.say(request)
+    answers = [await device.next() for device in devices]
     refused = [answer for answer in answers if isinstance(answer, Failed)]
     assert len(answers) - len(refused) >= GUESTS_AT_ONCE
     assert refused
