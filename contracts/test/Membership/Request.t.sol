@@ -153,7 +153,7 @@ contract RequestTest is World {
         voteOf(founders[0], id, false);
         voteOf(founders[1], id, false);
         assertState(id, IMembership.State.REJECTED, "rejected");
-        bytes[2] memory forms = [sign(ada.key, digest), signShort(ada.key, digest)];
+        bytes[3] memory forms = [sign(ada.key, digest), signShort(ada.key, digest), signMalleable(ada.key, digest)];
         for (uint256 i = 0; i < forms.length; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IMembership.SignatureUsed.selector));
             membership.requestFor(NETWORK, ada.account, deadline, forms[i]);

@@ -213,6 +213,9 @@ contract VoteTest is World {
         bytes memory already = abi.encodeWithSelector(IMembership.AlreadyVoted.selector, id, ada.uid);
         vm.expectRevert(already);
         membership.voteBySig(id, true, ada.account, signature);
+        bytes memory malleable = signMalleable(ada.key, digestOf(id, ada.uid, 0, true));
+        vm.expectRevert(already);
+        membership.voteBySig(id, true, ada.account, malleable);
         bytes memory other = sign(ada.deviceKey, digestOf(id, ada.uid, 0, false));
         vm.expectRevert(already);
         membership.voteBySig(id, false, ada.signer, other);

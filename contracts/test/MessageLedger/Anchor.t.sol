@@ -131,9 +131,7 @@ contract AnchorTest is World {
         vm.expectRevert(abi.encodeWithSelector(IMessageLedger.NotAscending.selector, vm.addr(keys[0])));
         anchorBy(ANCHORER, LOG, 5, ROOT, some);
         // The same signature in its malleable form counts no more often.
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(keys[0], digests.treeHead(address(ledger), LOG, 5, ROOT));
-        uint256 order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141;
-        some[1] = abi.encodePacked(r, bytes32(order - uint256(s)), v == 27 ? uint8(28) : uint8(27));
+        some[1] = signMalleable(keys[0], digests.treeHead(address(ledger), LOG, 5, ROOT));
         vm.expectRevert(abi.encodeWithSelector(IMessageLedger.NotAscending.selector, vm.addr(keys[0])));
         anchorBy(ANCHORER, LOG, 5, ROOT, some);
     }

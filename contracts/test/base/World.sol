@@ -165,6 +165,13 @@ abstract contract World {
         return abi.encodePacked(r, bytes32(uint256(s) | (uint256(v - 27) << 255)));
     }
 
+    /// @dev The other signature that leads to the same key, which anybody can make from the first.
+    function signMalleable(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
+        uint256 order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141;
+        return abi.encodePacked(r, bytes32(order - uint256(s)), v == 27 ? uint8(28) : uint8(27));
+    }
+
     function assertState(uint64 id, IMembership.State expected, string memory label) internal view {
         vm.assertEq(uint256(stateOf(id)), uint256(expected), label);
     }
