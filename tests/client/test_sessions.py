@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Final
 
 import pytest
@@ -360,6 +361,26 @@ async def test_a_lost_session_mends_itself(world: World, ada: Home, bob: Home) -
     await ada.send("bob", "again")
     assert await bob.texts() == ["again"]
     assert await ada.hear() == []
+
+
+async def test_a_home_put_back_from_an_old_copy_mends_itself(world: World, ada: Home, bob: Home) -> None:
+    """Its session goes over keys that bob has used up: he cannot read that, says so, and begins anew."""
+    await ada.send("bob", "one")
+    await bob.hear()
+    await ada.hear()
+    copy = world.folder / "copy"
+    shutil.copytree(world.home("ada"), copy)
+    await ada.send("bob", "two")
+    assert await bob.texts() == ["two"]
+    shutil.rmtree(world.home("ada"))
+    copy.rename(world.home("ada"))
+    await ada.send("bob", "three")
+    assert [shown.code for shown in await bob.hear()] == ["undecryptable"]
+    assert "unreadable_there" in {shown.code for shown in await ada.hear()}
+    await ada.send("bob", "four")
+    assert (await bob.texts())[-1] == "four"
+    await bob.send("ada", "five")
+    assert (await ada.texts())[-1] == "five"
 
 
 async def test_spoiled_messages_begin_one_session_an_hour(world: World, ada: Home, bob: Home) -> None:
