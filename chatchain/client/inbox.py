@@ -150,11 +150,13 @@ class Inbox:
     def _judged(self, deliveries: Sequence[Delivery], fold: _Fold) -> _Judged:
         """What deliveries come to, in their order, with the sessions after them."""
         draft, arrivals, forged = self._sessions.draft(), list[Arrival](), False
+        taken = set[tuple[int, bytes]]()
         for delivery in deliveries:
             sender = fold.senders[Uid(delivery.sender)]
             try:
-                seen = any((one.sender, one.id) == (delivery.sender, delivery.id) for one in arrivals)
-                if seen or self._store.has_seen(Uid(delivery.sender), delivery.id):
+                if (delivery.sender, delivery.id) in taken or self._store.has_seen(
+                    Uid(delivery.sender), delivery.id
+                ):
                     # It is there: the acknowledgement got lost, or the relay repeats it. Its key is used up.
                     arrival = Arrival(Uid(delivery.sender), delivery.id)
                 else:
@@ -169,6 +171,7 @@ class Inbox:
             except Exception as bug:
                 arrival = self._notice(delivery, sender, _stumbled(bug))
             arrivals.append(arrival)
+            taken.add((arrival.sender, arrival.id))
         return _Judged(arrivals, draft.changes, forged)
 
     def _arrival(

@@ -19,7 +19,7 @@ from chatchain.client.contacts import People
 from chatchain.client.own import Own, own_device
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
-from chatchain.client.sessions import Draft, Fresh, Sessions
+from chatchain.client.sessions import Draft, Fresh, NoSession, Sessions
 from chatchain.crypto import content as contents
 from chatchain.crypto.bundle import check_bundle
 from chatchain.crypto.content import Unsupported
@@ -102,7 +102,8 @@ class Sealing:
     async def plan(self, recipient: Uid, session: Session | None) -> Plan:
         """Which devices an envelope to this recipient goes to; asks the relay for keys not at hand.
 
-        Raises NoKeys, KeyChanged, FoldMismatch and what fetching raises.
+        Raises NoKeys, KeyChanged, FoldMismatch and what fetching raises; NoSession when the relay would have
+        to be asked and there is no session with it.
         """
         peer = await self._people.require(recipient)
         me = await self._people.require(self._own.uid)
@@ -191,7 +192,10 @@ class Sealing:
         """Those of one user's devices with which there is a session, or can be one, which goes to `fresh`."""
         speaking = [one for one in parties if self._speaks_ratchet(one)]
         lacking = {_key(one): one for one in speaking if not self._sessions.has(one)}
-        for bundle in await self._fetched(lacking, session, alone=len(lacking) == len(speaking)):
+        if not lacking:
+            return tuple(speaking)
+        fetched = await self._fetched(lacking, _online(session), alone=len(lacking) == len(speaking))
+        for bundle in fetched:
             them = lacking.get((bundle.uid, bundle.device))
             if them is not None:
                 with suppress(BadRecord):  # out of date, or the relay's invention: as good as absent
@@ -199,12 +203,8 @@ class Sealing:
         return tuple(one for one in speaking if _key(one) not in lacking or _key(one) in fresh)
 
     @staticmethod
-    async def _fetched(
-        lacking: Collection[Key], session: Session | None, *, alone: bool
-    ) -> list[PrekeyBundle]:
+    async def _fetched(lacking: Collection[Key], session: Session, *, alone: bool) -> list[PrekeyBundle]:
         """Prekeys for devices of one user. Who asks too often gets none where other devices are reached."""
-        if not lacking or session is None:
-            return []
         (uid,) = {uid for uid, _ in lacking}
         try:
             return await session.fetch_prekeys(uid, [device for _, device in lacking])
@@ -220,8 +220,8 @@ class Sealing:
         left out.
         """
         found = self._checked(parties, self._store.bundles(user.uid))
-        if len(found) < len(parties) and session is not None:
-            fetched = await session.fetch((user.uid,))
+        if len(found) < len(parties):
+            fetched = await _online(session).fetch((user.uid,))
             # Only what holds is kept: an invention of the relay's must not take a good bundle's place.
             self._store.put_bundles(bundle for bundle, _ in self._checked(parties, fetched))
             found = self._checked(parties, self._store.bundles(user.uid))
@@ -318,6 +318,13 @@ class Sealing:
             body=body,
             copies=copies + plan.keyless,
         )
+
+
+def _online(session: Session | None) -> Session:
+    """The session with the relay; raises NoSession without one: what lacks keys now may have them there."""
+    if session is None:
+        raise NoSession("Without the relay there are no keys for every device.")
+    return session
 
 
 def _key(party: Party) -> Key:

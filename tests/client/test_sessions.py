@@ -14,7 +14,7 @@ from chatchain.client.sessions import AFRESH_MS, KEEP_MS, MAX_SESSIONS, UNANSWER
 from chatchain.crypto import prekeys
 from chatchain.crypto.prekeys import PrekeyBundle
 from chatchain.crypto.session import ORDINARY, decode_session
-from chatchain.errors import LimitReached, NoTick, RefusedError
+from chatchain.errors import LimitReached, NetworkError, NoTick, RefusedError
 from chatchain.model import SessionChanges, Suite
 from chatchain.wire.messages import Refused
 from tests.client.families import Home, another, deliver, delivered, family, initial, store_of
@@ -176,6 +176,22 @@ async def test_what_was_sealed_for_old_lists_breaks_no_session(
         await client.login()
     assert await bob.texts() == ["before", *said]
     assert await laptop.texts() == said
+
+
+async def test_what_is_written_offline_reaches_a_device_that_was_never_written_to(empty: World) -> None:
+    """Without the relay a new device's keys cannot be had: the message waits, and then goes to both."""
+    (ada,), (bob,) = await family(empty, "ada"), await family(empty, "bob")
+    await ada.send("bob", "before")
+    laptop = await another(bob, "laptop")
+    empty.relay.up = False
+    async with ada.client() as client:
+        with pytest.raises(NetworkError):
+            await empty.drain(client.send("bob", "offline", wait_s=0.1), [])
+    empty.relay.up = True
+    async with ada.client() as client:
+        await client.login()
+    assert await bob.texts() == ["before", "offline"]
+    assert await laptop.texts() == ["offline"]
 
 
 async def test_a_relay_that_gives_no_more_prekeys_keeps_nothing_from_the_other_devices(
