@@ -8,6 +8,7 @@ attributes:
     world.relay.up = False             nobody answers
     world.relay.mute = True            commits, and no tick leaves
     world.relay.tamper = f             every delivery passes through f
+    world.relay.hand_out = f           every prekey bundle passes through f
     world.chain.up = False             no endpoint answers
     world.chain.wei["ada"] = 10**18    the account pays for itself
 
