@@ -112,4 +112,4 @@ def as_object(view: msgspec.Struct) -> dict[str, object]:
 def message_object(view: msgspec.Struct, *, stored: bool) -> dict[str, object]:
     """A message as programs read it; from `history` and `search` with direction and state."""
     keys = SHOWN_KEYS + STORED_KEYS if stored else SHOWN_KEYS
-    return as_object(view) | {key: getattr(view, key, None) for key in keys}
+    return dict.fromkeys(keys) | as_object(view)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         CardView,
         ContactView,
         Exported,
+        Fetched,
         Finding,
         Invited,
         Joined,
@@ -320,6 +321,11 @@ def messages(views: Sequence[Shown]) -> list[str]:
 def sent(view: Sent) -> list[str]:
     """How far an own message came; why not further is said once, by the error that follows."""
     return [f"{view.state} to {clean_line(view.to)}  ({view.id})"]
+
+
+def fetched(view: Fetched) -> list[str]:
+    """The file is here."""
+    return [f"{clean_line(view.name)} ({count(view.size, 'byte')}) is at {clean_line(view.path)}."]
 
 
 # --- people ---------------------------------------------------------------------------------------------

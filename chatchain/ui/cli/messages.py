@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from chatchain.errors import BadText, ChatchainError, MissingInput, TooLarge
+from chatchain.errors import BadText, ChatchainError, MissingInput, TooLarge, UsageError
 from chatchain.ui import render
 from chatchain.ui.cli.desk import UTF8, Desk, argument_text, desk
 from chatchain.ui.output import message_object
@@ -33,10 +34,20 @@ def send(
     lines: Annotated[
         bool, typer.Option("--lines", help="One message a line, from TEXT or from stdin.")
     ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="PATH", help="A file; TEXT is what is said of it.")
+    ] = None,
+    keep_metadata: Annotated[
+        bool, typer.Option("--keep-metadata", help="Send a picture with what it says of its taking.")
+    ] = False,
 ) -> None:
     """Send a message and wait for the relay's tick."""
     here = desk(context)
-    if text is None and not lines:
+    if file is not None and lines:
+        raise UsageError("A file is one message; --lines sends many.", "Leave one of the two out.")
+    if keep_metadata and file is None:
+        raise UsageError("--keep-metadata is about a file, and none is named.", "Add --file PATH.")
+    if text is None and not lines and file is None:
         raise MissingInput(
             "The text to send is missing.",
             "Write it behind the name, or - to read it from stdin, or --lines for one message a line.",
@@ -45,11 +56,15 @@ def send(
 
     async def work(client: Client) -> None:
         flaws: list[ChatchainError] = []
-        texts = _texts(here.console, text, lines, flaws)
+        if file is None:
+            stream = client.send(to, _texts(here.console, text, lines, flaws))
+        else:
+            about = _stdin_text(here.console) if text == "-" else argument_text(text or "", "The caption")
+            stream = client.send_file(to, file, about, keep_metadata=keep_metadata)
         count = {"sent": 0}
         problems: list[str] = []
         try:
-            async for view in client.send(to, texts):
+            async for view in stream:
                 if view.error is not None:
                     problems.append(view.error.code)
                 if here.output.json or not lines:
