@@ -64,51 +64,50 @@ def shifted(runs: Iterable[Run], by: int) -> list[Run]:
     return [Run(run.uid, run.device, run.sender, run.first + by, run.parcels) for run in runs]
 
 
-def insert_accepted(connection: Connection, letters: Iterable[Letter]) -> None:
-    """Remembers message ids; raises IntegrityError when one was accepted before."""
+def accepting(letters: Iterable[Letter]) -> Iterator[str]:
+    """Statements that remember message ids; an id that was accepted before is an IntegrityError."""
     rows = [
         f"(x'{letter.id.hex()}',{letter.sender},{letter.device},"
         f"x'{letter.digest.hex()}',{letter.received_ms // DAY_MS})"
         for letter in letters
     ]
     for start in range(0, len(rows), 5000):
-        _execute(connection, _ACCEPT + ",".join(rows[start : start + 5000]))
+        yield _ACCEPT + ",".join(rows[start : start + 5000])
 
 
-def insert_runs(connection: Connection, runs: Iterable[Run], received_ms: int) -> None:
-    """Stores runs, the newest of whose messages came in at this time."""
+def storing(runs: Iterable[Run], base: str, received_ms: int) -> Iterator[str]:
+    """Statements that store runs, the newest of whose messages came in at this time.
+
+    The runs' sequences count from the one before, for which `base` is an expression of SQL.
+    """
     values: list[str] = []
     total = 0
     for run in runs:
         size = sum(map(len, run.parcels))
         content = b"".join([_LENGTH.pack(len(parcel)) + parcel for parcel in run.parcels])
         if total and total + size > STATEMENT_BYTES:
-            _execute(connection, _STORE + ",".join(values))
+            yield _STORE + ",".join(values)
             values, total = [], 0
         values.append(
-            f"({run.uid},{run.device},{run.last},{run.sender},"
+            f"({run.uid},{run.device},{base}+{run.last},{run.sender},"
             f"{len(run.parcels)},{size},{received_ms},x'{content.hex()}')"
         )
         total += size
-    _execute(connection, _STORE + ",".join(values))
+    yield _STORE + ",".join(values)
 
 
-def delete_through(connection: Connection, done: Mapping[tuple[int, int], int]) -> None:
-    """Deletes each device's runs that end at its sequence or before."""
+def deleting(done: Mapping[tuple[int, int], int]) -> Iterator[str]:
+    """Statements that delete each device's runs that end at its sequence or before."""
     which = [
         f"(uid={uid} AND device={device} AND last<={through})" for (uid, device), through in done.items()
     ]
     for start in range(0, len(which), 200):
-        _execute(connection, _DELETE + " OR ".join(which[start : start + 200]))
+        yield _DELETE + " OR ".join(which[start : start + 200])
 
 
 _ACCEPT: Final = "INSERT INTO accepted_ids (id,sender,sender_device,hash,day) VALUES "
 _STORE: Final = "INSERT INTO mail (uid,device,last,sender,messages,size,received_ms,content) VALUES "
 _DELETE: Final = "DELETE FROM mail WHERE "
-
-
-def _execute(connection: Connection, statement: str) -> None:
-    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 # --- reading ----------------------------------------------------------------------------------------------

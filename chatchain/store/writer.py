@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, text, update
+from sqlalchemy import Connection, Engine, update
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -35,6 +35,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
+from chatchain.store.database import drawing, run_statements
 from chatchain.store.nodes import stored_between
 from chatchain.store.tables import counters
 
@@ -100,7 +101,6 @@ class Writer:
     def __init__(self, engine: Engine, listener: Listener) -> None:
         self._engine = engine
         self._listener = listener
-        self._mysql = engine.dialect.name in ("mysql", "mariadb")
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._retry_at = 0.0
@@ -316,9 +316,9 @@ class Writer:
     def _write(
         self, connection: Connection, keeps: list[Letter], done: dict[tuple[int, int], int], *, look: bool
     ) -> tuple[Told, list[Run]]:
-        if done:
-            letters.delete_through(connection, done)
+        statements = list(letters.deleting(done))
         if not keeps:
+            run_statements(connection, statements)
             return [], []
         first_of: dict[letters.Key, Letter] = {}
         for keep in keeps:
@@ -326,30 +326,22 @@ class Writer:
         known = letters.accepted_of(connection, first_of.values()) if look else {}
         new = [keep for key, keep in first_of.items() if key not in known]
         if not new:
+            run_statements(connection, statements)
             return [(keep, _repetition(keep, known)) for keep in keeps], []
         runs = letters.into_runs(new)
-        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
         count = runs[-1].last
-        last = self._draw(connection, count)
-        self._drawn = last - count, last
-        runs = letters.shifted(runs, last - count)
-        letters.insert_accepted(connection, new)
-        letters.insert_runs(connection, runs, new[-1].received_ms)
+        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
+        draw, base = drawing(connection, count)
+        statements += [*draw, *letters.accepting(new), *letters.storing(runs, base, new[-1].received_ms)]
+        drawn = run_statements(connection, statements)
+        before = drawn - count if draw else int(base)
+        self._drawn = before, before + count
+        runs = letters.shifted(runs, before)
         if len(new) == len(keeps):
             return [(keep, "stored") for keep in new], runs
         stored = {id(keep) for keep in new}
         known |= {key: keep.digest for key, keep in first_of.items() if key not in known}
         return [(keep, "stored" if id(keep) in stored else _repetition(keep, known)) for keep in keeps], runs
-
-    def _draw(self, connection: Connection, count: int) -> int:
-        """Takes so many sequences and gives the last of them."""
-        if self._mysql:  # one round trip: the new value comes back as the "inserted id"
-            drawn = connection.exec_driver_sql(
-                "UPDATE counters SET value = LAST_INSERT_ID(value + %s) WHERE name = 'sequence'", (count,)
-            )
-            return int(drawn.lastrowid)
-        raised = text("UPDATE counters SET value = value + :n WHERE name = 'sequence' RETURNING value")
-        return int(connection.execute(raised, {"n": count}).scalar_one())
 
 
 def _repetition(letter: Letter, known: Mapping[letters.Key, bytes]) -> Verdict:
