@@ -32,7 +32,7 @@ from chatchain.client.packing import pack
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
 from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
-from chatchain.client.station import Desk, Patience, Station, known_contact
+from chatchain.client.station import Desk, Station, known_contact, rest_s
 from chatchain.client.views import Fetched, Sent, Shown
 from chatchain.client.writing import Writer, Written
 from chatchain.crypto import content as contents
@@ -483,11 +483,12 @@ async def _received(
     async for shown in _left_over(station, desk, left):
         left, some = left - 1 if left is not None else None, True
         yield shown
-    patience, loop = Patience(), asyncio.get_running_loop()
+    if left == 0:
+        return
+    loop = asyncio.get_running_loop()
+    session, since = await station.connect(), loop.time()
     while left is None or left > 0:
-        since, session = loop.time(), None
         try:
-            session, since = await station.connect(), loop.time()
             await session.receive()
             station.background(station.publish(session))
             while left is None or left > 0:
@@ -502,15 +503,10 @@ async def _received(
                     yield await shown_of(station, await files.with_small_file(station, message))
                     desk.unlocked.store.mark_shown(message.row, station.now_ms())
         except (NetworkError, ChainError, LimitReached) as broken:
-            if (
-                not follow
-                or isinstance(broken, CertificateMismatch)
-                or (not patience.failures and station.session is None)
-            ):
+            if not follow or isinstance(broken, CertificateMismatch):
                 raise
-            if session is not None:
-                patience.ended(session, loop.time() - since)
-            await asyncio.sleep(patience.pause_s(broken))
+            await asyncio.sleep(rest_s(session, loop.time() - since))
+            session, since = await station.connect_again(), loop.time()
 
 
 async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIterator[Shown]:

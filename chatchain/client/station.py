@@ -8,6 +8,7 @@ done with them is other files' business.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import (
     Awaitable,
     Callable,
@@ -46,6 +47,7 @@ from chatchain.errors import (
     AuthenticationError,
     BadConfig,
     CertificateMismatch,
+    ChainError,
     ChatchainError,
     HomeBusy,
     LimitReached,
@@ -73,8 +75,12 @@ LAST_WORDS_S: Final = 3.0
 RELAY_CATCHES_UP_S: Final = 10.0
 """How long after a change of one's own the relay may not have seen its block yet."""
 
-RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses between attempts to connect; the last one repeats."""
+RETRY_FIRST_S: Final = 0.2
+RETRY_LAST_S: Final = 5.0
+"""Pauses between attempts to connect: each twice the one before, up to the last."""
+
+RETRY_JITTER_S: Final = 1.0
+"""Added to each pause, a random part of it."""
 
 LONGEST_PAUSE_S: Final = 60.0
 """The longest pause that a relay is granted when it asks for one."""
@@ -83,25 +89,33 @@ LASTED_S: Final = 30.0
 """A session that stood this long was worth its login, even if nothing came."""
 
 
-class Patience:
-    """How long to wait before the next attempt to connect: longer each time, until a session was worth it."""
+def _worth_another(broken: Exception) -> bool | float:
+    """Whether another attempt to connect makes sense, or in how many seconds."""
+    if isinstance(broken, CertificateMismatch) or not isinstance(
+        broken, NetworkError | LimitReached | ChainError
+    ):
+        return False
+    asked = _asked_s(broken)
+    return asked + _jitter_s() if asked > RETRY_LAST_S else True
 
-    def __init__(self) -> None:
-        self.failures = 0
 
-    def ended(self, session: Session, lasted_s: float) -> None:
-        """Starts anew after a session that was worth its login. A login alone is not: a relay that welcomes
-        and hangs up would be called without end.
-        """
-        if session.fruitful or lasted_s >= LASTED_S:
-            self.failures = 0
+def _asked_s(broken: Exception | None) -> float:
+    """How long a relay wants to be left alone, within bounds."""
+    asked = broken.retry_after_ms / 1000 if isinstance(broken, RelayFailure | LimitReached) else 0.0
+    return min(asked, LONGEST_PAUSE_S)
 
-    def pause_s(self, why: ChatchainError | None) -> float:
-        """How long to wait now; a relay that asks for more is given it, within bounds."""
-        pause = RETRY_S[min(self.failures, len(RETRY_S) - 1)]
-        self.failures += 1
-        asked = why.retry_after_ms / 1000 if isinstance(why, RelayFailure | LimitReached) else 0.0
-        return max(pause, min(asked, LONGEST_PAUSE_S))
+
+def _jitter_s() -> float:
+    """A pause that cannot be foretold: a relay that comes back is called by everybody at once otherwise."""
+    return random.uniform(0, RETRY_JITTER_S)  # noqa: S311  # nobody gains from guessing it
+
+
+def rest_s(session: Session, lasted_s: float) -> float:
+    """How long to wait after a session before the next. A login alone is worth nothing: a relay that welcomes
+    and hangs up would be called without end.
+    """
+    worth_it = session.fruitful or lasted_s >= LASTED_S
+    return max(0.0 if worth_it else RETRY_LAST_S, _asked_s(session.why)) + _jitter_s()
 
 
 @dataclass(frozen=True)
@@ -357,26 +371,38 @@ class Station:
             signer=desk.own.secrets.signer,
         )
 
+    async def connect_again(self) -> Session:
+        """Tries to connect until it works, more and more patiently; raises what no other attempt mends."""
+        import stamina  # 30 ms that only who was connected needs
+
+        stamina.instrumentation.set_on_retry_hooks([])  # the screen says that the relay is away
+        async for attempt in stamina.retry_context(
+            on=_worth_another,
+            attempts=None,
+            timeout=None,
+            wait_initial=RETRY_FIRST_S,
+            wait_max=RETRY_LAST_S,
+            wait_jitter=RETRY_JITTER_S,
+        ):
+            with attempt:
+                return await self.connect()
+        raise AssertionError("unreachable")
+
     async def keep_connected(self) -> None:
         """Connects again whenever the link is gone, until cancelled or until trying makes no sense."""
-        patience, loop = Patience(), asyncio.get_running_loop()
-        session = self.session  # what the caller has made counts, even if it is over by now
-        while True:
-            try:
-                session, since = session or await self.connect(), loop.time()
+        session, loop = self.session, asyncio.get_running_loop()  # what the caller has made counts, too
+        try:
+            while True:
+                session, since = session or await self.connect_again(), loop.time()
                 await session.ended.wait()
-                patience.ended(session, loop.time() - since)
-                why, session = session.why, None
-                if isinstance(why, AuthenticationError):
-                    raise why
-                await asyncio.sleep(patience.pause_s(why))
-            except CertificateMismatch:
-                return
-            except NetworkError as broken:
-                await asyncio.sleep(patience.pause_s(broken))
-            except ChatchainError as failed:
-                self.offline = failed
-                return
+                if isinstance(session.why, AuthenticationError):
+                    raise session.why
+                await asyncio.sleep(rest_s(session, loop.time() - since))
+                session = None
+        except CertificateMismatch:
+            return
+        except ChatchainError as failed:
+            self.offline = failed
 
     async def publish(self, session: Session) -> None:
         """Gives the relay this device's key bundle, and the prekeys that it lacks."""

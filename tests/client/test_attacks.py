@@ -13,17 +13,21 @@ import pytest
 
 from chatchain.chain.events import Directory
 from chatchain.chain.rpc import RpcFault
+from chatchain.client import station
 from chatchain.client.session import MAX_DELIVERIES, MAX_WAITING_BYTES, Session, failure, parting
-from chatchain.client.station import LASTED_S, LONGEST_PAUSE_S, RETRY_S, Patience
+from chatchain.client.station import LASTED_S, LONGEST_PAUSE_S, RETRY_JITTER_S, RETRY_LAST_S, rest_s
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.device import DeviceSecrets, KemSecret
 from chatchain.crypto.padding import unpad
 from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import (
+    CertificateMismatch,
+    ChainUnreachable,
     ChatchainError,
     FoldMismatch,
     KeyChanged,
+    LimitReached,
     LoginRefused,
     NetworkError,
     NoTick,
@@ -600,25 +604,49 @@ async def test_a_goodbye_after_each_login_makes_no_storm(
         assert world.relay.logins == before + 1
 
 
-async def test_patience_grows_until_a_session_was_worth_it(world: World) -> None:
-    """A login alone resets nothing, a delivery or half a minute does; what a relay asks for has a bound."""
+async def test_a_session_must_be_worth_its_login(world: World) -> None:
+    """A login alone is not, a delivery or half a minute is; what a relay asks for has a bound; nobody knows
+    exactly when a client comes back.
+    """
     async with world.client("bob") as bob:
         await bob.login()
         session = bob._station.session
         assert session is not None
-        patience, gone = Patience(), NetworkError("gone")
-        pauses = []
-        for _ in range(6):
-            patience.ended(session, 0.1)
-            pauses.append(patience.pause_s(gone))
-        assert pauses == [*RETRY_S, RETRY_S[-1]]
-        patience.ended(session, LASTED_S)
-        assert patience.pause_s(gone) == RETRY_S[0]
-        assert patience.pause_s(RelayFailure("later", retry_after_ms=7_000)) == 7
-        assert patience.pause_s(RelayFailure("later", retry_after_ms=10**9)) == LONGEST_PAUSE_S
+        for lasted_s, least in ((0.1, RETRY_LAST_S), (LASTED_S, 0.0)):
+            pauses = {rest_s(session, lasted_s) for _ in range(50)}
+            assert least <= min(pauses) < max(pauses) <= least + RETRY_JITTER_S
+            assert len(pauses) > 40
+        session._end(RelayFailure("later", retry_after_ms=7_000))
+        assert 7 <= rest_s(session, LASTED_S) <= 7 + RETRY_JITTER_S
+        session._ended = RelayFailure("later", retry_after_ms=10**9)
+        assert rest_s(session, LASTED_S) <= LONGEST_PAUSE_S + RETRY_JITTER_S
+        session._ended = NetworkError("gone")
         session._dispatch(Deliver(forge(world, world.chain.user("ada"), DeviceSecrets.generate())))
-        patience.ended(session, 0.1)
-        assert patience.pause_s(gone) == RETRY_S[0]
+        assert rest_s(session, 0.1) <= RETRY_JITTER_S
+
+
+async def test_connecting_again_goes_on_until_the_relay_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written meanwhile is sent then; what no attempt mends ends the trying."""
+    monkeypatch.setattr(station, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(station, "RETRY_LAST_S", 0.02)
+    monkeypatch.setattr(station, "RETRY_JITTER_S", 0.01)
+    async with world.client("ada") as ada:
+        await ada.login()
+        world.relay.up = False
+        world.relay.cut()
+        again = asyncio.create_task(ada._station.connect_again())
+        await asyncio.sleep(0.2)
+        assert not again.done()
+        world.relay.up = True
+        async with asyncio.timeout(20):
+            assert (await again).alive
+    assert station._worth_another(CertificateMismatch("other")) is False
+    assert station._worth_another(LoginRefused("no")) is False
+    assert station._worth_another(ChainUnreachable("gone")) is True
+    pause = station._worth_another(LimitReached("later", retry_after_ms=30_000))
+    assert 30 <= pause <= 30 + station.RETRY_JITTER_S
 
 
 async def test_relay_that_floods(world: World) -> None:
