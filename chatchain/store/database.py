@@ -12,10 +12,22 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pymysql.constants import CLIENT
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    insert,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
+from chatchain.store.tables import network
 
 CONNECT_SECONDS: Final = 5
 QUERY_SECONDS: Final = 30
@@ -26,6 +38,9 @@ MIGRATION_SECONDS: Final = 60
 
 SCRIPT_BYTES: Final = 1024 * 1024
 """A round trip ends with the statement that reaches this; one of a commit has 2 MiB and a bit at most."""
+
+OLDEST_REVISION: Final = "oldest_revision"
+"""In the table `network`: whose programs may still use the database."""
 
 _ACCESS_DENIED: Final = (1044, 1045, 1698)
 _NO_DATABASE: Final = 1049
@@ -48,22 +63,38 @@ def open_database(url: str) -> Engine:
 
 
 def migrate(engine: Engine, to: str = "head") -> None:
-    """Creates or upgrades the tables; several processes may try at once. Raises StoreUnavailable."""
+    """Creates or upgrades the tables; several processes may try at once. Raises StoreUnavailable.
+
+    A database that a newer program has upgraded is left as it is, and may be used if that program's last
+    revision says that ours still can (`oldest`, migrations/__init__.py).
+    """
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    try:
-        with translated(), engine.connect() as connection, _alone(connection):
-            config.attributes["connection"] = connection
+    head = ScriptDirectory.from_config(config).get_revision("head")
+    assert head is not None, "there are revisions"
+    with translated(), engine.connect() as connection, _alone(connection):
+        config.attributes["connection"] = connection
+        try:
             command.upgrade(config, to)
-    except CommandError as error:
-        raise StoreUnavailable(
-            "The relay's database was written by a newer version of chatchain.",
-            "Run that version, or restore the backup made before the upgrade.",
-        ) from error
+        except CommandError as error:
+            oldest = connection.execute(
+                select(network.c.value).where(network.c.name == OLDEST_REVISION)
+            ).scalar()
+            if oldest is None or oldest > int(head.revision):
+                raise StoreUnavailable(
+                    "The relay's database was written by a newer version of chatchain.",
+                    "Run that version, or restore the backup made before the upgrade.",
+                ) from error
+            return
+        if to != "head":
+            return
+        connection.execute(delete(network).where(network.c.name == OLDEST_REVISION))
+        connection.execute(insert(network), [{"name": OLDEST_REVISION, "value": int(head.module.oldest)}])
 
 
 @contextlib.contextmanager

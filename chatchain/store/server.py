@@ -55,6 +55,9 @@ ACCEPTED_DAYS: Final = 60
 recipient.
 """
 
+DEPLOYMENT: Final = ("chain_id", "directory_high")
+"""In the table `network`: the deployment that the database belongs to."""
+
 PRUNE_ROWS: Final = 5_000
 PRUNE_PARTS: Final = 4096
 """The ids are looked through a part at a time, without an index by age that each message would pay for."""
@@ -227,7 +230,7 @@ class ServerStore:
 
     def deployment(self, chain_id: int, directory: bytes) -> None:
         """Remembers which deployment this database belongs to; raises BadConfig if it is another's."""
-        marks = {"chain_id": chain_id, "directory_high": int.from_bytes(directory[:7], "big")}
+        marks = dict(zip(DEPLOYMENT, (chain_id, int.from_bytes(directory[:7], "big")), strict=True))
         with translated(), self._engine.execution_options(writes=True).begin() as connection:
             known = {row.name: row.value for row in connection.execute(select(network))}
             for name, value in marks.items():

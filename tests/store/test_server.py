@@ -147,13 +147,22 @@ def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
 
 
 def test_a_database_of_a_newer_version_is_left_alone(store: ServerStore, url: str) -> None:
-    """An old program does not touch tables that it does not know."""
+    """An old program does not touch tables that it does not know, and works on those that it may."""
     engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
+
+    def upgrade(oldest: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(text(f"UPDATE network SET value = {oldest} WHERE name = 'oldest_revision'"))
+
+    upgrade("9999")
     with pytest.raises(StoreUnavailable, match="newer version"):
         store.migrate()
+    upgrade("1")
+    store.migrate()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+    engine.dispose()
 
 
 def test_an_sqlite_database_serves_one_relay_at_a_time(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
+oldest = "0007"  # nothing was released before
 
 _OPTIONS: dict[str, Any] = {
     f"{dialect}_{option}": value
