@@ -15,7 +15,6 @@ both texts still lacks the ephemeral secret; who breaks X25519 lacks the request
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import struct
@@ -227,7 +226,7 @@ def _bytes_of(text: str, which: str) -> bytes:
     body = line.removeprefix(start)
     try:
         data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as exc:
+    except ValueError as exc:
         raise BadRecord("The link text is mistyped.") from exc
     if _base64(data) != body:
         raise BadRecord("The link text is mistyped.")

@@ -13,7 +13,6 @@ id, time and the padded plaintext, and travels inside of the box. Byte layout: d
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import struct
@@ -87,7 +86,7 @@ def new_secret() -> bytes:
 
 def public_of(secret: bytes) -> bytes:
     """Gives the public key of a secret, in the 294 bytes that the registry takes; raises BadRecord."""
-    return _private(secret).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return _encoded(_private(secret))
 
 
 def recipient_key(user: User) -> PublishedKey:
@@ -126,7 +125,8 @@ def seal(
     """Seals one message from a user to another by their RSA keys on the chain; `secret` is the sender's."""
     if len(message_id) != MESSAGE_ID_BYTES:
         raise ValueError("a message id has 16 bytes")
-    mine, theirs = _own(secret, signing_key(sender)), recipient_key(recipient)
+    mine, theirs = signing_key(sender), recipient_key(recipient)
+    private = _own(secret, mine)
     header = _HEADER.pack(
         _FORMAT,
         sender.uid,
@@ -139,7 +139,7 @@ def seal(
         time_ms,
     )
     padded = pad(contents.encode(content))
-    signature = _private(secret).sign(_signed(network, header, padded), _PSS, SHA256())
+    signature = private.sign(_signed(network, header, padded), _PSS, SHA256())
     key = os.urandom(32)
     wrapped = _public(theirs.current.key).encrypt(key, _oaep(network, header))
     # The key is random and seals this one box only, so a fixed nonce is never used twice with it.
@@ -158,13 +158,14 @@ def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, 
         raise Undecryptable("This is not an RSA compatibility envelope that this program knows.")
     header, wrapped, box = envelope[: _HEADER.size], envelope[_HEADER.size : end], envelope[end:]
     _, sender_uid, number, version, *to, message_id, time_ms = _HEADER.unpack(header)
-    mine, theirs = _own(secret, recipient_key(recipient)), signing_key(sender)
+    mine, theirs = recipient_key(recipient), signing_key(sender)
+    private = _own(secret, mine)
     if to != [recipient.uid, mine.number, mine.current.version]:
         raise Undecryptable("The message is for another user or key than this one.")
     if (sender_uid, number, version) != (sender.uid, theirs.number, theirs.current.version):
         raise ForgedMessage("The message claims another sender or key than the chain has in force.")
     try:
-        key = _private(secret).decrypt(wrapped, _oaep(network, header))
+        key = private.decrypt(wrapped, _oaep(network, header))
         inside = AESGCM(key).decrypt(_ZERO_NONCE, box, _BODY_LABEL + header + wrapped)
     except (InvalidTag, ValueError):
         # One answer to both: which of the two failed would help to guess the key (Manger's attack).
@@ -191,7 +192,7 @@ def from_armour(text: str) -> bytes:
         raise BadRecord("This is not the text of an RSA compatibility message, whole.")
     try:
         return base64.b64decode("".join(lines[2:-1]), validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise BadRecord("The text of the RSA compatibility message is mistyped.") from exc
 
 
@@ -203,11 +204,16 @@ def _suites_of(record: bytes) -> int:
         return 0
 
 
-def _own(secret: bytes, key: PublishedKey) -> PublishedKey:
-    """The key in force, which must be the one of this secret; raises BadRecord."""
-    if key.current.key != public_of(secret):
+def _own(secret: bytes, listed: PublishedKey) -> rsa.RSAPrivateKey:
+    """The key of this secret, which must be the one that the chain has in force; raises BadRecord."""
+    key = _private(secret)
+    if listed.current.key != _encoded(key):
         raise BadRecord("This is not the RSA key that the chain has in force for its owner.")
     return key
+
+
+def _encoded(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _private(secret: bytes) -> rsa.RSAPrivateKey:

@@ -197,6 +197,7 @@ def test_a_text_without_its_warning_is_none() -> None:
         text.removesuffix(rsa.END),
         text[: len(text) // 2],
         text.replace("\n", "\n*", 3),
+        text.replace("\n", "\né", 3).replace("é(", "(", 1),
         text * 400,
     ):
         with pytest.raises(BadRecord):

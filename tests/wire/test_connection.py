@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatchain.crypto import prekeys, ratchet, session
+from chatchain.crypto import prekeys, ratchet, ratcheted, session
 from chatchain.errors import ProtocolViolation, TooLarge
 from chatchain.model import Copy, Delivery, Envelope, KeyBundle
 from chatchain.wire import bounds
@@ -348,8 +348,8 @@ def test_the_lengths_of_prekeys_and_headers_are_those_of_suite_2() -> None:
     assert bounds.SIGNED_KEM_BYTES == prekeys.SIGNED_KEM_BYTES
     assert bounds.ONE_TIME_BYTES == prekeys.ONE_TIME_BYTES
     assert len(prekeys.encode_bundle(BUNDLE_2)) == bounds.PREKEY_BUNDLE_BYTES + bounds.ONE_TIME_BYTES
-    secret = bytes(64)
-    _, first = session.encrypt(ADA.begin(BOB, BUNDLE_2), secret, b"")
+    carried = ratcheted.header_content(bytes(32), b"the body")
+    _, first = session.encrypt(ADA.begin(BOB, BUNDLE_2), carried, b"")
     longest = len(first) + ratchet.KEM_PUBLIC_BYTES
     assert longest == 2960 <= bounds.MAX_HEADER
 
