@@ -53,7 +53,7 @@ LIMITS: Final = (
 """What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""
 
 DEFAULT_WORK_BITS: Final = 16
-"""What a newcomer's program works for its registration: 65,536 hashes, a tenth of a second."""
+"""What a newcomer's program works for its registration: 65,536 hashes, some 0.03 s."""
 
 MASK: Final = "***"
 _SECRET_SEGMENT: Final = 20

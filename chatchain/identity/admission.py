@@ -22,7 +22,7 @@ INVITED_ONLY: Final = 255
 """Announced instead of a number of bits by a relay that takes no work."""
 
 MAX_WORK: Final = 24
-"""Bits that a newcomer's program agrees to: 17 million hashes, a quarter of a minute of one core."""
+"""Bits that a newcomer's program agrees to: 17 million hashes, some 8 s of one core."""
 
 INVITATION_ID_BYTES: Final = 16
 SIGNATURE_BYTES: Final = 65
