@@ -744,8 +744,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
         cursor = db.execute(
             "INSERT OR IGNORE INTO messages "
             "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read, "
-            "about_author, about, content, expires_s, expires_ms) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "about_author, about, content, expires_s, expires_ms, edited_ms, deleted) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id,
                 message.sender,
@@ -764,6 +764,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
                 message.content,
                 message.expires_s,
                 message.expires_ms,
+                message.edited_ms,
+                message.deleted,
             ),
         )
         if cursor.rowcount:

@@ -7,28 +7,40 @@ import os
 import shutil
 import sys
 import termios
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import ChatchainError, UsageError
+from chatchain.errors import ChatchainError, UnknownMessage, UsageError
 from chatchain.ui import render
 from chatchain.ui.clean import clean_line
+from chatchain.ui.cli.deeds import timer_seconds
 from chatchain.ui.editor import LineEditor
 from chatchain.ui.output import message_object
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import Shown
+    from chatchain.client.views import ChatSettings, Sent, Shown
     from chatchain.ui.console import Console
     from chatchain.ui.output import Output
 
 COMMAND: Final = "/"
 """What a command begins with; two of them are a text that begins with one."""
 QUIT: Final = "/quit"
+HELP: Final = (
+    "/reply TEXT answers the last message of the other side, /react EMOJI reacts to it;",
+    "/edit TEXT and /delete change your own last message; /timer 1d and /timer off,",
+    "/record off and /record on set the conversation; /quit leaves; // sends a slash.",
+)
 EARLIER: Final = 10
 """How many earlier messages are shown at the start."""
+LOOKED_BACK: Final = 50
+"""How far back a command looks for the message that it is about."""
 PROMPT: Final = "> "
+TYPING_EVERY_S: Final = 5.0
+"""How often the other side is told that somebody types."""
+TYPING_SHOWN_S: Final = 10.0
+"""How long that is shown after it was told."""
 
 
 class Screen:
@@ -38,7 +50,9 @@ class Screen:
         self._console = console
         self._output = output
         self.terminal = console.terminal and not output.json
+        self.on_typing: Callable[[str], None] = lambda text: None
         self._editor = LineEditor()
+        self._remark = ""
 
     def show(self, lines: Sequence[str]) -> None:
         """Prints lines above the one that is being typed."""
@@ -55,12 +69,19 @@ class Screen:
         else:
             self._output.error(error)
 
+    def remark(self, text: str) -> None:
+        """Says something before the line that is typed, until it is said to be over by an empty text."""
+        if self.terminal and text != self._remark:
+            self._remark = text
+            self._draw()
+
     def _draw(self) -> None:
-        room = max(shutil.get_terminal_size().columns - len(PROMPT) - 1, 8)
+        prompt = f"({clean_line(self._remark)}) {PROMPT}" if self._remark else PROMPT
+        room = max(shutil.get_terminal_size().columns - render.width(prompt) - 1, 8)
         shown = clean_line(self._editor.text)
         while render.width(shown) > room:
             shown = shown[1:]
-        sys.stdout.write(f"\r\x1b[K{PROMPT}{shown}")
+        sys.stdout.write(f"\r\x1b[K{prompt}{shown}")
         sys.stdout.flush()
 
     async def typed(self) -> AsyncIterator[str]:
@@ -85,6 +106,7 @@ class Screen:
                         sys.stdout.write("\r\x1b[K")
                         yield line
                     self._draw()
+                    self.on_typing(self._editor.text)
             finally:
                 loop.remove_reader(descriptor)
                 sys.stdout.write("\r\x1b[K")
@@ -118,7 +140,9 @@ async def talk(client: Client, peer: str, console: Console, output: Output) -> N
     screen = Screen(console, output)
     if not output.json:
         lines = [line for view in earlier for line in render.message(view)]
-        output.lines([*lines, f"Talking with {clean_line(peer)}. {QUIT} leaves."])
+        output.lines([*lines, f"Talking with {clean_line(peer)}. {QUIT} leaves, /help says what else."])
+    signs = _Signs(client, peer)
+    screen.on_typing = signs.typed
     incoming = asyncio.create_task(_show_incoming(client, screen, output))
     typing = asyncio.create_task(_send_typed(client, peer, screen, output))
     try:
@@ -129,12 +153,58 @@ async def talk(client: Client, peer: str, console: Console, output: Output) -> N
         for task in (incoming, typing):
             task.cancel()
         await asyncio.gather(incoming, typing, return_exceptions=True)
+        await signs.over()
+
+
+class _Signs:
+    """Tells the other side that a text is being typed: now and then, and never what."""
+
+    def __init__(self, client: Client, peer: str) -> None:
+        self._client = client
+        self._peer = peer
+        self._told: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def typed(self, text: str) -> None:
+        """Looks at the line after a key was pressed; a command is nobody else's business."""
+        now = asyncio.get_running_loop().time()
+        if not text:
+            if self._told is not None:
+                self._told = None
+                self._tell(started=False)
+        elif not text.startswith(COMMAND) and (self._told is None or now - self._told >= TYPING_EVERY_S):
+            self._told = now
+            self._tell(started=True)
+
+    def _tell(self, *, started: bool) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._quietly(started=started))
+
+    async def _quietly(self, *, started: bool) -> None:
+        with suppress(ChatchainError):
+            await self._client.typing(self._peer, started=started)
+
+    async def over(self) -> None:
+        """Waits for nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def _show_incoming(client: Client, screen: Screen, output: Output) -> None:
     """What others wrote meanwhile is shown too, with their names: it counts as seen now."""
-    async for view in client.receive(follow=True):
-        _show(view, screen, output)
+    clear: asyncio.TimerHandle | None = None
+    async for view in client.receive(follow=True, typing=screen.terminal):
+        if clear is not None:
+            clear.cancel()
+        if view.kind != "typing":
+            screen.remark("")
+            _show(view, screen, output)
+        elif view.state == "started":
+            screen.remark(f"{view.from_} is typing")
+            clear = asyncio.get_running_loop().call_later(TYPING_SHOWN_S, screen.remark, "")
+        else:
+            screen.remark("")
 
 
 def _show(view: Shown, screen: Screen, output: Output) -> None:
@@ -149,21 +219,71 @@ async def _send_typed(client: Client, peer: str, screen: Screen, output: Output)
         word = line.strip()
         if word == QUIT:
             return
-        if word.startswith(COMMAND) and not word.startswith(2 * COMMAND):
+        try:
+            if word == "/help":
+                screen.show(HELP)
+            elif word.startswith(COMMAND) and not word.startswith(2 * COMMAND):
+                await _command(client, peer, word, screen, output)
+            elif word:
+                text = line.replace(2 * COMMAND, COMMAND, 1) if word.startswith(COMMAND) else line
+                await _say(client.send(peer, text), text, screen, output)
+        except ChatchainError as error:
+            # One message that did not go is no reason to hang up.
+            screen.error(error)
+
+
+async def _say(stream: AsyncIterator[Sent], said: str, screen: Screen, output: Output) -> None:
+    async for view in stream:
+        if output.json:
+            output.result(view, render.sent)
+        elif view.error is None:
+            screen.show([f"you [{view.state}]: {clean_line(said)}"])
+
+
+async def _command(client: Client, peer: str, line: str, screen: Screen, output: Output) -> None:
+    """Does what a line with a slash asks for; raises what is wrong with it."""
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match word:
+        case "/reply" if rest:
+            target = await _last(client, peer, mine=False)
+            await _say(client.reply(target.id, rest), rest, screen, output)
+        case "/react":
+            target = await _last(client, peer, mine=False)
+            await _say(client.react(target.id, rest), rest or "reaction taken away", screen, output)
+        case "/edit" if rest:
+            target = await _last(client, peer, mine=True)
+            await _say(client.edit(target.id, rest), f"{rest} (edited)", screen, output)
+        case "/delete" if not rest:
+            target = await _last(client, peer, mine=True)
+            await _say(client.delete(target.id), f"(deleted) {target.text or ''}", screen, output)
+        case "/timer" if rest:
+            view = await client.chat_settings(peer, expires=timer_seconds(rest))
+            _settings(view, screen, output)
+        case "/record" if rest in ("on", "off"):
+            view = await client.chat_settings(peer, off_the_record=rest == "off")
+            _settings(view, screen, output)
+        case _:
             # A slip of the finger in a command must not reach the other side.
-            screen.error(UsageError("Unknown command.", f"{QUIT} leaves, {2 * COMMAND} sends a slash."))
-        elif word:
-            text = line.replace(2 * COMMAND, COMMAND, 1) if word.startswith(COMMAND) else line
-            await _send(client, peer, text, screen, output)
+            raise UsageError(
+                "Unknown command.", f"/help lists them, {QUIT} leaves, {2 * COMMAND} sends a slash."
+            )
 
 
-async def _send(client: Client, peer: str, line: str, screen: Screen, output: Output) -> None:
-    try:
-        async for view in client.send(peer, line):
-            if output.json:
-                output.result(view, render.sent)
-            elif view.error is None:
-                screen.show([f"you [{view.state}]: {clean_line(line)}"])
-    except ChatchainError as error:
-        # One message that did not go is no reason to hang up.
-        screen.error(error)
+def _settings(view: ChatSettings, screen: Screen, output: Output) -> None:
+    if output.json:
+        output.result(view, render.chat_settings)
+    else:
+        screen.show(render.chat_settings(view))
+
+
+async def _last(client: Client, peer: str, *, mine: bool) -> Shown:
+    """The last message of one side that is still there; raises UnknownMessage."""
+    for view in reversed(await client.history(peer, limit=LOOKED_BACK)):
+        if view.kind in ("text", "file") and not view.deleted and (view.direction == "out") == mine:
+            return view
+    raise UnknownMessage(
+        f"Among the last {LOOKED_BACK} messages there is none of "
+        f"{'yours' if mine else 'the other side'} to do that with.",
+        "`chatchain history PEER --ids` shows the ids; reply, react, edit and delete take them.",
+    )

@@ -7,7 +7,7 @@ goes back. A mistake is explained and the question asked again; nothing ends the
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from chatchain.errors import (
     NameUnavailable,
     NetworkError,
     StoreUnavailable,
+    UnknownMessage,
     UsageError,
     VerificationError,
     VotingClosed,
@@ -36,17 +37,20 @@ from chatchain.errors import (
 from chatchain.ui import homes, passwords, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
+from chatchain.ui.cli.deeds import timer_seconds
 from chatchain.ui.cli.desk import Desk, run
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import Joined, ProposalView
+    from chatchain.client.views import Joined, ProposalView, Sent, Shown
 
 EXIT: Final = ("exit", "quit", "bye")
 NEW: Final = ("n", "new")
 WAIT_READ: Final = 2.0
 """Seconds that `read` waits for a first message."""
 PAGE: Final = 20
+PICKED: Final = 9
+"""Messages that can be chosen from."""
 
 
 HOPELESS: Final = (AuthenticationError, BadConfig, HomeBusy, StoreUnavailable, VerificationError)
@@ -103,6 +107,12 @@ class Menu:
             Choice("read", "read what came in", self._read),
             Choice("history", "read earlier messages with somebody", self._history),
             Choice("chat", "talk with somebody, back and forth", self._chat),
+            Choice("reply", "answer one of the last messages", self._reply),
+            Choice("react", "put an emoji at one of them", self._react),
+            Choice("edit", "give one of your messages another text", self._edit),
+            Choice("delete", "take one of your messages back", self._delete),
+            Choice("settings", "disappearing messages, off the record", self._settings),
+            Choice("profile", "the name beside your username", self._profile),
             Choice("contacts", "whom you know, and how to be sure of them", self._contacts),
             Choice("members", "who is in the network", self._members),
             Choice("vote", "see the proposals, and vote", self._vote),
@@ -386,6 +396,65 @@ class Menu:
 
         peer = await self._need("With whom? ")
         await talk(client, peer, self._here.console, self._output)
+
+    async def _pick_message(self, client: Client, *, mine: bool = False) -> Shown:
+        """One of the last messages with somebody, chosen by its number."""
+        peer = await self._need("With whom? ")
+        views = [
+            view
+            for view in await client.history(peer, limit=PAGE)
+            if view.kind in ("text", "file") and not view.deleted and (view.direction == "out" or not mine)
+        ][-PICKED:]
+        if not views:
+            raise UnknownMessage("There is no message that this could be done with.")
+        for number, view in enumerate(views, start=1):
+            first, *more = render.message(view)
+            self._say(f" {number:2}  {first}", *(f"     {line}" for line in more))
+        while True:
+            answer = await self._need("Which one? (its number; empty: none) ")
+            if answer.isdecimal() and len(answer) < 4 and 1 <= int(answer) <= len(views):
+                return views[int(answer) - 1]
+            self._say(f"{answer!r} is none of these. Type a number from the list.")
+
+    async def _told(self, stream: AsyncIterator[Sent]) -> None:
+        async for view in stream:
+            self._output.lines(render.sent(view))
+
+    async def _reply(self, client: Client) -> None:
+        target = await self._pick_message(client)
+        await self._told(client.reply(target.id, await self._need("What do you want to answer? ")))
+
+    async def _react(self, client: Client) -> None:
+        target = await self._pick_message(client)
+        emoji = await self._need("Which emoji? (`none` takes yours away) ")
+        await self._told(client.react(target.id, "" if emoji.lower() == "none" else emoji))
+
+    async def _edit(self, client: Client) -> None:
+        target = await self._pick_message(client, mine=True)
+        await self._told(client.edit(target.id, await self._need("What should it say? ")))
+
+    async def _delete(self, client: Client) -> None:
+        target = await self._pick_message(client, mine=True)
+        if (await self._ask("Take it back for everybody? (yes/no) ")).lower() in ("yes", "y"):
+            await self._told(client.delete(target.id))
+
+    async def _settings(self, client: Client) -> None:
+        peer = await self._need("With whom? ")
+        self._output.lines(render.chat_settings(await client.chat_settings(peer)))
+        timer = await self._ask("Messages disappear after (30s, 5m, 1h, 1d, 4w, off; empty: as it is): ")
+        record = (await self._ask("Off the record? (yes, no; empty: as it is) ")).lower()
+        switch = {"yes": True, "y": True, "no": False, "n": False}.get(record)
+        if not timer and switch is None:
+            return
+        seconds = timer_seconds(timer) if timer else None
+        view = await client.chat_settings(peer, expires=seconds, off_the_record=switch)
+        self._output.lines(render.chat_settings(view))
+
+    async def _profile(self, client: Client) -> None:
+        self._output.lines(render.profile(await client.profile()))
+        name = await self._need("How do you want to be called? (`none`: by the username alone) ")
+        view = await client.profile("" if name.lower() == "none" else name)
+        self._output.lines(render.profile(view))
 
     async def _contacts(self, client: Client) -> None:
         self._output.lines(render.contacts(await client.contacts()))

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 
     ViewT = TypeVar("ViewT", bound=msgspec.Struct)
 
-SHOWN_KEYS = ("group", "attachment")
-"""Keys that every message object carries, null where they do not apply, so that a script can rely on them."""
-STORED_KEYS = ("direction", "state")
+SHOWN_KEYS: Mapping[str, object] = {"group": None, "attachment": None, "reply_to": None}
+"""Keys that every message object carries, also where they do not apply, so that a script can rely on them."""
+STORED_KEYS: Mapping[str, object] = {
+    "direction": None,
+    "state": None,
+    "reactions": [],
+    "edited": False,
+    "deleted": False,
+    "expires": None,
+}
 
 
 class Output:
@@ -111,5 +118,4 @@ def as_object(view: msgspec.Struct) -> dict[str, object]:
 
 def message_object(view: msgspec.Struct, *, stored: bool) -> dict[str, object]:
     """A message as programs read it; from `history` and `search` with direction and state."""
-    keys = SHOWN_KEYS + STORED_KEYS if stored else SHOWN_KEYS
-    return dict.fromkeys(keys) | as_object(view)
+    return {**SHOWN_KEYS, **(STORED_KEYS if stored else {}), **as_object(view)}

@@ -12,6 +12,7 @@ from chatchain.ui.clean import clean_line, clean_lines
 if TYPE_CHECKING:
     from chatchain.client.views import (
         CardView,
+        ChatSettings,
         ContactView,
         Exported,
         Fetched,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         LoggedOut,
         MemberView,
         PasswordChanged,
+        ProfileView,
         ProposalView,
         Registered,
         RsaKey,
@@ -298,24 +300,123 @@ def password_changed(view: PasswordChanged) -> list[str]:
 # --- messages -------------------------------------------------------------------------------------------
 
 
-def message(view: Shown) -> list[str]:
-    """One message. Lines after the first are marked, so that no text can pass for another message."""
+def message(view: Shown, *, ids: bool = False) -> list[str]:
+    """One message. Lines after the first are marked, so that no text can pass for another message.
+
+    What is known of a message stands before its text, where the text cannot forge it; what others wrote, in
+    a line of its own.
+    """
     if view.direction == "out":
         who = f"to {clean_line(view.to or NOBODY)}"
         mark = f" [{clean_line(view.state)}]" if view.state else ""
     else:
-        who, mark = clean_line(view.from_), ""
+        who, mark = _named(view.from_, view.name), ""
     where = f" #{clean_line(view.group)}" if view.group else ""
-    head = f"{local_time(view.time)}{where}  {who}{mark}"
+    place = f"  {view.id[:8]}" if ids else ""
+    head = f"{local_time(view.time)}{place}{where}  {who}{mark}"
+    if (told := _told(view)) is not None:
+        return [f"{head} {told}"]
+    head += _remarks(view)
     if view.text is None:
-        return [f"{head} * {clean_line(view.notice or view.kind)}"]
+        return [f"{head} * {'deleted' if view.deleted else clean_line(view.notice or view.kind)}"]
+    indent = " " * 16
     first, *more = clean_lines(view.text)
-    return [f"{head}: {first}", *(f"{' ' * 16}  | {line}" for line in more)]
+    lines = [f"{head}: {first}".rstrip(), *(f"{indent}  | {line}" for line in more)]
+    if view.reply_to:
+        lines.append(f"{indent}  > {_answered(view)}")
+    if view.reactions:
+        lines.append(f"{indent}  + {_reactions(view)}")
+    return lines
 
 
-def messages(views: Sequence[Shown]) -> list[str]:
+def _named(username: str, name: str | None) -> str:
+    """Who somebody is, and behind it how they want to be called: the name is never alone."""
+    return f"{clean_line(username)} “{clean_line(name)}”" if name else clean_line(username)
+
+
+def _told(view: Shown) -> str | None:
+    """What was done to an earlier message, in words."""
+    about = f"“{clean_line(view.quote.text)}”" if view.quote is not None and view.quote.text else "a message"
+    match view.kind:
+        case "edit":
+            first, *more = clean_lines(view.text or "")
+            return f"* edited a message: {first}{' …' if more else ''}"
+        case "delete":
+            return "* deleted a message"
+        case "reaction" if view.emoji:
+            return f"* {clean_line(view.emoji)} to {about}"
+        case "reaction":
+            return f"* took the reaction to {about} away"
+        case _:
+            return None
+
+
+def _remarks(view: Shown) -> str:
+    """What is known of a message besides its text."""
+    remarks = []
+    if view.edited:
+        remarks.append("edited")
+    if view.attachment is not None:
+        remarks.append(f"file {clean_line(view.attachment.name)}, {count(view.attachment.size, 'byte')}")
+    if view.expires:
+        remarks.append(f"disappears {local_time(view.expires)}")
+    elif view.expires_after:
+        remarks.append(f"disappears {span(view.expires_after)} after reading")
+    return f" ({'; '.join(remarks)})" if remarks else ""
+
+
+def _answered(view: Shown) -> str:
+    if view.quote is None:
+        return "answers a message that is not here"
+    quoted = "(deleted)" if view.quote.deleted else clean_line(view.quote.text)
+    return f"answers {clean_line(view.quote.from_)}: {quoted}"
+
+
+def _reactions(view: Shown) -> str:
+    by_emoji: dict[str, list[str]] = {}
+    for one in view.reactions:
+        by_emoji.setdefault(clean_line(one.emoji), []).append(clean_line(one.from_))
+    return "   ".join(f"{emoji} {', '.join(names)}" for emoji, names in by_emoji.items())
+
+
+def span(seconds: int) -> str:
+    """A time in the largest unit that it is a whole number of."""
+    units = ((7 * 86_400, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+    size, unit = next((size, unit) for size, unit in units if seconds % size == 0)
+    return count(seconds // size, unit)
+
+
+def messages(views: Sequence[Shown], *, ids: bool = False) -> list[str]:
     """Several messages in the order given."""
-    return [line for view in views for line in message(view)] or ["There are no messages."]
+    return [line for view in views for line in message(view, ids=ids)] or ["There are no messages."]
+
+
+def chat_settings(view: ChatSettings) -> list[str]:
+    """How a conversation is set."""
+    timer = f"{span(view.expires)} after they were read" if view.expires else "never"
+    lines = fields(
+        [
+            ("with", view.username),
+            ("called", view.name or "-"),
+            ("messages disappear", timer),
+            ("off the record", yes_no(view.off_the_record)),
+        ]
+    )
+    if view.state is not None:
+        lines.append(f"Changed, and {clean_line(view.state)} to {clean_line(view.username)}.")
+    return lines
+
+
+def profile(view: ProfileView) -> list[str]:
+    """The own display name."""
+    lines = [
+        f"You are shown as {_named(view.username, view.name)}."
+        if view.name
+        else f"You have no display name; you are shown as {clean_line(view.username)}."
+    ]
+    if view.told:
+        lines.append(f"{count(view.told, 'contact')} will see it; others do when you write to them.")
+    return lines
 
 
 def sent(view: Sent) -> list[str]:
@@ -334,6 +435,8 @@ def fetched(view: Fetched) -> list[str]:
 def contact(view: ContactView) -> list[str]:
     """Somebody, with the safety number to compare."""
     pairs = [("name", view.username), ("id", str(view.uid)), ("account", view.account)]
+    if view.name:
+        pairs.insert(1, ("called", view.name))
     if view.changed:
         pairs.append(("changed", view.changed))
     pairs.append(("verified", yes_no(view.verified)))
@@ -358,8 +461,11 @@ def contacts(views: Sequence[ContactView]) -> list[str]:
     if not views:
         return ["No contacts yet. Write to somebody, or add a card: `chatchain contacts add CARD`."]
     return table(
-        ["name", "id", "verified", "remark"],
-        ([view.username, str(view.uid), yes_no(view.verified), view.changed or ""] for view in views),
+        ["name", "called", "id", "verified", "remark"],
+        (
+            [view.username, view.name or "-", str(view.uid), yes_no(view.verified), view.changed or ""]
+            for view in views
+        ),
     )
 
 

@@ -71,7 +71,7 @@ def test_a_newcomer_goes_from_the_first_question_to_the_first_message(town: Town
         for voter in (ada, town.user("bob")):
             assert voter.run("vote", str(proposal["id"]), "yes").code == 0
 
-        choose(terminal, "6")
+        choose(terminal, "members")
         terminal.expect("nora")
         choose(terminal, "send")
         terminal.expect("To whom? ")
@@ -206,7 +206,7 @@ def test_a_chat_works_through_pipes(town: Town, ada: Shell) -> None:
     bob = replace(town.user("bob"), environment={**town.user("bob").environment, "CHATCHAIN_JSON": "0"})
     ended = bob.run("chat", "ada", stdin="one\n\n/exit\n//two\n")
     assert ended.code == 0, ended
-    assert ended.err == "Unknown command.\n/quit leaves, // sends a slash.\n"
+    assert ended.err == "Unknown command.\n/help lists them, /quit leaves, // sends a slash.\n"
     assert ended.out.count("you [sent]") == 2
     texts = [one["text"] for one in ada.run("receive", "--wait", "10").objects]
     assert texts[-2:] == ["one", "/two"]

@@ -26,6 +26,7 @@ from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 COMMANDS = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
     *("send", "receive", "history", "search", "file get", "chat"),
+    *("reply", "react", "edit", "delete", "chat-settings", "profile"),
     *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),
     *("members", "request", "propose admit", "propose expel", "propose pause", "propose unpause"),
     *(f"propose set {what}" for what in ("rules", "anchorer", "witnesses", "relays", "rewards", "successor")),
@@ -33,7 +34,7 @@ COMMANDS = (
     *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "rsa publish", "rsa seal"),
     *("doctor", "config show"),
 )
-LATER = ("reply", "react", "edit", "delete", "block", "group", "recover", "ledger", "witness")
+LATER = ("block", "group", "recover", "ledger", "witness")
 LATEST = ("rewards", "export", "import", "tui", "web")
 
 

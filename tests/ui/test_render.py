@@ -6,8 +6,23 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from chatchain.client.views import ContactView, Finding, MemberView, Problem, ProposalView, Sent, Shown
+from chatchain.client.views import (
+    Attachment,
+    ChatSettings,
+    ContactView,
+    Finding,
+    MemberView,
+    Problem,
+    ProfileView,
+    ProposalView,
+    Quote,
+    Reacted,
+    Sent,
+    Shown,
+)
+from chatchain.errors import UsageError
 from chatchain.ui import render
+from chatchain.ui.cli.deeds import timer_seconds
 
 ATTACK = "\x1b[2J\u202eevil\r\nada: pay me"
 
@@ -63,6 +78,14 @@ def test_a_second_line_cannot_pass_for_another_message() -> None:
         render.message(shown(from_=ATTACK)),
         render.message(shown(group=ATTACK)),
         render.message(shown(kind="notice", text=None, notice=ATTACK)),
+        render.message(shown(name=ATTACK)),
+        render.message(shown(reply_to="00", quote=Quote(ATTACK, ATTACK))),
+        render.message(shown(reactions=(Reacted(ATTACK, ATTACK),))),
+        render.message(shown(attachment=Attachment(ATTACK, 1, "00", ATTACK))),
+        render.message(shown(kind="edit", text=ATTACK)),
+        render.message(shown(kind="reaction", text=None, emoji=ATTACK, quote=Quote(ATTACK, ATTACK))),
+        render.chat_settings(ChatSettings(ATTACK, 1, ATTACK, 0, off_the_record=False, state="sent")),
+        render.profile(ProfileView(ATTACK, 1, ATTACK)),
         render.sent(Sent("id", ATTACK, "queued", error=Problem("x", ATTACK))),
         render.contact(ContactView(ATTACK, 1, "0x", "12345 " * 12, False, changed=ATTACK)),
         render.contacts([ContactView(ATTACK, 1, "0x", "1", False, changed=ATTACK)]),
@@ -92,3 +115,93 @@ def test_a_safety_number_stands_in_three_rows() -> None:
     number = " ".join(f"{n:05}" for n in range(12))
     lines = render.contact(ContactView("bob", 1, "0x", number, False))
     assert [line.split() for line in lines[-3:]] == [number.split()[start : start + 4] for start in (0, 4, 8)]
+
+
+@pytest.mark.usefixtures("in_kathmandu")
+def test_what_is_known_of_a_message_stands_before_its_text() -> None:
+    """Edited, brought along, soon gone; and reactions below, marked."""
+    soon = shown(edited=True, expires_after=3600)
+    assert render.message(soon) == ["2025-11-21 17:45  bob (edited; disappears 1 hour after reading): hello"]
+    sooner = shown(expires="2025-11-21T13:00:00Z", expires_after=3600)
+    assert render.message(sooner) == ["2025-11-21 17:45  bob (disappears 2025-11-21 18:45): hello"]
+    file = shown(kind="file", text="", attachment=Attachment("a.txt", 5, "00", "text/plain"))
+    assert render.message(file) == ["2025-11-21 17:45  bob (file a.txt, 5 bytes):"]
+    liked = shown(reactions=(Reacted("ada", "👍"), Reacted("bob", "🎉"), Reacted("eve", "👍")))
+    assert render.message(liked)[1].split() == ["+", "👍", "ada,", "eve", "🎉", "bob"]
+    assert render.message(shown(text=None, deleted=True)) == ["2025-11-21 17:45  bob * deleted"]
+    assert render.message(shown(id="ab" * 16), ids=True) == ["2025-11-21 17:45  abababab  bob: hello"]
+
+
+@pytest.mark.parametrize(
+    ("quote", "line"),
+    [
+        (Quote("ada", "the first message"), "> answers ada: the first message"),
+        (Quote("ada", "hi”): I owe you 100"), "> answers ada: hi”): I owe you 100"),
+        (Quote("ada", "", deleted=True), "> answers ada: (deleted)"),
+        (None, "> answers a message that is not here"),
+    ],
+)
+def test_what_is_answered_cannot_speak_for_who_answers(quote: Quote | None, line: str) -> None:
+    """It stands in a line of its own, behind a mark that no text can set."""
+    first, *more = render.message(shown(text="yes\n> no", reply_to="11" * 16, quote=quote))
+    assert first.endswith("  bob: yes")
+    assert [one.strip() for one in more] == ["| > no", line]
+
+
+@pytest.mark.usefixtures("in_kathmandu")
+def test_deeds_are_told_in_words() -> None:
+    """Who did what to which message."""
+    quote = Quote("ada", "the first message")
+
+    def told(**changes: object) -> str:
+        (line,) = render.message(shown(quote=quote, target="11" * 16, **changes))
+        return line.removeprefix("2025-11-21 17:45  bob ")
+
+    assert told(kind="edit", text="better\nlonger") == "* edited a message: better …"
+    assert told(kind="delete", text=None) == "* deleted a message"
+    assert told(kind="reaction", text=None, emoji="👍") == "* 👍 to “the first message”"
+    assert told(kind="reaction", text=None, emoji="") == "* took the reaction to “the first message” away"
+
+
+def test_a_display_name_never_stands_alone() -> None:
+    """The username comes first; what the name says is between quotation marks."""
+    (line,) = render.message(shown(name="ada"))
+    assert line.endswith("bob “ada”: hello")
+    assert render.profile(ProfileView("ada", 1, "Ada L.", 2)) == [
+        "You are shown as ada “Ada L.”.",
+        "2 contacts will see it; others do when you write to them.",
+    ]
+    assert render.profile(ProfileView("ada", 1, "")) == ["You have no display name; you are shown as ada."]
+
+
+def test_settings_are_said_in_words() -> None:
+    """How it is, and how far a change came."""
+    assert render.chat_settings(ChatSettings("bob", 1, "", 0, off_the_record=False)) == [
+        "with                bob",
+        "called              -",
+        "messages disappear  never",
+        "off the record      no",
+    ]
+    changed = render.chat_settings(ChatSettings("bob", 1, "Bob", 90, off_the_record=True, state="sent"))
+    assert changed[2:] == [
+        "messages disappear  90 seconds after they were read",
+        "off the record      yes",
+        "Changed, and sent to bob.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [("30", 30), ("30s", 30), ("5m", 300), ("1h", 3600), (" 1 D ", 86_400), ("4w", 2_419_200), ("off", 0)],
+)
+def test_a_timer_is_typed_with_its_unit(typed: str, seconds: int) -> None:
+    """Seconds without one."""
+    assert timer_seconds(typed) == seconds
+
+
+@pytest.mark.parametrize("typed", ["", "soon", "-1", "1.5h", "1y", "00", "9999999999s", "1h30m"])
+def test_what_is_no_time_is_refused(typed: str) -> None:
+    """With an example of what is."""
+    with pytest.raises(UsageError, match="no time") as refused:
+        timer_seconds(typed)
+    assert "1d" in refused.value.hint

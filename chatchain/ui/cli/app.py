@@ -13,7 +13,18 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from chatchain.errors import ChatchainError, StoreUnavailable, UsageError
-from chatchain.ui.cli import accounts, files, governance, linking, messages, options, people, rsa, settings
+from chatchain.ui.cli import (
+    accounts,
+    deeds,
+    files,
+    governance,
+    linking,
+    messages,
+    options,
+    people,
+    rsa,
+    settings,
+)
 from chatchain.ui.cli.desk import Desk, desk
 from chatchain.ui.output import Output
 from chatchain.ui.world import World
@@ -44,7 +55,8 @@ class Stopped(ChatchainError):
 
 ORDER: Final = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
-    *("send", "receive", "history", "search", "file", "chat", "contacts"),
+    *("send", "receive", "history", "search", "file", "chat"),
+    *("reply", "react", "edit", "delete", "chat-settings", "profile", "contacts"),
     *("members", "request", "propose", "proposals", "vote", "keys", "rsa", "doctor", "config"),
 )
 """The commands as `--help` lists them: in the order in which a newcomer meets them."""
@@ -88,7 +100,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
         callback=_start,
     )
-    for noun in (accounts, linking, messages, files, people, governance, rsa, settings):
+    for noun in (accounts, linking, messages, files, deeds, people, governance, rsa, settings):
         noun.add_to(app)
     return app
 

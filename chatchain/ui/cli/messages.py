@@ -197,6 +197,9 @@ def history(
     before: Annotated[
         str | None, typer.Option("--before", metavar="ID", help="The messages before this one.")
     ] = None,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Show the beginnings of the ids, for reply, react, edit and delete.")
+    ] = False,
 ) -> None:
     """Show the messages with somebody, from this device's database."""
 
@@ -204,7 +207,7 @@ def history(
         return await client.history(peer, limit=limit, before=before)
 
     here = desk(context)
-    _show_stored(here, here.run(work))
+    _show_stored(here, here.run(work), ids=ids)
 
 
 def search(
@@ -222,12 +225,12 @@ def search(
     _show_stored(here, here.run(work))
 
 
-def _show_stored(here: Desk, views: list[Shown]) -> None:
+def _show_stored(here: Desk, views: list[Shown], *, ids: bool = False) -> None:
     if here.output.json:
         for view in views:
             here.output.object(message_object(view, stored=True))
     else:
-        here.output.lines(render.messages(views))
+        here.output.lines(render.messages(views, ids=ids))
 
 
 def chat(context: typer.Context, peer: Peer) -> None:

@@ -1,0 +1,164 @@
+"""Commands about what was said already and about a conversation: reply, react, edit, delete, chat-settings,
+profile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from chatchain.errors import ChatchainError, MissingInput, UsageError
+from chatchain.ui import render
+from chatchain.ui.cli.desk import argument_text, desk
+from chatchain.ui.cli.messages import Peer, one_text
+
+if TYPE_CHECKING:
+    from chatchain.client.core import Client
+    from chatchain.client.views import ChatSettings, ProfileView, Sent
+
+OFF: Final = ("off", "never", "0")
+_TIME: Final = re.compile(r"([1-9][0-9]{0,8})\s*(s|m|h|d|w)?")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, None: 1}
+
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The message's id, or its first digits (history PEER --ids)."),
+]
+Text = Annotated[
+    str | None, typer.Argument(metavar="TEXT", help="What to say instead; - reads it from stdin.")
+]
+
+
+def reply(
+    context: typer.Context,
+    id: Id,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What to answer; - reads it from stdin.")
+    ] = None,
+) -> None:
+    """Answer a message; both sides see which one."""
+    said = _text(context, text)
+    _tell(context, lambda client: client.reply(id, said))
+
+
+def edit(context: typer.Context, id: Id, text: Text = None) -> None:
+    """Give a message of yours another text, within a day of writing it."""
+    said = _text(context, text)
+    _tell(context, lambda client: client.edit(id, said))
+
+
+def delete(context: typer.Context, id: Id) -> None:
+    """Take a message of yours back for everybody, within two days of writing it."""
+    _tell(context, lambda client: client.delete(id))
+
+
+def react(
+    context: typer.Context,
+    id: Id,
+    emoji: Annotated[str | None, typer.Argument(metavar="EMOJI", help="One emoji, such as 👍.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take your reaction away.")] = False,
+) -> None:
+    """Put an emoji at a message, in place of yours before."""
+    if remove == (emoji is not None):
+        raise MissingInput("Which reaction?", "Give one emoji, or --remove to take yours away.")
+    sign = argument_text(emoji or "", "The reaction")
+    if emoji is not None and not sign:
+        raise UsageError("The reaction is empty.", "Give one emoji, or --remove to take yours away.")
+    _tell(context, lambda client: client.react(id, sign))
+
+
+def _text(context: typer.Context, text: str | None) -> str:
+    if text is None:
+        raise MissingInput("The text is missing.", "Write it behind the id, or - to read it from stdin.")
+    return one_text(desk(context).console, text)
+
+
+def _tell(context: typer.Context, act: Callable[[Client], AsyncIterator[Sent]]) -> None:
+    """Does one thing and says how far it came; what is in the way is said once and ends the command."""
+    here = desk(context)
+
+    async def work(client: Client) -> ChatchainError | None:
+        told = None
+        try:
+            async for view in act(client):
+                told = view.error
+                here.output.result(view, render.sent)
+        except ChatchainError as error:
+            if not here.output.json or told is None:
+                raise
+            return error
+        return None
+
+    failed = here.run(work)
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
+
+
+def chat_settings(
+    context: typer.Context,
+    peer: Peer,
+    timer: Annotated[
+        str | None,
+        typer.Option(
+            "--timer",
+            metavar="TIME",
+            help="Messages disappear so long after reading: 30s, 5m, 1h, 1d, 4w, or off.",
+        ),
+    ] = None,
+    off_the_record: Annotated[
+        bool | None,
+        typer.Option("--off-the-record/--on-the-record", help="Whether both sides keep this off the record."),
+    ] = None,
+) -> None:
+    """Show or change how the conversation with somebody is set; both sides see a change."""
+    seconds = timer_seconds(timer) if timer is not None else None
+
+    async def work(client: Client) -> ChatSettings:
+        return await client.chat_settings(peer, expires=seconds, off_the_record=off_the_record)
+
+    here = desk(context)
+    here.output.result(here.run(work), render.chat_settings)
+
+
+def timer_seconds(text: str) -> int:
+    """A time as a person writes it, in seconds; raises UsageError."""
+    typed = text.strip().lower()
+    if typed in OFF:
+        return 0
+    match = _TIME.fullmatch(typed)
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no time after which messages disappear.",
+            "Write a whole number with s, m, h, d or w behind it, such as 1d; or off.",
+        )
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def profile(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="How you want to be called beside your username.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Go by the username alone.")] = False,
+) -> None:
+    """Show or change the name that stands beside your username."""
+    if name is not None and clear:
+        raise UsageError("A name and --clear contradict each other.", "Give one of them.")
+    if name is not None and not name.strip():
+        raise UsageError("The name is empty.", "--clear takes your display name away.")
+    chosen = "" if clear else argument_text(name, "The name") if name is not None else None
+
+    async def work(client: Client) -> ProfileView:
+        return await client.profile(chosen)
+
+    here = desk(context)
+    here.output.result(here.run(work), render.profile)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enters these commands into the application."""
+    for command in (reply, react, edit, delete, chat_settings, profile):
+        app.command()(command)
