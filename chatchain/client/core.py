@@ -496,9 +496,9 @@ class Client:
         """Puts one emoji at a message, in place of the one before; an empty one takes it away."""
         return messaging.react(self._station, id, emoji, wait_s)
 
-    async def typing(self, to: str, *, started: bool) -> None:
-        """Tells a peer that something is being typed, or is not any more, if a session stands."""
-        await messaging.type_(self._station, to, started=started)
+    async def typing(self, to: str, *, started: bool) -> bool:
+        """Tells a peer that something is being typed, or is not any more; False while no session stands."""
+        return await messaging.type_(self._station, to, started=started)
 
     async def chat_settings(
         self,

@@ -172,15 +172,16 @@ def find_message(store: Store, beginning: str) -> StoredMessage:
     return found[0]
 
 
-async def type_(station: Station, to: str, *, started: bool) -> None:
-    """Tells a peer that something is being typed, if that can be done at once."""
+async def type_(station: Station, to: str, *, started: bool) -> bool:
+    """Tells a peer that something is being typed, if a session stands; says whether one does."""
     if station.session is None or not station.session.alive:
-        return
+        return False
     desk = await station.desk()
     peer = await desk.people.find(to)
     state = TypingState.STARTED if started else TypingState.STOPPED
     with suppress(ChatchainError):
         await desk.outbox.whisper(peer, contents.typing(state), station.session)
+    return True
 
 
 async def _sent(
@@ -463,7 +464,7 @@ async def receive(
 async def tidied(station: Station) -> Store:
     """The database without what has disappeared by now."""
     store = await station.store()
-    store.purge(station.now_ms())
+    station.purge(store)
     return store
 
 
@@ -473,7 +474,7 @@ async def _tidy(station: Station, store: Store) -> None:
         following = store.next_expiry()
         left_s = (following - station.now_ms()) / 1000 if following is not None else LOOK_AGAIN_S
         await asyncio.sleep(min(max(left_s, 0.0), LOOK_AGAIN_S))
-        store.purge(station.now_ms())
+        station.purge(store)
 
 
 async def _received(

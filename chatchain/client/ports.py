@@ -445,8 +445,8 @@ class Store(Protocol):
     def peer(self, uid: Uid) -> Peer:
         """What the conversation with a user is set to."""
 
-    def purge(self, now_ms: int) -> None:
-        """Deletes what has disappeared by now, from the file and from its journal."""
+    def purge(self, now_ms: int) -> bool:
+        """Deletes what has disappeared by now, from the file and from its journal; says whether anything."""
 
     def next_expiry(self) -> int | None:
         """When the next message disappears."""

@@ -28,7 +28,7 @@ from chatchain.client.account import (
     reconcile_password,
     unlock,
 )
-from chatchain.client.attachments import Courier
+from chatchain.client.attachments import Courier, forget_files
 from chatchain.client.contacts import People, find
 from chatchain.client.home import Home
 from chatchain.client.inbox import Inbox
@@ -229,7 +229,7 @@ class Station:
             if self.unlocked is None:
                 password = await self.require_password()
                 self.unlocked = await asyncio.to_thread(unlock, self.home, self.edges, password)
-                self.unlocked.store.purge(self.now_ms())  # what disappeared while nothing ran here
+                self.purge(self.unlocked.store)  # what disappeared while nothing ran here
             return self.unlocked
 
     async def store(self) -> Store:
@@ -354,6 +354,11 @@ class Station:
             await transfer.close()
             raise
         return transfer
+
+    def purge(self, store: Store) -> None:
+        """Deletes the messages whose time is over, and what they brought."""
+        if store.purge(self.now_ms()):
+            forget_files(self.files, store.has_file)
 
     @property
     def files(self) -> Path:

@@ -644,15 +644,16 @@ class LocalStore:
         with _translated():
             return deeds.peer(self._db, uid)
 
-    def purge(self, now_ms: int) -> None:
-        """Deletes what has disappeared by now, from the file and from its journal."""
+    def purge(self, now_ms: int) -> bool:
+        """Deletes what has disappeared by now, from the file and from its journal; says whether anything."""
         with _translated():
             if not deeds.is_due(self._db, now_ms):
-                return
+                return False
         with _transaction(self._db) as db:
             deeds.purge(db, now_ms)
         with _translated():  # another connection that reads keeps it from happening now, not for ever
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True
 
     def next_expiry(self) -> int | None:
         """When the next message disappears."""

@@ -39,6 +39,8 @@ LOOKED_BACK: Final = 50
 PROMPT: Final = "> "
 TYPING_EVERY_S: Final = 5.0
 """How often the other side is told that somebody types."""
+CONNECTING_S: Final = 0.25
+"""How long to wait for a session before looking for it again."""
 TYPING_SHOWN_S: Final = 10.0
 """How long that is shown after it was told."""
 
@@ -182,7 +184,9 @@ class _Signs:
 
     async def _quietly(self, *, started: bool) -> None:
         with suppress(ChatchainError):
-            await self._client.typing(self._peer, started=started)
+            # At the beginning the session is still being made.
+            while not await self._client.typing(self._peer, started=started):  # noqa: ASYNC110
+                await asyncio.sleep(CONNECTING_S)
 
     async def over(self) -> None:
         """Waits for nothing any more."""

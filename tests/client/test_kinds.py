@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -332,6 +333,26 @@ async def test_what_waits_to_be_sent_does_not_disappear(world: World) -> None:
     assert [shown.text for shown in await world.hear("bob")][1:] == ["patience"]
 
 
+async def test_a_file_disappears_with_its_message(world: World, tmp_path: Path) -> None:
+    """What was stored of it goes too, without a connection."""
+    (tmp_path / "notes.txt").write_text("soon gone")
+    async with world.client("ada") as ada:
+        await ada.chat_settings("bob", expires=60)
+        await one(ada.send_file("bob", tmp_path / "notes.txt"))
+    attachment = (await world.hear("bob"))[-1].attachment
+    assert attachment is not None
+    assert attachment.path is not None
+    assert stored(attachment.path)
+    world.relay.up = False
+    world.now += 61
+    assert [kept.kind for kept in await talk(world, "bob", "ada")] == ["notice"]
+    assert not stored(attachment.path)
+
+
+def stored(path: str) -> bool:
+    return Path(path).exists()
+
+
 async def test_disappearing_while_somebody_looks_on(world: World) -> None:
     """A client that runs deletes what is over without being asked."""
     async with world.client("ada") as ada:
@@ -423,7 +444,7 @@ async def test_typing_is_shown_and_never_kept(world: World) -> None:
     await said(world)
     async with world.client("ada") as ada, world.client("bob") as bob:
         following = bob.receive(follow=True, typing=True)
-        await ada.typing("bob", started=True)  # no session yet: nothing is sent, and nobody waits
+        assert not await ada.typing("bob", started=True)  # no session yet: nothing is sent, nobody waits
         await ada.login()
         await ada.typing("bob", started=True)
         shown = await anext(following)
