@@ -131,23 +131,6 @@ def catch_up(db: sqlcipher.Connection, author: Uid, id: bytes) -> bool:
     return bool(waiting)
 
 
-def adopt(db: sqlcipher.Connection, message: StoredMessage) -> None:
-    """Takes over what another own device knew of a message, so that what comes late finds its place."""
-    if message.edited_ms:
-        db.executemany(
-            "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?)",
-            [
-                (message.row, time_ms, message.id, message.text)
-                for time_ms in (message.time_ms, message.edited_ms)
-            ],
-        )
-    db.executemany(
-        "INSERT OR IGNORE INTO reactions VALUES (?, ?, ?, 0, x'')",
-        [(message.row, reactor, emoji) for reactor, emoji in message.reactions],
-    )
-    catch_up(db, message.sender, message.id)
-
-
 def is_due(db: sqlcipher.Connection, now_ms: int) -> bool:
     """Whether there is something to purge."""
     return _exists(db, f"FROM messages WHERE {_OVER}", (now_ms,)) or _exists(
@@ -196,13 +179,22 @@ def reactions(db: sqlcipher.Connection, rows: list[int]) -> dict[int, list[tuple
 def adopt(db: sqlcipher.Connection, message: StoredMessage) -> None:
     """Gives a message that another device of one's own handed over its last edit and its reactions.
 
-    Of the reactions no time is known, so whatever comes of the same person later counts instead.
+    Of the reactions no time is known, so whatever comes of the same person later counts instead; an edit that
+    comes late finds its place before or after the last one.
     """
-    db.execute("UPDATE messages SET edited_ms = ? WHERE row = ?", (message.edited_ms, message.row))
+    if message.edited_ms:
+        db.executemany(
+            "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?)",
+            [
+                (message.row, time_ms, message.id, message.text)
+                for time_ms in (message.time_ms, message.edited_ms)
+            ],
+        )
     db.executemany(
         "INSERT OR IGNORE INTO reactions VALUES (?, ?, ?, 0, x'')",
         [(message.row, reactor, emoji) for reactor, emoji in message.reactions],
     )
+    catch_up(db, message.sender, message.id)
 
 
 def adopt_peer(db: sqlcipher.Connection, peer: Peer) -> None:

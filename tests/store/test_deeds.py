@@ -376,6 +376,22 @@ def test_what_comes_late_about_what_disappeared_is_dropped(store: LocalStore) ->
     assert store.unshown() == []
 
 
+def test_what_was_handed_over_takes_later_deeds(store: LocalStore) -> None:
+    """A message from another own device keeps its edit against an older one, and takes a newer one."""
+    edited = msgspec.structs.replace(
+        message("third"), edited_ms=WRITTEN + 300, reactions=((ADA, "👍"),), deleted=False
+    )
+    taken_back = msgspec.structs.replace(message("", id=b"d" * 16), deleted=True)
+    store.take_in([done(deed(DeedKind.EDIT, "second", id=b"2", after_ms=200))])  # it waits for its message
+    assert store.adopt([], [], [edited, taken_back]) == 2
+    assert [(one.text, one.deleted) for one in store.history(ADA, limit=5)] == [("third", False), ("", True)]
+    assert store.history(ADA, limit=5)[0].reactions == ((ADA, "👍"),)
+    store.take_in([done(deed(DeedKind.EDIT, "fourth", id=b"4", after_ms=400))])
+    store.take_in([done(deed(DeedKind.REACTION, "", id=b"5", after_ms=1))])
+    first = store.history(ADA, limit=5)[0]
+    assert (first.text, first.reactions) == ("fourth", ())
+
+
 # --- settings -------------------------------------------------------------------------------------------
 
 
