@@ -1,10 +1,12 @@
-"""How fast a relay takes and gives a file of 25 MB over TLS on loopback, and what memory that costs it.
+"""Files up and down, with the client's own code, in a process of its own; `relay.py` starts it with a relay.
 
-Prints JSON lines only. `up_mb_s` ends when the relay says that the file is on its disk with the right hash,
-`down_mb_s` when the last byte is there, both of the sealed bytes with the client's own code and in a process
-of its own; login and the first connection are not counted. Figures are medians of several files. `extra_mb`
-is the relay's largest resident size meanwhile beyond that before the first file. `message_ms` is the longest
-that a message between two others took from its sender to its recipient while files went up and down.
+`up_mb_s` ends when the relay says that the file is on its disk with the right hash, `down_mb_s` when the last
+byte is here; both count sealed bytes, and each is the median of several files. The first file and the login
+are not counted. `extra_mb` is by how much the relay's processes grow at most, from before the first file.
+`server_cpu_ms` is processor time of one file, up and down. `tick_ms` is the longest that another user's
+message waits for its tick while files go up and down, `quiet_tick_ms` the same without.
+
+Reads a `load.Site` from stdin and writes one JSON object.
 """
 
 import asyncio
@@ -12,116 +14,126 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import statistics
 import sys
-import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chatchain.client.session import Credentials  # noqa: E402
+import msgspec  # noqa: E402
+
+from benchmarks.load import HEADER, KDF, LOGIN_KEY, PAYLOAD, Site, cpu_s, signer_of  # noqa: E402
+from chatchain.client.session import Credentials, Session  # noqa: E402
 from chatchain.client.transfer import Transfer  # noqa: E402
 from chatchain.crypto.attachments import MAX_FILE_BYTES, blob_size  # noqa: E402
+from chatchain.model import Copy, Envelope, RelayAddress, Suite  # noqa: E402
 from chatchain.transport import dial  # noqa: E402
 from chatchain.wire.messages import Tick  # noqa: E402
-from tests.fixtures.anvil import start_anvil  # noqa: E402
-from tests.relay.stage import Account, Device, Stage  # noqa: E402
-
-if TYPE_CHECKING:
-    from tests.fixtures.processes import Process
 
 ROUNDS: Final = 9
+SIZE: Final = blob_size(MAX_FILE_BYTES)
 MB: Final = 1_000_000
+QUIET_S: Final = 1.0
 
 
-async def transfer(stage: Stage, account: Account) -> Transfer:
-    """A connection for files of this account."""
-    made = Transfer(await dial(stage.relays))
-    who = Credentials(account.uid, account.device, 0, account.kdf, account.login_key, account.signer)
-    await made.enter(stage.world.network, who)
-    return made
+def credentials(site: Site, number: int) -> Credentials:
+    """What a user of the benchmark logs in with."""
+    return Credentials(site.uids[number], 1, 0, KDF, LOGIN_KEY, signer_of(number))
 
 
-def resident(process: "Process", line: str) -> int:
-    """A line of the process's memory, in bytes: VmRSS now, VmHWM the most since it was reset."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return next(int(row.split()[1]) * 1024 for row in status.splitlines() if row.startswith(line))
+def grown(site: Site, line: str) -> int:
+    """A line of the server's memory, in bytes: VmRSS now, VmHWM the most since it was forgotten."""
+    total = 0
+    for pid in site.server:
+        status = Path(f"/proc/{pid}/status").read_text()
+        total += next(int(row.split()[1]) * 1024 for row in status.splitlines() if row.startswith(line))
+    return total
 
 
-def forget_peak(process: "Process") -> int:
-    """Has the most that it used counted from now on; gives what it uses now."""
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-    return resident(process, "VmRSS")
+def forget_peak(site: Site) -> int:
+    """Has the most that the server uses counted from now on; gives what it uses now."""
+    for pid in site.server:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return grown(site, "VmRSS")
 
 
-async def measured(stage: Stage) -> dict[str, float]:
-    """Files up and down, one after another, while two others talk."""
-    assert stage.process is not None
-    mover = await transfer(stage, stage.register("mover"))
-    ada, bob = stage.register("ada"), stage.register("bob")
-    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).begin()
-    await _talk(sender, recipient, bob)  # what the first use of anything costs
-    before = forget_peak(stage.process)
-    size, ups, downs, waits = blob_size(MAX_FILE_BYTES), [], [], []
+async def ticks(session: Session, sender: int, recipient: int, waits: list[float]) -> None:
+    """Sends one message after the other, and notes how long each waits for its tick."""
+    while True:
+        copy = Copy(recipient, 1, secrets.token_bytes(HEADER))
+        envelope = Envelope(
+            secrets.token_bytes(16), Suite.RATCHET, recipient, 1, 1, secrets.token_bytes(PAYLOAD), (copy,)
+        )
+        start = time.perf_counter()
+        verdict = await (await session.submit(envelope))
+        if not isinstance(verdict, Tick):
+            raise SystemExit(f"no tick for user {sender}: {verdict}")
+        waits.append(time.perf_counter() - start)
+        await asyncio.sleep(0.002)
+
+
+async def timed(work: Callable[[], Awaitable[object]]) -> float:
+    """The megabytes a second of moving one file."""
+    start = time.perf_counter()
+    await work()
+    return SIZE / (time.perf_counter() - start) / MB
+
+
+async def measured(site: Site) -> dict[str, float]:
+    """Files up and down, first alone, then while somebody sends messages."""
+    relays = (RelayAddress(f"127.0.0.1:{site.port}", site.spki, bytes(32)),)
+    mover = Transfer(await dial(relays))
+    await mover.enter(site.network, credentials(site, 0))
+    blobs = [secrets.token_bytes(SIZE) for _ in range(3)]
+
+    async def up(data: bytes) -> None:
+        await mover.upload(hashlib.sha256(data).digest(), SIZE, io.BytesIO(data))
+
+    async def down(data: bytes) -> None:
+        async for _ in mover.fetch(hashlib.sha256(data).digest(), SIZE, 0, SIZE):
+            pass
+
+    before = forget_peak(site)
+    await up(blobs[0])
+    await down(blobs[0])
+    ups, downs, used = [], [], cpu_s(site.server)
     for _ in range(ROUNDS):
-        data = os.urandom(size)
-        blob = hashlib.sha256(data).digest()
-        start = time.perf_counter()
-        await mover.upload(blob, size, io.BytesIO(data))
-        ups.append(size / (time.perf_counter() - start) / MB)
-        start = time.perf_counter()
-        got = [len(piece) async for piece in mover.fetch(blob, size, 0, size)]
-        downs.append(size / (time.perf_counter() - start) / MB)
-        assert sum(got) == size
-    extra = resident(stage.process, "VmHWM") - before
-    data = os.urandom(size)
-    blob = hashlib.sha256(data).digest()
-    moving = asyncio.create_task(_up_and_down(mover, blob, data))
-    while not moving.done():
-        waits.append(await _talk(sender, recipient, bob))
-    await moving
-    for each in (sender, recipient, mover):
-        await each.close()
+        data = os.urandom(SIZE)
+        ups.append(await timed(lambda: up(data)))  # noqa: B023
+        downs.append(await timed(lambda: down(data)))  # noqa: B023
+    used = (cpu_s(site.server) - used) / ROUNDS
+    extra = grown(site, "VmHWM") - before
+    session = Session(await dial(relays))
+    await session.login(site.network, credentials(site, 1))
+    quiet: list[float] = []
+    busy: list[float] = []
+    for waits in (quiet, busy):
+        talking = asyncio.create_task(ticks(session, site.uids[1], site.uids[2], waits))
+        if waits is quiet:
+            await asyncio.sleep(QUIET_S)
+        else:
+            for data in blobs[1:]:
+                await up(data)
+                await down(data)
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+    await session.close()
+    await mover.close()
     return {
         "up_mb_s": round(statistics.median(ups)),
         "down_mb_s": round(statistics.median(downs)),
         "extra_mb": round(extra / MB, 1),
-        "message_ms": round(max(waits) * 1000, 1),
+        "server_cpu_ms": round(used * 1000),
+        "quiet_tick_ms": round(max(quiet) * 1000, 1),
+        "tick_ms": round(max(busy) * 1000, 1),
     }
 
 
-async def _up_and_down(mover: Transfer, blob: bytes, data: bytes) -> None:
-    await mover.upload(blob, len(data), io.BytesIO(data))
-    async for _ in mover.fetch(blob, len(data), 0, len(data)):
-        pass
-
-
-async def _talk(sender: Device, recipient: Device, to: Account) -> float:
-    """Seconds from a message's start until its recipient has it."""
-    start = time.perf_counter()
-    arriving = asyncio.create_task(recipient.receive(1))
-    assert isinstance(await sender.send(to), Tick)
-    await arriving
-    return time.perf_counter() - start
-
-
-def file_25mb() -> dict[str, float]:
-    """The case, over a relay of its own."""
-    with tempfile.TemporaryDirectory(prefix="chatchain-files-") as folder:
-        chain = start_anvil(Path(folder))
-        try:
-            stage = Stage(chain, Path(folder), f"sqlite:///{folder}/relay.db")
-            stage.start()
-            try:
-                return asyncio.run(measured(stage))
-            finally:
-                stage.stop()
-        finally:
-            chain.process.stop()
-
-
 if __name__ == "__main__":
-    print(json.dumps({"bench": "relay", "case": "file_25mb", **file_25mb()}), flush=True)
+    where = msgspec.json.decode(sys.stdin.buffer.readline(), type=Site)
+    print(json.dumps(asyncio.run(measured(where))), flush=True)

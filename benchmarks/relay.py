@@ -12,6 +12,8 @@ header as long as suite 2's, random ids, one receiving device. The server's limi
                            is what one does, each by the cores that the load process leaves
     idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
     waiting_1m             a mailbox of a million messages: login, and the first hundred of them
+    file_25mb              a file up and down, kept in a folder on this disk, and what a message waits for its
+                           tick meanwhile (files.py)
     stalled_reader         how much the server grows by while a device takes nothing of what it is sent
 
 MariaDB runs with innodb_flush_log_at_trx_commit=1 and its doublewrite buffer, as it always should.
@@ -164,10 +166,10 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def loading(site: Site, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+def loading(site: Site, *arguments: str, program: str = "load.py") -> "Iterator[subprocess.Popen[bytes]]":
     """The load process of one case; its first line of output is its figures."""
     child = subprocess.Popen(
-        [sys.executable, str(ROOT / "benchmarks" / "load.py"), *arguments],
+        [sys.executable, str(ROOT / "benchmarks" / program), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -232,6 +234,12 @@ def stalled(bench: Bench) -> dict[str, Any]:
         return figures_of(child)
 
 
+def files(bench: Bench) -> dict[str, Any]:
+    """A file of 25 MB, up and down."""
+    with bench.serving() as site, loading(site, program="files.py") as child:
+        return figures_of(child)
+
+
 def waiting(bench: Bench, count: int) -> dict[str, Any]:
     """A mailbox of very many messages, and what looking into it costs."""
     number = 2 * PAIRS
@@ -278,6 +286,7 @@ def main() -> None:
         "idle_2000": lambda bench: idle(bench, 2000),
         "idle_10000": lambda bench: idle(bench, CROWD),
         "stalled_reader": stalled,
+        "file_25mb": files,
         "waiting_1m": lambda bench: waiting(bench, MAILBOX),
     }
     chosen = options.only or list(cases)

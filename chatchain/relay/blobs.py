@@ -119,7 +119,7 @@ class Assembly:
                 self._cut += 1
         return parts
 
-    def keep(self, part: bytes) -> int:
+    def keep(self, part: bytes | memoryview) -> int:
         """Counts a part in, in order, and gives its number; it may be called away from the loop."""
         self._hash.update(part)
         self._kept += 1

@@ -60,8 +60,8 @@ from chatchain.wire.messages import (
 REQUESTS: Final = Rate(burst=200, per_second=20)
 """Uploads, downloads and deletions that one user may begin."""
 
-THREADS: Final = 8
-WRITES: Final = 3
+THREADS: Final = 4
+WRITES: Final = 2
 """Parts of one upload that are being written at a time: waiting for a disk is mostly waiting."""
 
 SWEEP: Final = 600.0
@@ -349,7 +349,7 @@ class Files:
             for at in range(0, len(data), PIECE_BYTES):
                 if not await self._drained(session):
                     return
-                peer.send(Piece(message.ref, data[at : at + PIECE_BYTES]))
+                peer.send(Piece(message.ref, bytes(data[at : at + PIECE_BYTES])))
             self._metrics.file_bytes.labels("down").inc(len(data))
         self._metrics.files.labels("fetched").inc()
 

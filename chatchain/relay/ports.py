@@ -222,7 +222,7 @@ class BlobParts(Protocol):
     def settle(self, folder: str) -> None:
         """Returns when the names of all parts that were put are on the disk."""
 
-    def get(self, folder: str, part: int, start: int, end: int) -> bytes:
+    def get(self, folder: str, part: int, start: int, end: int) -> memoryview:
         """Bytes `start` to `end` of one part, never fewer."""
 
     def sizes(self, folder: str) -> list[int]:

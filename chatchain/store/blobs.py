@@ -79,10 +79,10 @@ class BlobFolder:
                 for path in (self._root / folder, (self._root / folder).parent, self._root):
                     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
-    def get(self, folder: str, part: int, start: int, end: int) -> bytes:
+    def get(self, folder: str, part: int, start: int, end: int) -> memoryview:
         """Bytes `start` to `end` of one part; raises StoreUnavailable too when there are not as many."""
         with _translated():
-            found = bytes(self._store.get_range(_object(folder, part), start=start, end=end))
+            found = memoryview(self._store.get_range(_object(folder, part), start=start, end=end))
         if len(found) != end - start:
             raise StoreUnavailable("A part of a file is shorter than it was.")
         return found
