@@ -28,6 +28,8 @@ class Shelf:
     uploaded: int = 0
     """Bytes that came in pieces."""
     fetched: list[m.Fetch] = field(default_factory=list)
+    entered: int = 0
+    """Connections for files so far."""
     tamper: Callable[[bytes], bytes] = lambda blob: blob
     _current: m.Upload | None = None
     _limit: int | None = None

@@ -707,6 +707,7 @@ class Relay:
             self.gone(peer)
             return
         if isinstance(message, m.EnterFiles):
+            self.shelf.entered += 1
             self._say(peer, m.FilesOpen(message.uid, self.shelf.largest))
             return
         self.logins += 1

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -48,8 +48,8 @@ AUTO_S: Final = 10.0
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Between attempts of one session to upload; after the last it is left to the next."""
 
-Enter = Callable[[], Awaitable[Transfer]]
-"""Opens a connection for files."""
+Enter = Callable[[], AbstractAsyncContextManager[Transfer]]
+"""Gives a connection for files, a new one or one that is at hand."""
 
 
 # --- up -------------------------------------------------------------------------------------------------
@@ -129,12 +129,9 @@ class Courier:
                 self._idle.clear()
 
     async def _round(self, waiting: list[WaitingUpload]) -> None:
-        transfer = await self._enter()
-        try:
+        async with self._enter() as transfer:
             for upload in waiting:
                 await self._deliver(transfer, upload)
-        finally:
-            await transfer.close()
 
     async def _deliver(self, transfer: Transfer, upload: WaitingUpload) -> None:
         try:
@@ -200,7 +197,7 @@ async def fetch(enter: Enter, file: File, folder: Path) -> Path:
     target, part = folder / file.name, folder / ".part"
     if await asyncio.to_thread(_is_there, target, file):
         return target
-    came = -1
+    came, tired = 0, False
     while True:
         try:
             await _attempt(enter, file, part)
@@ -210,8 +207,9 @@ async def fetch(enter: Enter, file: File, folder: Path) -> Path:
                 raise VerificationError(damaged.message, damaged.hint) from damaged
         except NetworkError:
             before, came = came, _size(part)
-            if came <= max(before, 0):
+            if came <= before and tired:
                 raise
+            tired = came <= before  # once more: a connection that was at hand may have been dead
         else:
             with _stored(folder):
                 part.replace(target)
@@ -233,24 +231,22 @@ async def _attempt(enter: Enter, file: File, part: Path) -> None:
     with _stored(part):
         out, opener, here = await asyncio.to_thread(_begin, part, file)
     with out:
-        transfer = await enter()
         try:
-            if here:
-                async for data in transfer.fetch(name, sealed, 0, HEADER_BYTES):
-                    opener.update(data)
-            start = opener.offset if here else 0
-            async for data in transfer.fetch(name, sealed, start, sealed - start):
+            async with enter() as transfer:
+                if here:
+                    async for data in transfer.fetch(name, sealed, 0, HEADER_BYTES):
+                        opener.update(data)
+                start = opener.offset if here else 0
+                async for data in transfer.fetch(name, sealed, start, sealed - start):
+                    with _stored(part):
+                        out.write(opener.update(data))
                 with _stored(part):
-                    out.write(opener.update(data))
-            with _stored(part):
-                out.write(opener.finish())
-                out.flush()
-                os.fsync(out.fileno())
+                    out.write(opener.finish())
+                    out.flush()
+                    os.fsync(out.fileno())
         except VerificationError as flaw:
             os.unlink(part)  # noqa: PTH108
             raise _Damaged(flaw, resumed=bool(here)) from flaw
-        finally:
-            await transfer.close()
 
 
 def _begin(part: Path, file: File) -> tuple[BinaryIO, Opener, int]:

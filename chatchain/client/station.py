@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import (
+    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
     Sequence,
 )
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -166,6 +167,7 @@ class Station:
         self._publishing = asyncio.Lock()
         self._changed_at = -RELAY_CATCHES_UP_S
         self.offline: ChatchainError | None = None
+        self._spare: Transfer | None = None
         self.sealed: set[bytes] = set()
         """Blobs whose messages are about to be stored."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -342,8 +344,24 @@ class Station:
                 await session.close()
                 raise
 
-    async def transfer(self) -> Transfer:
-        """A connection for files, logged in; whoever asks closes it."""
+    @asynccontextmanager
+    async def transfer(self) -> AsyncIterator[Transfer]:
+        """A connection for files, logged in; kept for the next who needs one if all went well on it."""
+        transfer, self._spare = self._spare or await self._entered(), None
+        try:
+            yield transfer
+        except BaseException:
+            await transfer.close()
+            raise
+        await self._keep_spare(transfer)
+
+    async def _keep_spare(self, transfer: Transfer) -> None:
+        if self._spare is None and self.session is not None:
+            self._spare = transfer
+        else:
+            await transfer.close()
+
+    async def _entered(self) -> Transfer:
         desk = self._desk or await self.desk()
         watch = self.require_watch()
         me = await desk.people.require(desk.own.uid)
@@ -449,6 +467,9 @@ class Station:
         await self.hang_up()
 
     async def hang_up(self) -> None:
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            await spare.close()
         if self.session is not None:
             session, self.session = self.session, None
             await session.close()

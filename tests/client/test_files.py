@@ -156,7 +156,7 @@ async def test_a_download_goes_on_after_a_kill(world: World, big: Path) -> None:
     """What came before is not fetched twice, but for the chunk that was torn."""
     sent = await give(world, big)
     await take(world)
-    world.relay.shelf.cut_down = [5 * STEP, 0]
+    world.relay.shelf.cut_down = [5 * STEP, 0, 0]
     bob = world.client("bob")
     with pytest.raises(Exception, match="ended"):
         await bob.fetch_file(sent.id)
@@ -454,3 +454,17 @@ async def test_an_answer_that_never_comes_ends_with_a_kept_file(world: World, pa
         assert [sent.state for sent in seen] == ["queued"]
         await ada._station.disconnect()
     assert len(sealed(world)) == 1
+
+
+async def test_many_small_files_come_over_one_connection(world: World, tmp_path: Path) -> None:
+    """Each login is counted by the relay: a heap of files must not use them up."""
+    async with world.client("ada") as ada:
+        for number in range(6):
+            path = tmp_path / f"{number}.txt"
+            write(path, b"text %d" % number)
+            await one(ada.send_file("bob", path))
+    assert world.relay.shelf.entered <= 2
+    world.relay.shelf.entered = 0
+    shown = await world.hear("bob")
+    assert [one.attachment.path is not None for one in shown if one.attachment is not None] == [True] * 6
+    assert world.relay.shelf.entered == 1

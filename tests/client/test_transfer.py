@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,15 @@ class Lines:
         self._relay = relay
         self.opened: list[Line] = []
 
-    async def __call__(self) -> Transfer:
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Transfer]:
+        transfer = self.open()
+        try:
+            yield transfer
+        finally:
+            await transfer.close()
+
+    def open(self) -> Transfer:
         self.opened.append(Line(self._relay))
         made = Transfer(self.opened[-1])
         made._largest = 2**31
@@ -315,7 +324,7 @@ async def test_an_upload_goes_on_from_where_the_relay_says(offset: int) -> None:
     data = os.urandom(500_000)
     relay = Taking(offset, len(data))
     lines = Lines(relay if offset < len(data) else lambda m: [Uploading(1, offset), Stored(1, 5)])
-    transfer = await lines()
+    transfer = lines.open()
     moved: list[int] = []
     assert await transfer.upload(bytes(32), len(data), io.BytesIO(data), moved.append) == 5
     assert relay.got == data[offset:]
@@ -324,7 +333,7 @@ async def test_an_upload_goes_on_from_where_the_relay_says(offset: int) -> None:
 
 async def test_a_relay_that_has_more_than_there_is_is_left() -> None:
     """An offset beyond the end cannot be."""
-    transfer = await Lines(Taking(11, 10))()
+    transfer = Lines(Taking(11, 10)).open()
     with pytest.raises(ProtocolViolation):
         await transfer.upload(bytes(32), 10, io.BytesIO(bytes(10)))
 
@@ -333,7 +342,7 @@ async def test_a_relay_that_has_enough_in_the_middle_is_heard() -> None:
     """Its reason comes out, and the rest is not sent."""
     data = os.urandom(3_000_000)
     relay = Taking(0, len(data), {3: Failed(1, "store_unavailable", "No room.", 10_000)})
-    transfer = await Lines(relay)()
+    transfer = Lines(relay).open()
     with pytest.raises(NetworkError, match="No room"):
         await transfer.upload(bytes(32), len(data), io.BytesIO(data))
     assert len(relay.got) < len(data)
@@ -342,7 +351,7 @@ async def test_a_relay_that_has_enough_in_the_middle_is_heard() -> None:
 async def test_a_file_larger_than_the_relay_takes_is_not_announced() -> None:
     """The relay named its limit when it let us in."""
     lines = Lines(lambda _: [])
-    transfer = await lines()
+    transfer = lines.open()
     transfer._largest = 10
     with pytest.raises(TooLarge):
         await transfer.upload(bytes(32), 11, io.BytesIO(bytes(11)))
@@ -351,7 +360,7 @@ async def test_a_file_larger_than_the_relay_takes_is_not_announced() -> None:
 
 async def test_a_sealed_file_that_was_cut_short_is_noticed() -> None:
     """Nothing is sent in its place."""
-    transfer = await Lines(lambda m: [Uploading(1, 0)] if isinstance(m, Upload) else [])()
+    transfer = Lines(lambda m: [Uploading(1, 0)] if isinstance(m, Upload) else []).open()
     with pytest.raises((RefusedError, NetworkError)):
         await transfer.upload(bytes(32), 1000, io.BytesIO(bytes(10)))
 
@@ -359,7 +368,7 @@ async def test_a_sealed_file_that_was_cut_short_is_noticed() -> None:
 async def test_a_blob_is_discarded_by_its_id() -> None:
     """And the relay's word for it is awaited."""
     lines = Lines(lambda m: [Done(m.ref)] if isinstance(m, Discard) else [])
-    transfer = await lines()
+    transfer = lines.open()
     await transfer.discard(bytes(32))
     assert lines.opened[0].heard == [Discard(1, bytes(32))]
 
