@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -68,9 +67,9 @@ def link(
     if name is not None:
         _begin(here, name, again=again, qr=qr)
     elif accept is not None:
-        _accept(here, _text(accept, "--accept"), code, history, no_history=no_history, qr=qr)
+        _accept(here, _text(here, accept, "--accept"), code, history, no_history=no_history, qr=qr)
     elif answer is not None:
-        _finish(here, _text(answer, "--answer"), history, no_history=no_history)
+        _finish(here, _text(here, answer, "--answer"), history, no_history=no_history)
 
 
 def _begin(here: Desk, name: str, *, again: bool, qr: bool) -> None:
@@ -139,10 +138,10 @@ def _finish(here: Desk, text: str, history: Path | None, *, no_history: bool) ->
     here.output.result(here.run(work, home), render.linked)
 
 
-def _text(given: str, option: str) -> str:
+def _text(here: Desk, given: str, option: str) -> str:
     if given != "-":
         return argument_text(given, option)
-    data = sys.stdin.buffer.read(MAX_TEXT + 1)
+    data = here.console.read_all(MAX_TEXT)
     if len(data) > MAX_TEXT:
         raise TooLarge("What came from stdin is too long for a link text.")
     return data.decode("ascii", "replace")
