@@ -86,20 +86,26 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
 class Pace:
     """What one account may still send. Shared by its devices' sessions."""
 
-    __slots__ = ("_bucket", "_shut_until")
+    __slots__ = ("_at", "_left", "_rate", "_shut_until")
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self._bucket = Bucket(rate, now)
+        self._rate = rate
+        self._left = rate.burst
+        self._at = now
         self._shut_until = 0.0
 
     def take(self, now: float) -> float:
         """Takes room for one message, or gives the seconds until there is some again."""
         if now < self._shut_until:
             return self._shut_until - now
-        wait = self._bucket.take(now)
-        if wait:
-            self._shut_until = now + max(wait, SHUT_SECONDS)
+        rate = self._rate  # a bucket written out: this is asked for every message
+        left = min(rate.burst, self._left + (now - self._at) * rate.per_second)
+        self._at = now
+        if left < 1:
+            self._left = left
+            self._shut_until = now + max((1 - left) / rate.per_second, SHUT_SECONDS)
             return self._shut_until - now
+        self._left = left - 1
         return 0.0
 
 

@@ -307,6 +307,7 @@ class Mailbox:
         if found is None:
             return []
         before = found.done
+        gone: dict[int, list[int]] = {}  # sizes by sender
         for sequence in sequences:
             given = found.window.pop(sequence, None)
             if given is None:
@@ -316,7 +317,9 @@ class Mailbox:
             if sequence > self._counted_to:
                 self._early.add(sequence)
             else:
-                self._quotas.gone(found.key, sender, size)
+                gone.setdefault(sender, []).append(size)
+        for sender, sizes in gone.items():
+            self._quotas.gone(found.key, sender, len(sizes), sum(sizes))
         self._settle_count(found)
         removal = [Remove(*found.key, found.done)] if found.done > before else []
         return [*removal, *self._pump(found)]

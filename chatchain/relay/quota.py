@@ -89,10 +89,10 @@ class Quotas:
             count.rows += rows
             count.bytes += size
 
-    def gone(self, key: Key, sender: int, size: int) -> None:
-        """A row was acknowledged."""
+    def gone(self, key: Key, sender: int, rows: int, size: int) -> None:
+        """So many rows and bytes were acknowledged."""
         for count in self._both(key, sender):
-            count.rows = max(0, count.rows - 1)
+            count.rows = max(0, count.rows - rows)
             count.bytes = max(0, count.bytes - size)
         self._tidy(key, sender)
 

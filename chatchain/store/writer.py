@@ -43,6 +43,9 @@ BATCH_ITEMS: Final = 2_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """A commit takes no more than this, so that a flood delays others by one commit only."""
 
+LINGER: Final = 0.05
+"""Seconds that deletions wait for something else to be committed with."""
+
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 """Seconds between attempts to reach a database that is away."""
@@ -160,6 +163,7 @@ class Writer:
         """
         jobs: list[_Job] = []
         items = weight = 0
+        linger = 0.0
         with contextlib.suppress(queue.Empty):
             jobs.append(self._queue.get(timeout=self._backoff or None))
             while items < BATCH_ITEMS and weight < BATCH_BYTES and not isinstance(jobs[-1], _Stop):
@@ -167,7 +171,13 @@ class Writer:
                 if isinstance(job, _Keep):
                     items += len(job.letters)
                     weight += job.weight
-                jobs.append(self._queue.get_nowait())
+                if not isinstance(job, _Remove):
+                    linger = -1.0
+                elif not linger:
+                    linger = time.monotonic() + LINGER
+                # Deletions by themselves are worth no commit while one with messages may come.
+                left = linger - time.monotonic()
+                jobs.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
         return jobs
 
     def _serve(self, jobs: list[_Job]) -> None:

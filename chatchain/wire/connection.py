@@ -18,7 +18,7 @@ import msgspec
 
 from chatchain.errors import ProtocolViolation, TooLarge
 from chatchain.wire import messages as m
-from chatchain.wire.bounds import check
+from chatchain.wire.bounds import check, check_envelope
 from chatchain.wire.messages import ClientMessage, Message, RelayMessage
 
 MAX_FRAME: Final = 256 * 1024
@@ -213,26 +213,31 @@ class Connection:
 
     def _end(self) -> int:
         """Where the next frame ends, or 0 while it is not complete."""
-        have = len(self._incoming) - self._at
-        if have < LENGTH.size:
+        start = self._at + LENGTH.size
+        have = len(self._incoming) - start
+        if have < 0:
             return 0
-        (length,) = LENGTH.unpack_from(self._incoming, self._at)
+        length: int = LENGTH.unpack_from(self._incoming, self._at)[0]
+        if not 0 < length <= self._cap():
+            raise ProtocolViolation(self._impossible(length))
+        return start + length if have >= length else 0
+
+    def _impossible(self, length: int) -> str:
         if length == 0:
-            raise ProtocolViolation("The peer sent an empty frame.")
+            return "The peer sent an empty frame."
         if length >= 2**31:
-            raise ProtocolViolation("The peer sent a frame with a negative length.")
-        if length > self._cap():
-            raise ProtocolViolation(
-                f"The peer announced a frame of {length} bytes; {self._cap()} are allowed now."
-            )
-        return int(self._at + LENGTH.size + length) if have >= LENGTH.size + length else 0
+            return "The peer sent a frame with a negative length."
+        return f"The peer announced a frame of {length} bytes; {self._cap()} are allowed now."
 
     def _decode(self, payload: bytes | bytearray) -> Message:
         try:
             message: Message = self._decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation("The peer sent a frame that is not a message of the protocol.") from error
-        check(message)
+        if type(message) is m.Submit:  # the one that comes by the thousand
+            check_envelope(message.envelope)
+        else:
+            check(message)
         return message
 
     def _step(self, message: Message) -> None:

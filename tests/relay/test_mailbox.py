@@ -27,6 +27,7 @@ from chatchain.model import (
 from chatchain.relay import mailbox as box
 from chatchain.relay.mailbox import Mailbox, judge
 from chatchain.relay.quota import Key, Quota, Quotas
+from chatchain.store.letters import into_runs, shifted
 from chatchain.wire.messages import Refused, StaleDevices
 
 ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
@@ -428,9 +429,9 @@ def test_counts_of_empty_mailboxes_take_no_memory() -> None:
     assert not quotas.reserve(key, BOB, 1)
     quotas.came(key, ADA, 1, 10)
     quotas.release(key, ADA, 1, 10)
-    quotas.gone(key, ADA, 10)
-    quotas.gone(key, ADA, 10)
-    quotas.gone(key, ADA, 10)
+    quotas.gone(key, ADA, 1, 10)
+    quotas.gone(key, ADA, 1, 10)
+    quotas.gone(key, ADA, 1, 10)
     assert quotas.reserve(key, BOB, 10)
     quotas.release(key, BOB, 1, 10)
     quotas.forget((BOB, 2))
@@ -571,22 +572,19 @@ class World(RuleBasedStateMachine):
     def _commit(self, batch: list[Letter]) -> tuple[Told, list[Run]]:
         """One transaction, as the store makes runs of it."""
         told: Told = []
-        parcels: dict[Key, list[tuple[bytes, bytes]]] = {}
+        new = []
         for made in batch:
-            if made.id in self.accepted:
-                told.append((made, "duplicate"))
-                continue
-            self.accepted[made.id] = made
-            told.append((made, "stored"))
-            for uid, device, parcel in made.parcels:
-                parcels.setdefault((uid, device), []).append((made.id, parcel))
-        runs = []
-        for (uid, device), content in parcels.items():
-            runs.append(Run(uid, device, ADA, self.last + 1, [parcel for _, parcel in content]))
-            for name, parcel in content:
+            told.append((made, "duplicate" if made.id in self.accepted else "stored"))
+            if made.id not in self.accepted:
+                self.accepted[made.id] = made
+                new.append(made)
+        runs = shifted(into_runs(new), self.last)
+        for run in runs:
+            for parcel in run.parcels:
                 self.last += 1
-                self.promised[uid, device].append(name)
-                self.rows[self.last] = (uid, device), name, parcel
+                name = parcel[:4].rjust(16, b"\0")
+                self.promised[run.uid, run.device].append(name)
+                self.rows[self.last] = (run.uid, run.device), name, parcel
         return told, runs
 
     @precondition(lambda self: self.queue and not self.away)
