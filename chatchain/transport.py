@@ -44,6 +44,8 @@ them.
 
 CHUNK: Final = 64 * 1024
 
+_HEARTBEATS: Final = (Ping, Pong)
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -425,10 +427,10 @@ class Peer(asyncio.Protocol):
         self.heard = asyncio.get_running_loop().time()
         try:
             for message in self._connection.receive_data(data):
-                if isinstance(message, Ping):
-                    self.send(Pong(message.nonce))
-                elif not isinstance(message, Pong):
+                if not isinstance(message, _HEARTBEATS):
                     self._dispatch(message)
+                elif isinstance(message, Ping):
+                    self.send(Pong(message.nonce))
         except ProtocolViolation as violation:
             self._refuse(violation)
 

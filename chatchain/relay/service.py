@@ -334,6 +334,9 @@ class Relay:
     def received(self, peer: Peer, message: Message) -> None:
         """Serves one message."""
         session = peer.session
+        if type(message) is Submit and type(session) is _Session:  # nearly all of them
+            self._submit(session, message.envelope)
+            return
         if isinstance(session, _Guest):
             if isinstance(message, Login | EnterFiles):
                 self._hold(peer, self._log_in(peer, session, message))
@@ -345,8 +348,6 @@ class Relay:
         if not isinstance(session, _Session):
             return
         match message:
-            case Submit(envelope):
-                self._submit(session, envelope)
             case Acknowledge(sequences):
                 self.metrics.acknowledged.inc(len(sequences))
                 self._act(self._mailbox.acknowledged(session.name, sequences))
@@ -521,7 +522,11 @@ class Relay:
         return digest == _digest(envelope)
 
     def _store(self, session: _Session, envelope: Envelope) -> None:
-        self._act(self._mailbox.submit(_letter(session, envelope, _now_ms())))
+        actions = self._mailbox.submit(_letter(session, envelope, _now_ms()))
+        if type(actions[0]) is box.Store:
+            self._keep(actions[0].letter)
+        else:
+            self._act(actions)
 
     # --- keys ---
 
@@ -1016,11 +1021,12 @@ def _digest(envelope: Envelope) -> bytes:
 
 def _letter(session: _Session, envelope: Envelope, now_ms: int) -> Letter:
     uid, device = session.uid, session.device
-    parcels = tuple(
-        [(copy.uid, copy.device, parcel(envelope, copy, uid, device, now_ms)) for copy in envelope.copies]
-    )
-    size = LETTER_BYTES + sum([len(given) for _, _, given in parcels])
-    return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, parcels, size)
+    parcels, size = [], LETTER_BYTES
+    for copy in envelope.copies:
+        made = parcel(envelope, copy, uid, device, now_ms)
+        parcels.append((copy.uid, copy.device, made))
+        size += len(made)
+    return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, tuple(parcels), size)
 
 
 def _milliseconds(seconds: float) -> int:

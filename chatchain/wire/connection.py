@@ -140,7 +140,7 @@ class Connection:
         self._decoder: msgspec.msgpack.Decoder[ClientMessage] | msgspec.msgpack.Decoder[RelayMessage] = (
             _FROM_RELAY if role is Role.CLIENT else _FROM_CLIENT
         )
-        self._state = State.OPENING
+        self._enter(State.OPENING)
         self._incoming: bytes | bytearray = b""
         self._at = 0  # everything before was given out
 
@@ -159,16 +159,18 @@ class Connection:
         kind = type(message)
         self.require_turn(kind)
         data = frame(message)
-        if len(data) - LENGTH.size > self._cap():
+        if len(data) - LENGTH.size > self._cap:
             raise TooLarge(
-                f"This message is larger than the {self._cap() // 1024} KiB that the protocol carries."
+                f"This message is larger than the {self._cap // 1024} KiB that the protocol carries."
             )
-        self._state = TABLE[self._state][self._role][kind] or self._state
+        step = self._ours[kind]
+        if step is not None:
+            self._enter(step)
         return data
 
     def require_turn(self, kind: type[Message]) -> None:
         """Raises AssertionError unless a message of this kind may be sent now: for frames made elsewhere."""
-        if kind not in TABLE[self._state][self._role]:
+        if kind not in self._ours:
             raise AssertionError(f"{kind.__name__} may not be sent in state {self._state.name}")
 
     def receive_data(self, data: bytes) -> Iterator[Message]:
@@ -189,11 +191,15 @@ class Connection:
 
     def close(self) -> None:
         """Ends the conversation from here: nothing more is sent or taken in."""
-        self._state = State.CLOSED
+        self._enter(State.CLOSED)
         self._incoming, self._at = b"", 0
 
-    def _cap(self) -> int:
-        return MAX_FRAME if self._state in (State.READY, State.FILES) else MAX_FRAME_BEFORE_LOGIN
+    def _enter(self, state: State) -> None:
+        """Takes up a state, with what may be said in it."""
+        self._state = state
+        self._ours = TABLE[state][self._role]
+        self._theirs = TABLE[state][self._peer]
+        self._cap = MAX_FRAME if state in (State.READY, State.FILES) else MAX_FRAME_BEFORE_LOGIN
 
     def _messages(self) -> Iterator[Message]:
         while self._state is not State.CLOSED:
@@ -218,7 +224,7 @@ class Connection:
         if have < 0:
             return 0
         length: int = LENGTH.unpack_from(self._incoming, self._at)[0]
-        if not 0 < length <= self._cap():
+        if not 0 < length <= self._cap:
             raise ProtocolViolation(self._impossible(length))
         return start + length if have >= length else 0
 
@@ -227,7 +233,7 @@ class Connection:
             return "The peer sent an empty frame."
         if length >= 2**31:
             return "The peer sent a frame with a negative length."
-        return f"The peer announced a frame of {length} bytes; {self._cap()} are allowed now."
+        return f"The peer announced a frame of {length} bytes; {self._cap} are allowed now."
 
     def _decode(self, payload: bytes | bytearray) -> Message:
         try:
@@ -241,10 +247,11 @@ class Connection:
         return message
 
     def _step(self, message: Message) -> None:
-        step = TABLE[self._state][self._peer]
         kind = type(message)
-        if kind not in step:
+        if kind not in self._theirs:
             raise ProtocolViolation(
                 f"The peer sent {kind.__name__} out of turn (state {self._state.name.lower()})."
             )
-        self._state = step[kind] or self._state
+        step = self._theirs[kind]
+        if step is not None:
+            self._enter(step)
