@@ -295,8 +295,6 @@ class Found(msgspec.Struct, frozen=True):
     signed: bytes
     one_time: bytes
     kem: bytes
-    repeatable: bool
-    """Whether no one-time key takes part, so that only the table of seen handshakes stops a replay."""
 
     def __repr__(self) -> str:
         return "Found(…)"
@@ -381,7 +379,7 @@ def find(store: PrekeyStore, handshake_id: bytes, signed_id: int, one_time_id: i
     seed = kem.secret if kem else last
     if seed is None:
         raise gone
-    return Found(pair.signed, one_time.secret if one_time else b"", seed, not (one_time or kem))
+    return Found(pair.signed, one_time.secret if one_time else b"", seed)
 
 
 def used(

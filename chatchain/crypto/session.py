@@ -45,11 +45,6 @@ class Session(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Session({self.id.hex()[:16]}…)"
 
-    @property
-    def answered(self) -> bool:
-        """Whether the other side has shown that it has the session too."""
-        return not self.handshake
-
 
 def initiate(
     network: Network, secrets: DeviceSecrets, me: Party, them: Party, bundle: PrekeyBundle, now: int

@@ -91,16 +91,16 @@ def deliver(world: World, rows: Sequence[tuple[tuple[int, int], Delivery]]) -> N
     world.relay.reopen()
 
 
-def delivered(world: World, envelope: Envelope, sender: str = "ada", copy: int = 0) -> Delivery:
-    """What a relay makes of one copy of an envelope."""
+def delivered(world: World, envelope: Envelope) -> Delivery:
+    """What a relay makes of the first copy of an envelope of ada's."""
     return Delivery(
         1,
         envelope.id,
         envelope.suite,
-        world.chain.user(sender).uid,
+        world.chain.user("ada").uid,
         1,
         envelope.recipient,
         int(world.now * 1000),
-        envelope.copies[copy].header,
+        envelope.copies[0].header,
         envelope.body,
     )
