@@ -52,6 +52,14 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
     return message
 
 
+async def discard(station: Station, message: StoredMessage) -> None:
+    """Has the relay forget the file of an own message that was deleted; else it does so when it expires."""
+    if message.kind == FILE and message.content and station.session is not None and station.session.alive:
+        with suppress(ChatchainError):
+            async with station.transfer() as transfer:
+                await transfer.discard(described(message).blob)
+
+
 def forget_unless_waiting(store: Store, folder: Path, blob: bytes) -> None:
     """Deletes a sealed file that came into no message."""
     if all(upload.blob != blob for upload in store.uploads()):

@@ -144,6 +144,7 @@ async def delete(station: Station, id: str, wait_s: float) -> AsyncIterator[Sent
     target = find_message(store, id)
     async for sent in do(station, str(target.peer), lambda writer: writer.delete(target), wait_s, target.id):
         yield sent
+    await files.discard(station, target)
 
 
 async def react(station: Station, id: str, emoji: str, wait_s: float) -> AsyncIterator[Sent]:

@@ -389,13 +389,15 @@ async def test_a_changed_key_blocks_files_as_it_blocks_texts(world: World, path:
 
 
 async def test_a_deleted_file_goes_from_both_homes(world: World, path: Path) -> None:
-    """And cannot be fetched any more; what another message brought stays."""
+    """And from the relay; what another message brought stays."""
     sent = await give(world, path)
     other = await give(world, path)
     came = [shown.attachment.path for shown in await world.hear("bob") if shown.attachment is not None]
     assert all(place is not None and exists(place) for place in came)
+    assert len(world.relay.shelf.blobs) == 2
     async with world.client("ada") as ada:
         await one(ada.delete(sent.id))
+    assert len(world.relay.shelf.blobs) == 1
     await world.hear("bob")
     async with world.client("bob") as bob:
         await bob.login()
