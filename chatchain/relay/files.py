@@ -62,7 +62,7 @@ REQUESTS: Final = Rate(burst=200, per_second=20)
 
 THREADS: Final = 4
 WRITES: Final = 2
-"""Parts of one upload that are being written at a time: waiting for a disk is mostly waiting."""
+"""Parts of one upload that are being written at a time."""
 
 SWEEP: Final = 600.0
 """Seconds between two looks for files whose time is over."""
@@ -82,6 +82,8 @@ class _Upload:
         self.assembly = assembly
         self.waiting: deque[bytes] = deque()
         self.writes: set[asyncio.Future[None]] = set()
+        self.syncs: list[asyncio.Future[None]] = []
+        """Parts that are written and on their way to the disk: these cost no memory here."""
         self.dropped = False
         """Nothing more is taken of it: it failed, or goes on elsewhere."""
         self.held = False
@@ -130,6 +132,7 @@ class Files:
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
         self._requests = Buckets(REQUESTS)
         self._pool = ThreadPoolExecutor(THREADS, "files")
+        self._syncs = ThreadPoolExecutor(THREADS, "file-sync")
 
     # --- connections ---
 
@@ -164,7 +167,8 @@ class Files:
 
     def stop(self) -> None:
         """Takes up no more work."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._syncs):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def received(self, session: FileSession, message: Message) -> None:
         """Serves one message."""
@@ -213,7 +217,7 @@ class Files:
             self._drop(other.session)
             self._fail(other.session, other.ref, RefusedError("The upload goes on over a newer connection."))
             await other.idle.wait()
-            await asyncio.gather(*other.writes, return_exceptions=True)
+            await asyncio.gather(*other.writes, *other.syncs, return_exceptions=True)
         now = _now_ms()
         blob = Blob(
             session.uid, message.blob, message.size, BlobState.PARTIAL, now, now + self._limits.unfinished_ms
@@ -276,13 +280,12 @@ class Files:
                 part = upload.waiting.popleft()
                 number = await self._in(partial(assembly.keep, part))
                 await self._written(upload, WRITES - 1)
-                upload.writes.add(
-                    asyncio.ensure_future(self._in(partial(self._parts.put, folder, number, part)))
-                )
+                upload.writes.add(asyncio.create_task(self._put(upload, folder, number, part)))
                 self._metrics.file_bytes.labels("up").inc(len(part))
                 self._let_go(upload)
             if assembly.complete and not upload.dropped:
                 await self._written(upload, 0)
+                await asyncio.gather(*upload.syncs)
                 self._drop(session)
                 expires_ms = await self._in(lambda: self._finished(assembly))
                 self._metrics.files.labels("stored").inc()
@@ -293,6 +296,13 @@ class Files:
         finally:
             upload.idle.set()
             self._let_go(upload)
+
+    async def _put(self, upload: _Upload, folder: str, number: int, part: bytes) -> None:
+        await self._in(partial(self._parts.put, folder, number, part))
+        sync = partial(self._parts.sync, folder, number)
+        future = asyncio.get_running_loop().run_in_executor(self._syncs, sync)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # told once it matters
+        upload.syncs.append(future)
 
     @staticmethod
     async def _written(upload: _Upload, left: int) -> None:

@@ -217,7 +217,10 @@ class BlobParts(Protocol):
     """The bytes of files, as numbered parts in folders. Blocks; raises StoreUnavailable."""
 
     def put(self, folder: str, part: int, data: bytes) -> None:
-        """Writes one part; it is on the disk, and its name will be once `settle` has returned."""
+        """Writes one part."""
+
+    def sync(self, folder: str, part: int) -> None:
+        """Returns when the part is on the disk; its name is once `settle` has returned."""
 
     def settle(self, folder: str) -> None:
         """Returns when the names of all parts that were put are on the disk."""

@@ -66,10 +66,14 @@ class BlobFolder:
             ) from error
 
     def put(self, folder: str, part: int, data: bytes) -> None:
-        """Writes one part; it is on the disk, and its name will be once `settle` has returned."""
+        """Writes one part."""
         with _translated():
             self._store.put(_object(folder, part), data, use_multipart=False)
-            if self._root is not None:
+
+    def sync(self, folder: str, part: int) -> None:
+        """Returns when the part is on the disk; its name is once `settle` has returned."""
+        if self._root is not None:
+            with _translated():
                 _sync(self._root / _object(folder, part), os.O_RDONLY)
 
     def settle(self, folder: str) -> None:

@@ -221,6 +221,7 @@ def test_a_part_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pyt
     parts, folder = BlobFolder(str(tmp_path / "files")), upload().folder
     root = tmp_path / "files"
     parts.put(folder, 0, b"part")
+    parts.sync(folder, 0)
     assert synced == [str(root / folder / "0000")]
     parts.settle(folder)
     assert synced[1:] == [str(root / folder), str((root / folder).parent), str(root)]
