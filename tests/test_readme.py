@@ -68,7 +68,7 @@ def test_it_says_what_is_not_protected() -> None:
     """Each limit of this step is named."""
     section = README.partition("## What it does not protect")[2].partition("\n## ")[0]
     for words in (
-        "forward secrecy",
+        "stolen device",
         "public, forever",
         "one operator",
         "audited",
@@ -82,7 +82,7 @@ def test_it_says_what_is_not_protected() -> None:
 def test_options_in_the_deployment_guide_exist() -> None:
     """Every option of a program of ours that docs/deploying.md shows is one that the program has."""
     guide = (ROOT / "docs" / "deploying.md").read_text().replace("\\\n", " ")
-    programs = {"devnet.py": "up", "deploy.py": "", "certificates.py": "", "server.py": ""}
+    programs = {"devnet.py": "up", "deploy.py": "", "certificates.py": "", "backup.py": "", "server.py": ""}
     seen = set()
     for line in re.sub(r"\n {10,}", " ", guide).splitlines():
         found = re.search(r"python (?:\S*/)?(\w+\.py)\b(.*)", line)
