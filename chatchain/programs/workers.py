@@ -195,6 +195,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(
+                signal.SIGHUP, signal.SIG_IGN
+            )  # until it can heed it; it starts with the newest pair
             os.close(reading)
             os.close(self._life[1])
             self._selector.close()
