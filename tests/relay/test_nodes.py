@@ -46,9 +46,10 @@ def worker_of(device: Device) -> int:
     """The process that has the other end of a device's connection open."""
     assert device.link is not None
     assert device.stage.process is not None
-    port = device.link._writer.get_extra_info("sockname")[1]
+    mine = device.link._writer.get_extra_info("sockname")[1]
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    (inode,) = [row[9] for row in rows if row[2].endswith(f":{port:04X}")]
+    ends = f":{device.stage.port:04X}", f":{mine:04X}"
+    (inode,) = [row[9] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1])]
     for pid in children(device.stage.process.pid):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
