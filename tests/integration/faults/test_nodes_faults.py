@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from tests.integration.faults.test_relay_faults import Recipient, Sender
 from tests.relay import stage as stages
 from tests.relay.stage import Device, Stage
 from tests.relay.test_nodes import children
+from tests.relay.test_operation import page
 
 FULL: Final = os.environ.get("CHATCHAIN_FAULTS") == "full"
 KILLS: Final = 50 if FULL else 2
@@ -41,10 +43,16 @@ FROZEN: Final = 8.0
 """Seconds: longer than the others wait for a sign of life."""
 
 
+# A client that is cancelled while it dials a frozen process leaves its half-open transport to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clients that do not wait for a whole minute."""
     monkeypatch.setattr(stages, "PATIENCE", SILENCE)
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -72,6 +80,13 @@ def machines(
         stage.stop()
 
 
+def is_ready(port: int) -> bool:
+    """Whether a process says so on its metrics port."""
+    with contextlib.suppress(OSError):
+        return page(port, "/ready")[0] == 200
+    return False
+
+
 @dataclass
 class Pair:
     """A sender and a recipient."""
@@ -90,7 +105,12 @@ def pairs(senders: Stage, recipients: Stage) -> list[Pair]:
 
 
 async def through(
-    talking: Sequence[Pair], rounds: int, fault: Callable[[], Awaitable[None]], patience: float = 120
+    talking: Sequence[Pair],
+    rounds: int,
+    fault: Callable[[], Awaitable[None]],
+    *,
+    in_order: bool = True,
+    patience: float = 120,
 ) -> None:
     """Runs load through one fault after another, and compares what was promised with what arrived."""
     for _ in range(rounds):
@@ -109,7 +129,8 @@ async def through(
         assert set(pair.sender.ticked) <= pair.recipient.disk.keys(), "ticked and lost"
         assert len(pair.sender.ticked) == pair.sender.made == rounds * MESSAGES
         expected = [str(number).encode() for number in range(pair.sender.made)]
-        assert list(pair.recipient.disk.values()) == expected, "each once, in order"
+        arrived = list(pair.recipient.disk.values())
+        assert arrived == expected if in_order else sorted(arrived) == sorted(expected), "each once"
 
 
 async def test_a_worker_killed_under_load_loses_nothing_ticked(workers: Stage) -> None:
@@ -131,6 +152,10 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
 
     async def fault() -> None:
         assert workers.process is not None
+        async with asyncio.timeout(40):  # one that was just replaced is not at work yet
+            for port in (workers.metrics_port, workers.metrics_port + 1):
+                while not await asyncio.to_thread(is_ready, port):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
         frozen = random.choice(children(workers.process.pid))
         os.kill(frozen, signal.SIGSTOP)
         async with asyncio.timeout(40):
@@ -141,7 +166,11 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
 
 
 async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tuple[Stage, Stage]) -> None:
-    """Nobody waits for its locks; awake again it has no lease, and serves."""
+    """Nobody waits for its locks; awake again it has no lease, and serves.
+
+    In its sockets lies then what its clients had sent before they gave it up. It takes that in, while what it
+    had begun to store was refused: so each message arrives once, and perhaps after one that followed it.
+    """
     one, other = machines
 
     async def fault() -> None:
@@ -159,7 +188,7 @@ async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tu
                     break
         one.process.resume()
 
-    await through(pairs(one, other) + pairs(other, one), FREEZES, fault)
+    await through(pairs(one, other) + pairs(other, one), FREEZES, fault, in_order=False)
     device = await Device(one.alone(), one.register(f"w{os.urandom(6).hex()}")).begin()
     assert isinstance(await device.send(device.account), Tick)
     await device.receive(1)
