@@ -108,6 +108,7 @@ async def test_what_was_not_acknowledged_comes_again(stage: Stage, someone: Some
     await again.say(Receive(first[2].sequence))
     assert await again.receive(3, acknowledge=False) == first, "a gap keeps what comes after it"
     await again.say(Acknowledge((first[0].sequence, first[1].sequence)))
+    assert isinstance(await again.send(ada), Tick), "committed, and the deletion with it"
     await again.close()
     last = await Device(stage, bob).begin()
     assert await last.receive(1) == first[2:]
