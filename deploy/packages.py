@@ -14,9 +14,13 @@ LIST: Final = Path(__file__).resolve().parent / "apt.txt"
 
 # What proves a package present where dpkg does not know: other systems, or an installation by hand.
 PROGRAMS: Final = {
+    "faketime": "faketime",
     "haproxy": "haproxy",
+    "iproute2": "ip",
     "mariadb-server-core": "mariadbd",
     "nats-server": "nats-server",
+    "nftables": "nft",
+    "strace": "strace",
 }
 
 

@@ -13,8 +13,7 @@ import gc
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -23,13 +22,12 @@ from chatchain.wire.messages import Tick
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
 from tests.fixtures.nats import Nats
-from tests.integration.faults.test_relay_faults import Recipient, Sender
+from tests.integration.faults.load import FULL, pairs, through
 from tests.relay import stage as stages
 from tests.relay.stage import Device, Stage
 from tests.relay.test_nodes import children
 from tests.relay.test_operation import page
 
-FULL: Final = os.environ.get("CHATCHAIN_FAULTS") == "full"
 KILLS: Final = 50 if FULL else 2
 FREEZES: Final = 5 if FULL else 1
 PAIRS: Final = 4
@@ -87,52 +85,6 @@ def is_ready(port: int) -> bool:
     return False
 
 
-@dataclass
-class Pair:
-    """A sender and a recipient."""
-
-    sender: Sender
-    recipient: Recipient
-
-
-def pairs(senders: Stage, recipients: Stage) -> list[Pair]:
-    """People who write to each other, and the stages that say which relay each dials first."""
-    made = []
-    for _ in range(PAIRS):
-        ada, bob = senders.register(f"a{os.urandom(6).hex()}"), senders.register(f"b{os.urandom(6).hex()}")
-        made.append(Pair(Sender(senders, ada, bob), Recipient(recipients, bob)))
-    return made
-
-
-async def through(
-    talking: Sequence[Pair],
-    rounds: int,
-    fault: Callable[[], Awaitable[None]],
-    *,
-    in_order: bool = True,
-    patience: float = 120,
-) -> None:
-    """Runs load through one fault after another, and compares what was promised with what arrived."""
-    for _ in range(rounds):
-        loading = [asyncio.create_task(pair.sender.run(MESSAGES)) for pair in talking]
-        receiving = [asyncio.create_task(pair.recipient.run()) for pair in talking]
-        await asyncio.sleep(random.uniform(0.02, 0.4))
-        await fault()
-        async with asyncio.timeout(patience):
-            await asyncio.gather(*loading)
-            for pair in talking:
-                await pair.recipient.has(pair.sender.made)
-        for task in receiving:
-            task.cancel()
-        await asyncio.gather(*receiving, return_exceptions=True)
-    for pair in talking:
-        assert set(pair.sender.ticked) <= pair.recipient.disk.keys(), "ticked and lost"
-        assert len(pair.sender.ticked) == pair.sender.made == rounds * MESSAGES
-        expected = [str(number).encode() for number in range(pair.sender.made)]
-        arrived = list(pair.recipient.disk.values())
-        assert arrived == expected if in_order else sorted(arrived) == sorted(expected), "each once"
-
-
 async def test_a_worker_killed_under_load_loses_nothing_ticked(workers: Stage) -> None:
     """kill -9 of one of two, again and again: its clients go on with the other."""
 
@@ -144,7 +96,7 @@ async def test_a_worker_killed_under_load_loses_nothing_ticked(workers: Stage) -
             while len(children(workers.process.pid)) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
-    await through(pairs(workers, workers), KILLS, fault)
+    await through(pairs(workers, workers, PAIRS), KILLS, MESSAGES, fault)
 
 
 async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -> None:
@@ -162,7 +114,7 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
             while frozen in children(workers.process.pid):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
-    await through(pairs(workers, workers), FREEZES, fault)
+    await through(pairs(workers, workers, PAIRS), FREEZES, MESSAGES, fault)
 
 
 async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tuple[Stage, Stage]) -> None:
@@ -188,7 +140,8 @@ async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tu
                     break
         one.process.resume()
 
-    await through(pairs(one, other) + pairs(other, one), FREEZES, fault, in_order=False)
+    talking = pairs(one, other, PAIRS) + pairs(other, one, PAIRS)
+    await through(talking, FREEZES, MESSAGES, fault, in_order=False)
     device = await Device(one.alone(), one.register(f"w{os.urandom(6).hex()}")).begin()
     assert isinstance(await device.send(device.account), Tick)
     await device.receive(1)
@@ -203,4 +156,4 @@ async def test_nats_killed_under_load_only_delays(workers: Stage, nats: Nats) ->
         await asyncio.sleep(1)
         nats.start()
 
-    await through(pairs(workers, workers), KILLS, fault)
+    await through(pairs(workers, workers, PAIRS), KILLS, MESSAGES, fault)

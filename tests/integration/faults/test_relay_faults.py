@@ -1,37 +1,33 @@
-"""What was ticked is never lost: relay and database are killed under load, again and again.
-
-The clients here keep what a real one keeps: an outbox of what was not ticked, which is sent again after each
-reconnect, and a disk of what was received, which is acknowledged.
-"""
+"""What was ticked is never lost: relay and database are killed under load, again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
-from chatchain.errors import NetworkError
-from chatchain.model import Envelope
-from chatchain.wire.messages import Acknowledge, Deliver, Receive, Refused, Submit, Tick
+from chatchain.wire.messages import Refused, Tick
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
-from tests.relay.stage import Account, Device, Stage
+from tests.integration.faults.load import FULL, health, pairs, through
+from tests.relay.stage import Device, Stage
 
-ROUNDS: Final = int(os.environ.get("CHATCHAIN_FAULT_ROUNDS", "0")) or (
-    30 if os.environ.get("CHATCHAIN_FAULTS") == "full" else 2
-)
+ROUNDS: Final = int(os.environ.get("CHATCHAIN_FAULT_ROUNDS", "0")) or (50 if FULL else 2)
 """Kills in one test."""
 
-MESSAGES: Final = 600
-"""Sent in each round, on both sides of the kill."""
+PAIRS: Final = 4
+"""Eight clients."""
 
-WINDOW: Final = 40
+MESSAGES: Final = 150
+"""Of each sender in each round, on both sides of the kill."""
+
+AWAY: Final = 2.0
+"""Seconds until a database that was killed is started again."""
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -50,96 +46,6 @@ def stage(
     made.stop()
 
 
-class Sender:
-    """Sends numbered messages and sends again what was not ticked, in order."""
-
-    def __init__(self, stage: Stage, account: Account, to: Account) -> None:
-        self.stage, self.account, self.to = stage, account, to
-        self.outbox: dict[bytes, Envelope] = {}
-        self.ticked: list[bytes] = []
-        self.made = 0
-
-    async def run(self, count: int) -> None:
-        """Until so many more are ticked, through however many reconnects."""
-        target = self.made + count
-        while self.made < target or self.outbox:
-            device = Device(self.stage, self.account)
-            try:
-                await device.connect()
-                for envelope in self.outbox.values():
-                    await device.say(Submit(envelope))
-                await self._pump(device, target)
-            except (NetworkError, OSError, AssertionError):
-                await asyncio.sleep(0.05)
-            finally:
-                await device.close()
-
-    async def _pump(self, device: Device, target: int) -> None:
-        while self.made < target or self.outbox:
-            while self.made < target and len(self.outbox) < WINDOW:
-                envelope = device.envelope(self.to, str(self.made).encode())
-                self.made += 1
-                self.outbox[envelope.id] = envelope
-                await device.say(Submit(envelope))
-            answer = await device.next()
-            if isinstance(answer, Refused) and answer.retry_after_ms:
-                raise NetworkError("Not now; all of it again, in order.")
-            assert isinstance(answer, Tick), answer
-            if self.outbox.pop(answer.id, None) is not None:
-                self.ticked.append(answer.id)
-
-
-class Recipient:
-    """Stores what comes and acknowledges it afterwards; sees each id once."""
-
-    def __init__(self, stage: Stage, account: Account) -> None:
-        self.stage, self.account = stage, account
-        self.disk: dict[bytes, bytes] = {}
-        self.news = asyncio.Event()
-
-    async def has(self, count: int) -> None:
-        """Waits until so many have come."""
-        while len(self.disk) < count:
-            self.news.clear()
-            await self.news.wait()
-
-    async def run(self) -> None:
-        """Until cancelled, through however many reconnects."""
-        while True:
-            device = Device(self.stage, self.account)
-            try:
-                await device.connect()
-                await device.say(Receive(0))
-                while True:
-                    delivery = (await device.expect(Deliver)).delivery
-                    self.disk.setdefault(delivery.id, delivery.body)
-                    self.news.set()
-                    await device.say(Acknowledge((delivery.sequence,)))
-            except (NetworkError, OSError, AssertionError):
-                await asyncio.sleep(0.05)
-            finally:
-                await device.close()
-
-
-async def through(stage: Stage, fault: Callable[[], Awaitable[None]]) -> None:
-    """Runs load through one fault after another, and compares what was promised with what arrived."""
-    ada, bob = stage.register("ada"), stage.register("bob")
-    sender, recipient = Sender(stage, ada, bob), Recipient(stage, bob)
-    for _ in range(ROUNDS):
-        loading = asyncio.create_task(sender.run(MESSAGES))
-        receiving = asyncio.create_task(recipient.run())
-        await asyncio.sleep(random.uniform(0.02, 0.25))
-        await fault()
-        async with asyncio.timeout(120):
-            await loading
-            await recipient.has(sender.made)
-        receiving.cancel()
-        await asyncio.gather(receiving, return_exceptions=True)
-    assert set(sender.ticked) <= recipient.disk.keys(), "ticked and lost"
-    assert len(sender.ticked) == sender.made == ROUNDS * MESSAGES
-    assert list(recipient.disk.values()) == [str(number).encode() for number in range(sender.made)]
-
-
 async def test_a_relay_killed_under_load_loses_nothing_ticked(stage: Stage) -> None:
     """kill -9 in the middle, a new process, and every message arrives once and in order."""
 
@@ -150,7 +56,7 @@ async def test_a_relay_killed_under_load_loses_nothing_ticked(stage: Stage) -> N
         # Not in a thread: the fixtures' processes end with the thread that started them.
         stage.start()
 
-    await through(stage, fault)
+    await through(pairs(stage, stage, PAIRS), ROUNDS, MESSAGES, fault)
 
 
 async def test_a_database_killed_under_load_loses_nothing_ticked(
@@ -172,12 +78,12 @@ async def test_a_database_killed_under_load_loses_nothing_ticked(
 
         async def fault() -> None:
             server.kill()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(AWAY)
             server.start()
 
     assert stage.process is not None
     pid = stage.process.pid
-    await through(stage, fault)
+    await through(pairs(stage, stage, PAIRS), ROUNDS, MESSAGES, fault)
     assert stage.process.running
     assert stage.process.pid == pid
 
@@ -199,7 +105,7 @@ async def test_while_the_database_is_away_nothing_is_ticked(
             assert isinstance(answer, Refused)
             assert answer.code == "store_unavailable"
             assert answer.retry_after_ms > 0
-        assert (await _health(stage))[0] == 503
+        assert (await health(stage))[0] == 503
     finally:
         mariadb.start()
     async with asyncio.timeout(30):
@@ -210,16 +116,8 @@ async def test_while_the_database_is_away_nothing_is_ticked(
     bodies = [delivery.body for delivery in await recipient.receive(50)]
     assert bodies == [str(number).encode() for number in range(50)]
     async with asyncio.timeout(30):
-        while (await _health(stage))[0] != 200:  # noqa: ASYNC110
+        while (await health(stage))[0] != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await sender.close()
     await recipient.close()
     stage.stop()
-
-
-async def _health(stage: Stage) -> tuple[int, bytes]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", stage.metrics_port)
-    writer.write(b"GET /health HTTP/1.1\r\n\r\n")
-    answer = await reader.read()
-    writer.close()
-    return int(answer.split()[1]), answer
