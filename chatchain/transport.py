@@ -366,6 +366,7 @@ class Peer(asyncio.Protocol):
 
     __slots__ = (
         "_connection",
+        "_farewell",
         "_gate",
         "_handler",
         "_holds",
@@ -404,6 +405,7 @@ class Peer(asyncio.Protocol):
         self._inbox: deque[Message] = deque()
         self._outgoing = bytearray()
         self._holds = 0
+        self._farewell: asyncio.TimerHandle | None = None  # cuts a peer that does not read the last words
 
     @property
     def state(self) -> State:
@@ -450,6 +452,8 @@ class Peer(asyncio.Protocol):
         self._connection.close()
         self._inbox.clear()
         self._transport = None
+        if self._farewell is not None:  # else it would keep all that belonged to the connection
+            self._farewell.cancel()
         self._gate.leave(self)
         self._handler.closed(self)
 
@@ -552,7 +556,7 @@ class Peer(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         transport.close()
-        asyncio.get_running_loop().call_later(deadlines.HANDSHAKE, transport.abort)
+        self._farewell = asyncio.get_running_loop().call_later(deadlines.HANDSHAKE, transport.abort)
 
 
 class Listener:
