@@ -33,6 +33,11 @@ def hasten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "command", command)
 
 
+def deadlines_in_force() -> tuple[float, float]:
+    """For the handshake and for the login, as both sides wait at the moment."""
+    return deadlines.HANDSHAKE, deadlines.LOGIN
+
+
 if __name__ == "__main__":
     for name, seconds in json.loads(sys.argv[1]).items():
         assert hasattr(deadlines, name), name

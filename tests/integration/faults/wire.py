@@ -31,6 +31,8 @@ class Wire:
         self.swallows = False
         """Whether everything is taken and nothing arrives: neither side is told."""
         self.resets = 0
+        self.record: bytearray | None = None
+        """What came from those who dialled, if anybody wants to know."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -64,7 +66,7 @@ class Wire:
             ends.append(forth)
             left = None if self.lasts is None else [self.lasts()]
             ways = [
-                asyncio.create_task(self._carry(reader, forth, left)),
+                asyncio.create_task(self._carry(reader, forth, left, forth=True)),
                 asyncio.create_task(self._carry(back, writer, left)),
             ]
             done, pending = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +87,12 @@ class Wire:
                 end.transport.abort()
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: list[int] | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        left: list[int] | None,
+        *,
+        forth: bool = False,
     ) -> None:
         lost = False
         while data := await reader.read(CHUNK):
@@ -94,6 +101,8 @@ class Wire:
                 continue
             if left is not None:
                 data, left[0] = data[: left[0]], left[0] - len(data)
+            if self.record is not None and forth:
+                self.record += data
             writer.write(data)
             await writer.drain()
             if left is not None and left[0] <= 0:
