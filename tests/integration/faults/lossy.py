@@ -44,7 +44,7 @@ def main(folder: Path, messages: int) -> None:
         async def nothing_else() -> None:
             """The packets are fault enough."""
 
-        asyncio.run(through(talking, 1, messages, nothing_else, PATIENCE))
+        asyncio.run(through(talking, 1, messages, nothing_else, patience=PATIENCE))
         counted = [int(number) for number in re.findall(r"packets (\d+)", _run("nft", "list", "ruleset"))]
         assert all(counted), f"both directions lose packets: {counted}"
         print(f"lost {sum(counted)}")
