@@ -7,7 +7,8 @@ wrote is told ("others") before anything of a higher number is. The row's lock i
 its connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
 first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
 committed.
-While the database is away, what comes is told back as failed at once: nothing piles up.
+While the database is away, what comes is told back as failed at once: nothing piles up. A session of which
+something failed is refused for a moment longer, so that its order holds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, TypeVar
 
@@ -49,6 +50,11 @@ LINGER: Final = 0.05
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 """Seconds between attempts to reach a database that is away."""
+
+SHUT: Final = 1.0
+"""Seconds in which a session that was refused something is refused the rest, too: what it had sent already
+must not overtake what it has to send again.
+"""
 
 IDLE: Final = 30.0
 """Seconds after which the connection is no longer taken for granted."""
@@ -109,6 +115,7 @@ class Writer:
         self._retry_at = 0.0
         self._backoff = 0.0  # more than 0: the database is away
         self._used_at = 0.0
+        self._shut: dict[int, float] = {}  # sessions, and until when
         self.frontier: int | None = None
         """Up to which sequence it is known for whom others have written; None: there are no others."""
         self._drawn = (0, 0)  # the last transaction's numbers: above the first, up to the second
@@ -199,10 +206,26 @@ class Writer:
             elif isinstance(job, _Work) and job.future.set_running_or_notify_cancel():
                 job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
 
-    def _fail(self, letters: Iterable[Letter]) -> None:
+    def _fail(self, letters: Sequence[Letter]) -> None:
+        until = time.monotonic() + SHUT
+        self._shut |= {letter.session: until for letter in letters}
         self._listener.kept([(letter, "failed") for letter in letters], [])
 
+    def _in_order(self, letters: list[Letter]) -> list[Letter]:
+        """Those of sessions that were refused nothing of late; the others are told that they failed."""
+        now = time.monotonic()
+        self._shut = {session: until for session, until in self._shut.items() if now < until}
+        late: Told = [(letter, "failed") for letter in letters if letter.session in self._shut]
+        if not late:
+            return letters
+        self._listener.kept(late, [])
+        return [letter for letter in letters if letter.session not in self._shut]
+
     def _commit(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> None:
+        if self._shut:
+            letters = self._in_order(letters)
+            if not letters and not done:
+                return
         try:
             told, runs = self._stored(letters, done)
         except Exception as error:  # whatever the driver makes of a row: the thread must live

@@ -6,15 +6,18 @@ import os
 import queue
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, event, select, text
+from sqlalchemy.exc import OperationalError
 
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
@@ -34,6 +37,7 @@ from chatchain.model import (
     Uid,
     User,
 )
+from chatchain.store import writer as writing
 from chatchain.store.database import open_database
 from chatchain.store.letters import RUN_BYTES, RUN_PARCELS
 from chatchain.store.server import ACCEPTED_DAYS, PRUNE_PARTS, ServerStore, ServerWriter, part_bounds
@@ -117,10 +121,11 @@ def letter(
     at: int = 5,
     device: int = 1,
     sender: int = ADA,
+    session: int = 1,
 ) -> Letter:
     """A letter whose parcels are the bare body."""
     parcels = tuple((uid, number, body) for uid, number in to or ((BOB, 1),))
-    return Letter(1, sender, device, id or secrets.token_bytes(16), digest, at, parcels, len(body))
+    return Letter(session, sender, device, id or secrets.token_bytes(16), digest, at, parcels, len(body))
 
 
 def bodies(store: ServerStore, uid: int = BOB, device: int = 1) -> list[bytes]:
@@ -487,11 +492,44 @@ def test_a_stopped_database_is_no_false_tick(mariadb: MariaDB, ears: Ears) -> No
     finally:
         mariadb.start()
     ears.wait_for("settled")
-    writer.keep([lost])
-    assert ears.verdicts(1) == [(lost, "stored")]
+    again = msgspec.structs.replace(lost, session=lost.session + 1)
+    writer.keep([again])
+    assert ears.verdicts(1) == [(again, "stored")]
     assert bodies(store) == [b"before", b"lost"]
     writer.stop()
     store.close()
+
+
+def test_nothing_overtakes_what_failed(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session whose message failed has more on its way: it is refused until its client had time to hear of
+    it; another session is not.
+    """
+    monkeypatch.setattr(writing, "SHUT", 2.0)
+    writer = store.writer(ears.listener())
+    away = True
+
+    def lose(*_: object) -> None:
+        if away:
+            raise OperationalError("BEGIN", None, ConnectionResetError())
+
+    event.listen(store._engine, "begin", lose)
+    try:
+        first, second, other = letter(body=b"1"), letter(body=b"2"), letter(body=b"other", session=9)
+        writer.keep([first])
+        assert ears.verdicts(1) == [(first, "failed")]
+        away = False
+        ears.wait_for("settled")
+        writer.keep([second, other])
+        assert ears.verdicts(2) == [(second, "failed"), (other, "stored")]
+        time.sleep(2.1)
+        writer.keep([first, second])
+        assert ears.verdicts(2) == [(first, "stored"), (second, "stored")]
+    finally:
+        event.remove(store._engine, "begin", lose)
+    assert bodies(store) == [b"other", b"1", b"2"]
+    writer.stop()
 
 
 def test_a_connection_killed_by_the_server_is_made_again(mariadb: MariaDB, ears: Ears) -> None:
@@ -504,7 +542,7 @@ def test_a_connection_killed_by_the_server_is_made_again(mariadb: MariaDB, ears:
     writer.keep([letter()])
     if ears.verdicts(1)[0][1] == "failed":
         ears.wait_for("settled")
-        writer.keep([letter()])
+        writer.keep([letter(session=2)])
         assert ears.verdicts(1)[0][1] == "stored"
     assert len(bodies(store)) == 1
     writer.stop()
