@@ -175,6 +175,26 @@ class Outbox:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
         self._sealing.stale(uid)
 
+    async def outdated(self, items: Sequence[Outgoing]) -> set[bytes]:
+        """Of things that are sealed, those by keys or for device lists that were replaced since.
+
+        The relay would say so, too, but it might rather hand a revoked device what was sealed for it.
+        """
+        lists = {}
+        for uid in {self._own.uid, *(one.recipient for one in items)}:
+            user = await self._watch.user(uid)
+            lists[uid] = user.device_list_version if user is not None else 0
+        return {
+            item.id
+            for item in items
+            if item.envelope is not None
+            and (
+                item.version != self._own.version
+                or item.envelope.recipient_version < lists[item.recipient]
+                or item.envelope.sender_version < lists[self._own.uid]
+            )
+        }
+
     async def seal_again(self, items: Sequence[Outgoing], session: Session) -> list[Outgoing]:
         """Seals things for the devices that the chain lists now and stores that before they leave.
 
@@ -344,8 +364,9 @@ class Pump:
         return True
 
     async def _ready(self, batch: Sequence[Outgoing]) -> list[Outgoing]:
-        """The batch with everything sealed by the keys in force, in order."""
-        unready = [item for item in batch if item.envelope is None or item.version != self._own.version]
+        """The batch with everything sealed by the keys in force, for the devices listed now, in order."""
+        outdated = await self._outbox.outdated(batch)
+        unready = [item for item in batch if item.envelope is None or item.id in outdated]
         fresh = (
             {item.id: item for item in await self._outbox.seal_again(unready, self._session)}
             if unready
