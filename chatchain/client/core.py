@@ -858,7 +858,9 @@ class Client:
 
     async def seal_rsa(self, peer: str, text: str) -> RsaSealed:
         """Seals a text to a peer's RSA key; refused for whoever has a device for better encryption."""
-        user = await self._somebody_else(await self._station.desk(), peer)
+        desk = await self._station.desk()
+        user = await self._somebody_else(desk, peer)
+        await desk.people.vet(user)  # who hides a peer's devices could bring us down to this
         return await (await self._compatibility()).seal(user, text)
 
     async def _compatibility(self) -> Compatibility:

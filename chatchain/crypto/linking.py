@@ -138,7 +138,7 @@ def verify_request(asked: Request, network: Network, user: User) -> DeviceRecord
     claimed = decode_record(asked.record)
     if claimed.uid != user.uid:
         raise BadRecord("The new device asks to be linked to another account than this one.")
-    listed = next((each for each in user.devices if each.device == claimed.device), None)
+    listed = next((each for each in user.active_devices if each.device == claimed.device), None)
     following = claimed.device == len(user.devices) + 1
     if not following and (listed is None or listed.history[0].record != asked.record):
         raise BadRecord(

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
-from chatchain.errors import NoTick
+from chatchain.errors import BadRecord, FoldMismatch, NoTick
 from chatchain.model import Outgoing
 from tests.client.families import Home, family, store_of
 from tests.world import World
@@ -80,7 +81,39 @@ async def test_what_was_sealed_before_a_revocation(empty: World) -> None:
     assert {copy.device for copy in last.copies if copy.uid == empty.chain.user("bob").uid} == {1}
 
 
+async def test_a_revoked_device_asks_to_be_linked_again(empty: World) -> None:
+    """Its old text gets no second answer with the account's secret."""
+    (ada,) = await family(empty, "ada")
+    async with empty.client("ada", home="thief") as new:
+        asked = await new.link("ada")
+    async with ada.client() as client:
+        await client.accept_link(asked.request)
+        await client.revoke_device(2)
+    async with ada.client() as client:
+        with pytest.raises(BadRecord, match="has had"):
+            await client.accept_link(asked.request)
+
+
 # --- compatibility --------------------------------------------------------------------------------------
+
+
+async def test_rsa_downgrade_by_hidden_devices(
+    world: World, ada: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that shows fewer device changes of bob than before gets no RSA envelope out of ada."""
+    await ada.send("bob", "before")
+    async with ada.client() as client:
+        await client.publish_rsa()
+        desk = await client._station.desk()
+        user = world.chain.user("bob")
+        less = replace(user, devices=(), device_list_version=user.device_list_version - 1)
+
+        async def shown(who: str) -> object:
+            return less
+
+        monkeypatch.setattr(desk.people, "find", shown)
+        with pytest.raises(FoldMismatch, match="hides"):
+            await client.seal_rsa("bob", "secret")
 
 
 # --- floods ---------------------------------------------------------------------------------------------
