@@ -337,6 +337,9 @@ class Store(Protocol):
     def lost_ms(self, uid: int, device: int) -> int:
         """When the session with a device was last found lost (0: never)."""
 
+    def lost_since(self, since_ms: int) -> int:
+        """With how many devices the session was found lost since then."""
+
     def prekeys(self) -> bytes | None:
         """The secrets of this device's prekeys."""
 
@@ -367,6 +370,9 @@ class Store(Protocol):
 
     def has_file(self, sender: int, id: bytes) -> bool:
         """Whether there is a message with a file, and it was not deleted."""
+
+    def has_written(self, peer: Uid) -> bool:
+        """Whether there is a message of one's own to a user."""
 
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""

@@ -44,6 +44,11 @@ AFRESH_MS: Final = 3600 * 1000
 often would let a relay that spoils messages use up prekeys.
 """
 
+MAX_AFRESH: Final = 32
+"""With so many devices within that time. More would have a relay that invents messages of everybody make us
+write to everybody.
+"""
+
 
 Fresh = dict[tuple[int, int], Session]
 """Sessions that were begun and that nothing was sent on, by device as (uid, device)."""
@@ -235,7 +240,8 @@ class Draft:
     def lost(self, uid: int, device: int) -> bool:
         """Has the next message to a device begin a new session; says no if that was done just now."""
         before = max(self._store.lost_ms(uid, device), self._lost.get((uid, device), 0))
-        if before > self._now_ms - AFRESH_MS:
+        since = self._now_ms - AFRESH_MS
+        if before > since or self._store.lost_since(since) + len(self._lost) >= MAX_AFRESH:
             return False
         self._lost[uid, device] = self._now_ms
         for line in list(self._of(uid, device).values()):

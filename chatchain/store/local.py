@@ -323,6 +323,11 @@ class LocalStore:
         with _translated():
             return sessions.lost_ms(self._db, uid, device)
 
+    def lost_since(self, since_ms: int) -> int:
+        """With how many devices the session was found lost since then."""
+        with _translated():
+            return sessions.lost_since(self._db, since_ms)
+
     def prekeys(self) -> bytes | None:
         """The secrets of this device's prekeys."""
         with _translated():
@@ -375,6 +380,16 @@ class LocalStore:
         with _translated():
             found = self._db.execute(
                 "SELECT 1 FROM messages WHERE sender = ? AND id = ? AND content != x''", (sender, id)
+            ).fetchone()
+        return found is not None
+
+    def has_written(self, peer: Uid) -> bool:
+        """Whether there is a message of one's own to a user."""
+        with _translated():
+            found = self._db.execute(
+                "SELECT 1 FROM messages WHERE peer = ? AND direction = 'out' AND kind IN ('text', 'file') "
+                "LIMIT 1",
+                (peer,),
             ).fetchone()
         return found is not None
 

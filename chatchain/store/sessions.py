@@ -55,6 +55,12 @@ def lost_ms(db: sqlcipher.Connection, uid: int, device: int) -> int:
     return int(row[0]) if row else 0
 
 
+def lost_since(db: sqlcipher.Connection, since_ms: int) -> int:
+    """With how many devices the session was found lost since then."""
+    (count,) = db.execute("SELECT count(*) FROM lost_sessions WHERE at_ms > ?", (since_ms,)).fetchone()
+    return int(count)
+
+
 def prekeys(db: sqlcipher.Connection) -> bytes | None:
     """The secrets of this device's prekeys."""
     row = db.execute("SELECT secrets FROM prekeys").fetchone()

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from chatchain.client.sessions import MAX_AFRESH
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.errors import BadRecord, FoldMismatch, NoTick
-from chatchain.model import Outgoing
+from chatchain.model import Delivery, Outgoing, Suite
 from tests.client.families import Home, family, store_of
 from tests.world import World
 
@@ -117,6 +118,26 @@ async def test_rsa_downgrade_by_hidden_devices(
 
 
 # --- floods ---------------------------------------------------------------------------------------------
+
+
+async def test_messages_invented_of_everybody(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay cannot have bob write to everybody who is registered: he answers a few an hour."""
+    monkeypatch.setattr("chatchain.client.sessions.MAX_AFRESH", 2)
+    names = ["carol", "dave", "erin"]
+    await world.register(*names)
+    before = len(world.relay.submitted)
+    for name in names:
+        user, me = world.chain.user(name), world.chain.user("bob")
+        now_ms = int(world.now * 1000)
+        garbage = b"\2" + os.urandom(200)
+        delivery = Delivery(1, os.urandom(16), Suite.RATCHET, user.uid, 1, me.uid, now_ms, garbage, garbage)
+        world.relay.inject(me, delivery)
+    assert [shown.kind for shown in await bob.hear(0.3)] == ["notice"] * 3
+    answered = [submit.envelope.recipient for submit in world.relay.submitted[before:]]
+    assert answered == [world.chain.user(name).uid for name in names[:2]]
+    assert MAX_AFRESH <= 100
 
 
 # --- files ----------------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ class Saved:
         """As the database."""
         return self.lost.get((uid, number), 0)
 
+    def lost_since(self, since_ms: int) -> int:
+        """As the database."""
+        return sum(at > since_ms for at in self.lost.values())
+
     def prekeys(self) -> bytes:
         """As the database."""
         return self.stock
