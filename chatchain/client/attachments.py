@@ -42,6 +42,14 @@ from chatchain.model import MessageState, StoredMessage, Uid, WaitingUpload
 AUTO_BYTES: Final = 1_000_000
 """Files up to this size are fetched when their message comes, larger ones when a person asks."""
 
+AUTO_FILES: Final = 1000
+"""So many files of one sender may be here for another to come along: one small blob can be named by any
+number of messages, and each keeps a copy.
+"""
+
+AUTO_FILES_OF_STRANGERS: Final = 10
+"""The same for somebody who was never written to."""
+
 AUTO_S: Final = 10.0
 """How long a message waits to be shown for such a file."""
 
@@ -77,7 +85,7 @@ class Courier:
         """Begins with what earlier runs left."""
         await self.stop()
         self._forget_sent()
-        forget_files(self._files, self._store.has_file)
+        self.forget_deleted()
         self._wake.set()
         self._idle.clear()
         self._task = asyncio.create_task(self._run())
@@ -92,6 +100,10 @@ class Courier:
     def nudge(self) -> None:
         """There may be something new."""
         self._wake.set()
+
+    def forget_deleted(self) -> None:
+        """Deletes what messages had brought that were taken back."""
+        forget_files(self._files, self._store.has_file)
 
     async def drained(self, patience: float) -> None:
         """Waits until nothing more can be uploaded now, or none of it has moved for so many seconds."""
@@ -186,6 +198,13 @@ def _sealed(path: Path) -> Iterator[BinaryIO]:
 def place_of(files: Path, message: StoredMessage) -> Path:
     """The folder that a message's file has for itself."""
     return files / "in" / f"{message.sender}-{message.id.hex()}"
+
+
+def count_from(files: Path, sender: Uid) -> int:
+    """How many files of a sender are here."""
+    with suppress(OSError):
+        return sum(folder.name.startswith(f"{sender}-") for folder in (files / "in").iterdir())
+    return 0
 
 
 async def fetch(enter: Enter, file: File, folder: Path) -> Path:
@@ -283,10 +302,11 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
     target = out / name if out.is_dir() else out
     if not target.parent.is_dir():
         raise NoSuchFile(f"There is no folder {target.parent}.", "Make it first, or name another file.")
-    beside = target.with_name(f".{os.getpid()}.part")
+    # Whoever else may write in that folder must not have made the file for us, with rights of his own.
+    beside = target.with_name(f".{os.urandom(8).hex()}.part")
     with _stored(target):
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as copy, source.open("rb") as file:
                 shutil.copyfileobj(file, copy, 256 * 1024)
                 copy.flush()

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from chatchain.client.attachments import AUTO_BYTES, AUTO_S, copy_out, fetch, place_of
+from chatchain.client.attachments import (
+    AUTO_BYTES,
+    AUTO_FILES,
+    AUTO_FILES_OF_STRANGERS,
+    AUTO_S,
+    copy_out,
+    count_from,
+    fetch,
+    forget_files,
+    place_of,
+)
 from chatchain.client.ports import Store
 from chatchain.client.reading import FILE
 from chatchain.client.showing import described, there
@@ -45,6 +55,9 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
     """A message that came in, with its file if that is small; what fails is left to a person's asking."""
     if message.kind != FILE or message.deleted or described(message).size > AUTO_BYTES or there(message):
         return message
+    wrote = (await station.store()).has_written(message.peer)
+    if count_from(station.files, message.sender) >= (AUTO_FILES if wrote else AUTO_FILES_OF_STRANGERS):
+        return message
     with suppress(ChatchainError, TimeoutError):
         async with asyncio.timeout(AUTO_S):
             path = await _fetched(station, message)
@@ -53,7 +66,10 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
 
 
 async def discard(station: Station, message: StoredMessage) -> None:
-    """Has the relay forget the file of an own message that was deleted; else it does so when it expires."""
+    """Forgets the file of an own message that was deleted, here and at the relay; if that is away, the file
+    goes there when it expires.
+    """
+    forget_files(station.files, (await station.store()).has_file)
     if message.kind == FILE and message.content and station.session is not None and station.session.alive:
         with suppress(ChatchainError):
             async with station.transfer() as transfer:

@@ -209,9 +209,10 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
 
     Without `replace`, FileExistsError says that something is there already.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Whoever else may write in that folder must not have made the file for us, with rights of his own.
+    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

@@ -37,6 +37,7 @@ from chatchain.identity.record import device_record, listed_device, signing_key_
 from chatchain.model import (
     MESSAGE_ID_BYTES,
     Arrival,
+    DeedKind,
     Delivery,
     Direction,
     MessageId,
@@ -75,6 +76,8 @@ class Taken:
     sequences: tuple[int, ...]
     typing: list[tuple[Uid, bool]]
     """Who began to type just now, or gave up."""
+    deletes: bool = False
+    """Whether a message was taken back, and its file with it."""
 
 
 class Inbox:
@@ -114,7 +117,10 @@ class Inbox:
             for delivery, arrival in zip(deliveries, judged.arrivals, strict=True)
             if arrival.typing and self._now_ms() - delivery.received_ms <= TYPING_MS
         ]
-        return Taken(fresh, tuple(delivery.sequence for delivery in deliveries), typing)
+        deletes = any(
+            arrival.deed is not None and arrival.deed.kind is DeedKind.DELETE for arrival in judged.arrivals
+        )
+        return Taken(fresh, tuple(delivery.sequence for delivery in deliveries), typing, deletes)
 
     async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
         """What the chain says of everybody concerned."""
@@ -197,7 +203,9 @@ class Inbox:
             case Unsupported():
                 arrival = None
             case content:
-                arrival = reading.arrival(delivery, sender, self._own.uid, content, opened.time_ms)
+                arrival = reading.arrival(
+                    delivery, sender, self._own.uid, content, opened.time_ms, self._now_ms()
+                )
         if arrival is None:
             raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
         return arrival

@@ -130,7 +130,7 @@ async def reply(station: Station, id: str, text: str, wait_s: float) -> AsyncIte
 async def edit(station: Station, id: str, text: str, wait_s: float) -> AsyncIterator[Sent]:
     """Gives an own message another text."""
     store = await tidied(station)
-    target = find_message(store, id)
+    target = find_message(store, id, mine=True)
     versions = store.versions(target.row)
     async for sent in do(
         station, str(target.peer), lambda writer: writer.edit(target, text, versions), wait_s, target.id
@@ -141,7 +141,7 @@ async def edit(station: Station, id: str, text: str, wait_s: float) -> AsyncIter
 async def delete(station: Station, id: str, wait_s: float) -> AsyncIterator[Sent]:
     """Takes an own message back."""
     store = await tidied(station)
-    target = find_message(store, id)
+    target = find_message(store, id, mine=True)
     async for sent in do(station, str(target.peer), lambda writer: writer.delete(target), wait_s, target.id):
         yield sent
     await files.discard(station, target)
@@ -157,20 +157,25 @@ async def react(station: Station, id: str, emoji: str, wait_s: float) -> AsyncIt
         yield sent
 
 
-def find_message(store: Store, beginning: str) -> StoredMessage:
-    """The message whose id begins so; raises UsageError, AmbiguousName, UnknownMessage."""
+def find_message(store: Store, beginning: str, *, mine: bool = False) -> StoredMessage:
+    """The message whose id begins so; raises UsageError, AmbiguousName, UnknownMessage.
+
+    Whoever got a message can send another under the same id. Of those the one that came first is meant, or
+    with `mine` one's own: nobody is to keep us from taking our words back.
+    """
     first, last = message_ids(beginning)
     found = store.messages(first, last)
     if not found:
         raise UnknownMessage(
             f"There is no message {beginning} here.", "`chatchain history PEER --ids` shows the ids."
         )
-    if len(found) > 1:
+    if len({one.id for one in found}) > 1:
         raise AmbiguousName(
             f"Several ids begin with {beginning}: {', '.join(one.id.hex() for one in found)}.",
             "Give more of its digits.",
         )
-    return found[0]
+    own = [one for one in found if one.direction is Direction.OUT] if mine else []
+    return (own or found)[0]
 
 
 async def type_(station: Station, to: str, *, started: bool) -> bool:
@@ -539,6 +544,8 @@ async def _batch(
             continue
         taken = await desk.inbox.take(deliveries)
         await session.acknowledge(taken.sequences)
+        if taken.deletes:
+            desk.courier.forget_deleted()
         desk.outbox.queue_receipts()
         fresh = [message for message in taken.fresh if message.direction is Direction.IN]
         if fresh or taken.typing:

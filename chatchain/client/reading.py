@@ -23,6 +23,7 @@ from chatchain.crypto.content import (
     Typing,
 )
 from chatchain.model import (
+    GRACE_MS,
     Arrival,
     Deed,
     DeedKind,
@@ -46,11 +47,13 @@ NOT_THE_AUTHOR: Final = "not_the_author"
 _UNITS: Final = ((7 * 86_400, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
-def arrival(delivery: Delivery, sender: User, me: Uid, content: Content, time_ms: int) -> Arrival | None:
+def arrival(
+    delivery: Delivery, sender: User, me: Uid, content: Content, time_ms: int, now_ms: int
+) -> Arrival | None:
     """What this content of a sender comes to; None for a kind that nothing here answers to."""
     mine = sender.uid == me
     peer = Uid(delivery.recipient) if mine else sender.uid
-    reading = _Reading(delivery, sender, peer, mine, time_ms)
+    reading = _Reading(delivery, sender, peer, mine, time_ms, now_ms)
     match content:
         case Text(text, expires):
             return reading.message(TEXT, text, expires)
@@ -79,12 +82,15 @@ def arrival(delivery: Delivery, sender: User, me: Uid, content: Content, time_ms
 class _Reading:
     """One delivery, and the conversation that it belongs to."""
 
-    def __init__(self, delivery: Delivery, sender: User, peer: Uid, mine: bool, time_ms: int) -> None:
+    def __init__(
+        self, delivery: Delivery, sender: User, peer: Uid, mine: bool, time_ms: int, now_ms: int
+    ) -> None:
         self._delivery = delivery
         self._sender = sender
         self._peer = peer
         self._mine = mine
         self._time_ms = time_ms
+        self._now_ms = now_ms
 
     def message(
         self,
@@ -123,7 +129,7 @@ class _Reading:
             id=self._delivery.id,
             sender=self._sender.uid,
             peer=self._peer,
-            time_ms=self._time_ms,
+            time_ms=self._time_ms if target else self._not_ahead(),
             received_ms=self._delivery.received_ms,
             author=author,
             target=target,
@@ -144,6 +150,12 @@ class _Reading:
             deed=deed,
             refusal=None if self._mine else self._stored(NOTICE, self._foreign(kind), code=NOT_THE_AUTHOR),
         )
+
+    def _not_ahead(self) -> int:
+        """The time of a switch, of which the last one counts: dated ahead, it would count for ever."""
+        # The relay's time is the same on every device of ours; ours keeps it from dating ahead as well.
+        latest = min(self._delivery.received_ms, self._now_ms + GRACE_MS) + GRACE_MS
+        return min(self._time_ms, latest)
 
     def _foreign(self, kind: DeedKind) -> str:
         who = self._sender.username

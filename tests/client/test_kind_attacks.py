@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from chatchain.client import home as homes
+from chatchain.client.attachments import AUTO_FILES_OF_STRANGERS, copy_out
 from chatchain.client.sessions import MAX_AFRESH
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
-from chatchain.errors import BadRecord, FoldMismatch, NoTick
+from chatchain.errors import AlreadyDone, BadRecord, FoldMismatch, NoTick, StoreUnavailable
 from chatchain.model import Delivery, Outgoing, Suite
 from tests.client.families import Home, family, store_of
 from tests.world import World
@@ -59,7 +61,48 @@ async def talk(home: Home, peer: str) -> list[Shown]:
 # --- messages of one id ---------------------------------------------------------------------------------
 
 
+async def test_a_contact_sends_a_message_under_the_id_of_ours(ada: Home, bob: Home) -> None:
+    """It keeps nobody from editing and taking back their own words, nor changes them."""
+    async with ada.client() as client:
+        mine = await one(client.send("bob", "my word"))
+    await bob.hear()
+    await send_raw(bob, "ada", contents.text("not my word"), id=bytes.fromhex(mine.id))
+    (shown,) = await ada.hear()
+    assert (shown.id, shown.text) == (mine.id, "not my word")
+    async with ada.client() as client:
+        assert (await one(client.edit(mine.id, "my last word"))).state == "sent"
+        assert (await one(client.react(mine.id, "👍"))).state == "sent"
+    assert [kept.text for kept in await talk(ada, "bob")] == ["my last word", "not my word"]
+    async with ada.client() as client:
+        assert (await one(client.delete(mine.id))).state == "sent"
+    assert [kept.text for kept in await talk(ada, "bob")] == [None, "not my word"]
+    await bob.hear()
+    (theirs,) = await talk(bob, "ada")
+    assert (theirs.text, theirs.deleted) == (None, True)
+
+
 # --- settings that would stay for ever ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["timer", "record"])
+async def test_a_setting_dated_ahead(empty: World, what: str) -> None:
+    """Bob sets something in the year 9999: ada changes it back, on all her devices and at bob's."""
+    (ada, phone), (bob,) = await family(empty, "ada", 2), await family(empty, "bob")
+    content = contents.timer(1) if what == "timer" else contents.off_the_record(on=True)
+    await send_raw(bob, "ada", content, time_ms=YEAR_9999_MS)
+    for home in (ada, phone):
+        assert [shown.kind for shown in await home.hear()] == ["notice"]
+    async with ada.client() as client:
+        if what == "timer":
+            await client.chat_settings("bob", expires=0)
+        else:
+            await client.chat_settings("bob", off_the_record=False)
+    await phone.hear()
+    for home in (ada, phone):
+        async with home.client() as client:
+            view = await client.chat_settings("bob")
+        assert (view.expires, view.off_the_record) == (0, False)
+    assert await bob.hear() == []  # it came, and is as he has it
 
 
 # --- revoked devices ------------------------------------------------------------------------------------
@@ -120,6 +163,30 @@ async def test_rsa_downgrade_by_hidden_devices(
 # --- floods ---------------------------------------------------------------------------------------------
 
 
+async def test_one_blob_named_by_many_messages(world: World, ada: Home, bob: Home, tmp_path: Path) -> None:
+    """A stranger cannot fill bob's disk with copies of one upload: only a few come by themselves."""
+    (tmp_path / "a.txt").write_bytes(b"a" * 1000)
+    async with ada.client() as client:
+        await one(client.send_file("bob", tmp_path / "a.txt"))
+        (kept,) = (await store_of(client)).history(world.chain.user("bob").uid, limit=1)
+        again = [
+            Outgoing(os.urandom(16), kept.peer, "file", kept.content, kept.time_ms)
+            for _ in range(AUTO_FILES_OF_STRANGERS + 5)
+        ]
+        (await store_of(client)).queue([], again)
+        await client.login()
+    shown = await bob.hear()
+    came = [each.attachment.path for each in shown if each.attachment is not None]
+    assert [path is not None for path in came] == [True] * AUTO_FILES_OF_STRANGERS + [False] * 6
+    await bob.send("ada", "so you are no stranger")
+    await send_raw(ada, "bob", contents.decode(kept.content))  # type: ignore[arg-type]
+    last = (await bob.hear())[-1]
+    assert last.attachment is not None
+    assert last.attachment.path is not None
+    async with bob.client() as client:
+        assert (await client.fetch_file(shown[-1].id)).size == 1000
+
+
 async def test_messages_invented_of_everybody(
     world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,5 +210,44 @@ async def test_messages_invented_of_everybody(
 # --- files ----------------------------------------------------------------------------------------------
 
 
+async def test_a_file_that_is_taken_back_goes_at_once(
+    world: World, ada: Home, bob: Home, tmp_path: Path
+) -> None:
+    """Not only with the next session: what somebody looks on at goes while they look on."""
+    (tmp_path / "a.txt").write_bytes(b"regretted")
+    async with ada.client() as client:
+        sent = await one(client.send_file("bob", tmp_path / "a.txt"))
+    (shown,) = await bob.hear()
+    assert shown.attachment is not None
+    path = shown.attachment.path
+    assert path is not None
+    assert names(Path(path).parent) == ["a.txt"]
+    folder = world.home("ada") / "files" / "in"
+    async with ada.client() as client:
+        await client.fetch_file(sent.id)
+        assert len(names(folder)) == 1
+        await one(client.delete(sent.id))
+        assert names(folder) == []
+    await bob.hear()
+    assert names(world.home("bob") / "files" / "in") == []
+
+
 def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
+
+
+def test_a_file_that_waits_where_ours_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who shares the folder makes our temporary file first, readable to all: we do not use it."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.write_bytes(b"secret")
+    monkeypatch.setattr(os, "urandom", bytes)  # even a name that can be foretold
+    for name, act in (
+        (f".{'00' * 8}.part", lambda: copy_out(source, out, name="x", overwrite=False)),
+        (f".out.{'00' * 8}.part", lambda: homes.write_private(out, b"secret")),
+    ):
+        trap = tmp_path / name
+        trap.touch(mode=0o666)
+        with pytest.raises((StoreUnavailable, AlreadyDone, FileExistsError)):
+            act()
+        assert not out.exists()
+        assert not trap.exists() or trap.read_bytes() == b""
