@@ -45,6 +45,7 @@ LIMITS: Final = (
     "lookup_minutes",
     "mailbox_messages",
     "mailbox_mib",
+    "mailbox_days",
     "sender_messages",
     "sender_mib",
     "connections",

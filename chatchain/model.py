@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
 
@@ -47,6 +47,12 @@ class Suite(IntEnum):
 
     SEALED = 1
     RATCHET = 2
+
+
+RELAYS_WORD: Final = 0xFFFF
+"""In the place of a suite: the relay itself wrote this delivery and nobody signed it. It names messages of
+the reader's to `sender` that waited too long.
+"""
 
 
 class DeviceState(IntEnum):
@@ -761,7 +767,8 @@ class Arrival(msgspec.Struct, frozen=True):
 
     With a `deed`, `message` is what tells a person of it, and is kept only when the deed changed something.
     `refusal` takes its place when the deed is about a message that somebody else wrote. Of a sign of `typing`
-    (1 started, 2 stopped) nothing is kept.
+    (1 started, 2 stopped) nothing is kept. `dropped` are own messages to this user of which the relay says
+    that nobody fetched them.
     """
 
     sender: Uid
@@ -771,6 +778,7 @@ class Arrival(msgspec.Struct, frozen=True):
     refusal: StoredMessage | None = None
     typing: int = 0
     states: tuple[tuple[bytes, MessageState], ...] = ()
+    dropped: tuple[bytes, ...] = ()
     receipt_due: bool = False
     answer: Outgoing | None = None
 

@@ -50,6 +50,7 @@ PURE: Final = (
     "crypto",
     "ledger",
     "relay.blobs",
+    "relay.expiry",
     "relay.mailbox",
     "chain.events",
 )

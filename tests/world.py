@@ -79,6 +79,7 @@ from chatchain.model import (
 )
 from chatchain.relay import login as relay_login
 from chatchain.relay import mailbox as box
+from chatchain.relay.expiry import notices
 from chatchain.store.local import LocalStore
 from chatchain.wire import messages as m
 from chatchain.wire.connection import Connection, Role
@@ -866,6 +867,21 @@ class Relay:
             delivery.body,
         )
         self.rows[sequence] = ((to.uid, device), made)
+        self.reopen()
+
+    def expire(self) -> None:
+        """Gives up all that waits, as if nobody had fetched it for too long."""
+        gone = [
+            Run(uid, device, delivery.sender, sequence, [_parcel(delivery)])
+            for sequence, ((uid, device), delivery) in self.rows.items()
+        ]
+        users = [self._world.chain.fold.user(uid) for uid in self._world.chain.fold.uids()]
+        devices = [device for user in users if user is not None for device in user.devices]
+        self.rows.clear()
+        for letter in notices(gone, devices, int(self._world.clock() * 1000)):
+            for uid, device, given in letter.parcels:
+                sequence = next(self._sequence)
+                self.rows[sequence] = (uid, device), _delivery(sequence, given)
         self.reopen()
 
     def reopen(self) -> None:

@@ -36,6 +36,7 @@ from chatchain.errors import BadRecord, ChatchainError, ForgedMessage, Verificat
 from chatchain.identity.record import device_record, listed_device, signing_key_for
 from chatchain.model import (
     MESSAGE_ID_BYTES,
+    RELAYS_WORD,
     Arrival,
     DeedKind,
     Delivery,
@@ -50,6 +51,7 @@ from chatchain.model import (
     Uid,
     User,
 )
+from chatchain.wire.bounds import MAX_NAMED
 
 TYPING_MS: Final = 15_000
 """How old a sign of typing may be; an older one says nothing any more."""
@@ -165,6 +167,8 @@ class Inbox:
                 ):
                     # It is there: the acknowledgement got lost, or the relay repeats it. Its key is used up.
                     arrival = Arrival(Uid(delivery.sender), delivery.id)
+                elif delivery.suite == RELAYS_WORD:
+                    arrival = _relays_word(delivery)
                 else:
                     arrival = self._arrival(delivery, sender, fold.members, draft)
             except VerificationError as flaw:
@@ -371,6 +375,13 @@ def _next_step(flaw: VerificationError, sender: User | None) -> str:
     if flaw.hint or sender is None:
         return flaw.hint
     return f"If you expected a message, ask {sender.username} to send it again."
+
+
+def _relays_word(delivery: Delivery) -> Arrival:
+    """What the relay says that nobody fetched; under an id that is no message's, so that it hides none."""
+    starts = range(0, len(delivery.body), MESSAGE_ID_BYTES)
+    messages = tuple(delivery.body[start : start + MESSAGE_ID_BYTES] for start in starts)
+    return Arrival(Uid(delivery.sender), notice_id(delivery), dropped=messages[:MAX_NAMED])
 
 
 def notice_id(delivery: Delivery) -> MessageId:

@@ -439,6 +439,7 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
         on_loop(relay.store_failed),
         on_loop(relay.store_settled),
         on_loop(relay.woken),
+        on_loop(relay.expired),
     )
 
 

@@ -78,6 +78,7 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
             bytes=settings.get("mailbox_mib", quota.bytes // mib) * mib,
             sender_rows=settings.get("sender_messages", quota.sender_rows),
             sender_bytes=settings.get("sender_mib", quota.sender_bytes // mib) * mib,
+            days=settings.get("mailbox_days", quota.days),
         ),
         connections=settings.get("connections", plain.connections),
     )

@@ -278,6 +278,17 @@ class Mailbox:
         actions += [Ticks(session, ids) for session, ids in ticks.items()]
         for run in runs:
             self._arrived(run)
+            self._quotas.release((run.uid, run.device), run.sender, len(run.parcels), _size(run))
+            self._hand_out(run, actions)
+        return actions
+
+    def expired(self, gone: Iterable[Run], notices: Iterable[Run]) -> list[Action]:
+        """The store has given runs up for their age, and keeps what is told to the senders."""
+        actions: list[Action] = []
+        for run in gone:
+            self._quotas.gone((run.uid, run.device), run.sender, len(run.parcels), _size(run))
+        for run in notices:
+            self._arrived(run)
             self._hand_out(run, actions)
         return actions
 
@@ -426,7 +437,6 @@ class Mailbox:
             if self._early:
                 new = [size for n, size in enumerate(sizes, run.first) if n not in self._early]
             self._quotas.came(key, run.sender, len(new), sum(new))
-        self._quotas.release(key, run.sender, len(sizes), sum(sizes))
         self._counted(run.last)
 
     def _counted(self, sequence: int) -> None:
@@ -439,6 +449,10 @@ class Mailbox:
         follows = session.receiving and not session.behind
         if follows and not session.window and self._quotas.waiting(session.key):
             self._quotas.forget(session.key)
+
+
+def _size(run: Run) -> int:
+    return sum(map(len, run.parcels))
 
 
 def _refusal(id: bytes, verdict: Verdict) -> Refused:

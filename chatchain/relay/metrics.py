@@ -30,6 +30,7 @@ class Metrics:
         self.refusals = self._counter("messages_refused", "Envelopes refused", ("code",))
         self.deliveries = self._counter("deliveries", "Deliveries sent to devices")
         self.acknowledged = self._counter("deliveries_acknowledged", "Deliveries acknowledged by devices")
+        self.dropped = self._counter("deliveries_dropped", "Deliveries that nobody fetched in time")
         self.logins = self._counter("logins", "Logins", ("outcome",))
         self.sponsored = self._counter("sponsored", "Calls asked of the sponsor", ("outcome",))
         self.violations = self._counter("violations", "Connections closed for breaking the protocol")

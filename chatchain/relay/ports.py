@@ -17,6 +17,7 @@ from chatchain.model import (
     BlobUse,
     Call,
     Cost,
+    Device,
     Group,
     KeyBundle,
     Letter,
@@ -208,6 +209,16 @@ class Writer(PrekeyWriter, Protocol):
 
     def forget_device(self, uid: int, device: int) -> Future[None]:
         """Deletes what waits for a device, its bundle and its prekeys."""
+
+    def expire(
+        self,
+        before_ms: int,
+        now_ms: int,
+        tell: Callable[[Sequence[Run], Sequence[Device], int], list[Letter]],
+    ) -> Future[bool]:
+        """Gives up what came before a time, some at a time, and stores what `tell` makes of it for the
+        senders; `Relay.expired` is told. Whether there may be more.
+        """
 
     def prune(self, now_ms: int) -> Future[bool]:
         """Forgets old message ids, some at a time; whether there may be more of those it looked at."""

@@ -18,12 +18,13 @@ Usage = Mapping[tuple[int, int, int], tuple[int, int]]
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """How much may wait for one device, and how much of that from one sender."""
+    """How much may wait for one device, how much of that from one sender, and for how long."""
 
     rows: int = 100_000
     bytes: int = 256 * 1024 * 1024
     sender_rows: int = 25_000
     sender_bytes: int = 64 * 1024 * 1024
+    days: int = 30
 
 
 class _Count:

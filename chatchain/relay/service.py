@@ -42,6 +42,7 @@ from chatchain.relay import prekeys
 from chatchain.relay.allowance import Allowance, Lookups, Pace, Paces
 from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.directory import Changes
+from chatchain.relay.expiry import notices
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.metrics import Metrics
@@ -106,7 +107,10 @@ LOOK_GAP: Final = 0.25
 SWEEP: Final = 1.0
 TEND: Final = 3.0
 PRUNE: Final = 20.0
-"""Seconds between two looks for old message ids, of which each takes up a small part."""
+"""Seconds between two looks for old messages, and for old message ids, of which each takes up a small part.
+"""
+
+DAY_MS: Final = 24 * 3600 * 1000
 
 STALE_CHAIN: Final = 60.0
 """Seconds without a successful look at the chain after which /health says so."""
@@ -244,6 +248,7 @@ class Relay:
         self._spawn(self._follow())
         self._spawn(self._sweep())
         self._spawn(self._prune())
+        self._spawn(self._expire())
         self._spawn(self._files.sweep())
         if self._sponsor is not None:
             self._spawn(self._tend(self._sponsor))
@@ -778,6 +783,15 @@ class Relay:
         if self._waiting:
             self._let_go()
 
+    def expired(self, gone: list[Run], notices: list[Run]) -> None:
+        """The store has given these up for their age; the notices are for their senders."""
+        self.metrics.dropped.inc(sum(len(run.parcels) for run in gone))
+        if self._nodes is not None:
+            self._nodes.stored(
+                (run.uid, run.device) for run in notices if not self._mailbox.holds(run.uid, run.device)
+            )
+        self._act(self._mailbox.expired(gone, notices))
+
     def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
         """Other processes have stored something for these: uid, device and the last sequence."""
         self._act(self._mailbox.woken(devices))
@@ -951,6 +965,19 @@ class Relay:
         while True:
             try:
                 more = await asyncio.wrap_future(self._writer.prune(_now_ms()))
+            except StoreUnavailable:
+                more = False
+            await asyncio.sleep(SWEEP if more else PRUNE)
+
+    async def _expire(self) -> None:
+        """Gives up what nobody fetched in time, a batch now and then."""
+        assert self._writer is not None
+        while True:
+            now = _now_ms()
+            try:
+                more = await asyncio.wrap_future(
+                    self._writer.expire(now - self._quota.days * DAY_MS, now, notices)
+                )
             except StoreUnavailable:
                 more = False
             await asyncio.sleep(SWEEP if more else PRUNE)

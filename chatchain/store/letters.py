@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from chatchain.model import Letter, Run
 from chatchain.store.tables import accepted_ids, mail
@@ -24,6 +24,9 @@ RUN_PARCELS: Final = 64
 RUN_BYTES: Final = 32 * 1024
 """A run is read and given out as a whole, so it is a small part of what may be on its way to a device."""
 
+EXPIRED_RUNS: Final = 200
+"""Runs that one transaction looks at for their age: 6.25 MiB at most, and no commit waits for it for long."""
+
 STATEMENT_BYTES: Final = 1024 * 1024
 """Of values in one statement, which doubles them; a server takes 4 MiB at the least."""
 
@@ -31,6 +34,9 @@ DAY_MS: Final = 24 * 3600 * 1000
 
 Key = tuple[int, int, bytes]
 """What makes an envelope one and the same: sender, sender's device, message id."""
+
+Place = tuple[int, int, int]
+"""Where a run lies: its recipient, the device, the last sequence."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -105,6 +111,13 @@ def deleting(done: Mapping[tuple[int, int], int]) -> Iterator[str]:
         yield _DELETE + " OR ".join(which[start : start + 200])
 
 
+def dropping(rows: Sequence[Place]) -> Iterator[str]:
+    """Statements that delete exactly these runs."""
+    which = [f"(uid={uid} AND device={device} AND last={last})" for uid, device, last in rows]
+    for start in range(0, len(which), 200):
+        yield _DELETE + " OR ".join(which[start : start + 200])
+
+
 _ACCEPT: Final = "INSERT INTO accepted_ids (id,sender,sender_device,hash,day) VALUES "
 _STORE: Final = "INSERT INTO mail (uid,device,last,sender,messages,size,received_ms,content) VALUES "
 _DELETE: Final = "DELETE FROM mail WHERE "
@@ -133,6 +146,32 @@ def waiting(
     query = select(mail).where(here, mail.c.last <= last).order_by(mail.c.last)
     runs = [_run(row, after) for row in connection.execute(query)]
     return runs, count < len(found) or len(found) == rows
+
+
+def expired(connection: Connection, before_ms: int) -> tuple[list[Place], bool]:
+    """Where the oldest runs lie that came before this time, some at a time; whether there may be more.
+
+    What was committed together is given together, or at least what of it is from one sender for one user, as
+    far as it fits: the copies of a message are looked at side by side.
+    """
+    columns = mail.c.uid, mail.c.device, mail.c.last, mail.c.sender, mail.c.received_ms
+    found = connection.execute(select(*columns).order_by(mail.c.last).limit(EXPIRED_RUNS)).all()
+    old = [row for row in found if row.received_ms < before_ms]
+    full = len(found) == EXPIRED_RUNS
+    if full and old:
+        last = old[-1]
+        whole = [row for row in old if row.received_ms != last.received_ms]
+        old = whole or [row for row in old if (row.sender, row.uid) != (last.sender, last.uid)] or old
+    return [(row.uid, row.device, row.last) for row in old], full and bool(old)
+
+
+def locked(connection: Connection, rows: Sequence[Place]) -> list[Run]:
+    """Those of these runs that are still there; nobody else deletes them before this transaction ends."""
+    same = [
+        and_(mail.c.uid == uid, mail.c.device == device, mail.c.last == last) for uid, device, last in rows
+    ]
+    query = select(mail).where(or_(*same)).order_by(mail.c.last).with_for_update()
+    return [_run(row, 0) for row in connection.execute(query)]
 
 
 def _run(row: Row[tuple[object, ...]], after: int) -> Run:

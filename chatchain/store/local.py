@@ -105,11 +105,18 @@ SCHEMA: tuple[str, ...] = (
 FORWARD: dict[MessageState, tuple[MessageState, ...]] = {
     MessageState.QUEUED: (),
     MessageState.SENT: (MessageState.QUEUED,),
-    MessageState.DELIVERED: (MessageState.QUEUED, MessageState.SENT),
-    MessageState.READ: (MessageState.QUEUED, MessageState.SENT, MessageState.DELIVERED),
+    MessageState.DELIVERED: (MessageState.QUEUED, MessageState.SENT, MessageState.DROPPED),
+    MessageState.READ: (
+        MessageState.QUEUED,
+        MessageState.SENT,
+        MessageState.DELIVERED,
+        MessageState.DROPPED,
+    ),
     MessageState.DROPPED: (MessageState.QUEUED,),
 }
-"""From which states each one may be entered: never backwards, and dropped is an end."""
+"""From which states each one may be entered: never backwards. That a message was dropped is
+the relay's word, which the recipient's own overrules.
+"""
 
 _encode = msgspec.msgpack.encode
 _decode_sealed_for = msgspec.msgpack.Decoder(tuple[tuple[int, int, int], ...]).decode
@@ -487,6 +494,11 @@ class LocalStore:
                 if not new:
                     continue
                 _advance(db, arrival.sender, arrival.states)
+                db.executemany(
+                    "UPDATE messages SET state = 'dropped', code = 'expired' "
+                    "WHERE id = ? AND peer = ? AND direction = 'out' AND state = 'sent'",
+                    [(one, arrival.sender) for one in arrival.dropped],
+                )
                 if arrival.deed is not None:
                     told, row = _done(db, arrival, arrival.deed)
                     fresh += _insert_messages(db, told)
@@ -822,7 +834,7 @@ def _advance(
             continue
         marks = ", ".join("?" for _ in before)
         db.execute(
-            "UPDATE messages SET state = ? "
+            "UPDATE messages SET state = ?, code = '' "
             f"WHERE id = ? AND direction = 'out' AND (? IS NULL OR peer = ?) AND state IN ({marks})",
             (state.value, message, peer, peer, *(earlier.value for earlier in before)),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -24,6 +24,7 @@ from chatchain.model import (
     DeviceState,
     DeviceVersion,
     KeyBundle,
+    Letter,
     Policy,
     PrekeyBatch,
     PrekeyDraw,
@@ -34,7 +35,7 @@ from chatchain.model import (
 from chatchain.store import letters, prekeys
 from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
-from chatchain.store.database import Claim, claim, migrate, open_database, translated
+from chatchain.store.database import Claim, claim, migrate, open_database, run_statements, translated
 from chatchain.store.nodes import NodeStore
 from chatchain.store.sponsoring import SpentInvitations, SponsorJournal
 from chatchain.store.tables import (
@@ -61,6 +62,9 @@ DEPLOYMENT: Final = ("chain_id", "directory_high")
 PRUNE_ROWS: Final = 5_000
 PRUNE_PARTS: Final = 4096
 """The ids are looked through a part at a time, without an index by age that each message would pay for."""
+
+Tell = Callable[[Sequence[Run], Sequence[Device], int], list[Letter]]
+"""What to tell whom about runs that were given up, with the devices of all concerned and the time."""
 
 
 class ServerStore:
@@ -282,6 +286,35 @@ class ServerWriter(Writer):
                 connection.execute(delete(table).where(table.c.uid == uid, table.c.device == device))
 
         return self.run(work)
+
+    def expire(self, before_ms: int, now_ms: int, tell: Tell) -> Future[bool]:
+        """Gives up what came before a time and still waits, some at a time, and in the same transaction
+        stores what `tell` makes of it for the senders; whether there may be more.
+        """
+
+        def work(connection: Connection) -> tuple[list[Run], list[Run], bool]:
+            places, more = letters.expired(connection, before_ms)
+            gone = letters.locked(connection, places) if places else []
+            uids = {uid for run in gone for uid in (run.uid, run.sender)}
+            concerned = select(devices).where(devices.c.uid.in_(uids))
+            people = [_device(row) for row in connection.execute(concerned)] if gone else []
+            runs = letters.into_runs(tell(gone, people, now_ms))
+            dropping = list(letters.dropping([(run.uid, run.device, run.last) for run in gone]))
+            if runs:
+                runs = self._insert(connection, runs, now_ms, dropping)
+            else:
+                run_statements(connection, dropping)
+            return gone, runs, more
+
+        def after(found: tuple[list[Run], list[Run], bool]) -> bool:
+            gone, runs, more = found
+            if runs:
+                self._look_around()
+            if gone:
+                self._listener.expired(gone, runs)
+            return more
+
+        return self._then(work, after)
 
     def prune(self, now_ms: int) -> Future[bool]:
         """Forgets old ids of accepted messages in one of PRUNE_PARTS of them; whether there may be more in

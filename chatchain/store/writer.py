@@ -69,6 +69,7 @@ Told = list[tuple[Letter, Verdict]]
 """What became of letters."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -80,6 +81,8 @@ class Listener(msgspec.Struct, frozen=True):
     settled: Callable[[], None]
     others: Callable[[list[tuple[int, int, int]]], None] = lambda _: None
     """Devices for which other processes have stored something: uid, device, the last sequence."""
+    expired: Callable[[list[Run], list[Run]], None] = lambda *_: None
+    """Which runs were given up for their age, and in which runs the relay's own word of it waits for whom."""
 
 
 class _Keep(msgspec.Struct):
@@ -95,6 +98,7 @@ class _Remove(msgspec.Struct):
 class _Work(msgspec.Struct):
     work: Callable[[Connection], Any]
     future: Future[Any]
+    after: Callable[[Any], Any]
 
 
 class _Stop(msgspec.Struct):
@@ -139,8 +143,12 @@ class Writer:
 
     def run(self, work: Callable[[Connection], T]) -> Future[T]:
         """Does something in a transaction of its own; the future raises StoreUnavailable when it cannot."""
-        future: Future[T] = Future()
-        self._queue.put(_Work(work, future))
+        return self._then(work, lambda found: found)
+
+    def _then(self, work: Callable[[Connection], T], after: Callable[[T], U]) -> Future[U]:
+        """The same for what `after` makes of it, in the thread and after the commit."""
+        future: Future[U] = Future()
+        self._queue.put(_Work(work, future, after))
         return future
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -282,7 +290,7 @@ class Writer:
             job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
             return
         try:
-            job.future.set_result(self._attempt(job.work))
+            job.future.set_result(job.after(self._attempt(job.work)))
         except SQLAlchemyError as error:
             if _is_away(error):
                 self._lost()
@@ -361,20 +369,32 @@ class Writer:
         if not new:
             run_statements(connection, statements)
             return [(keep, _repetition(keep, known)) for keep in keeps], []
-        runs = letters.into_runs(new)
-        count = runs[-1].last
-        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
-        draw, base = drawing(connection, count)
-        statements += [*draw, *letters.accepting(new), *letters.storing(runs, base, new[-1].received_ms)]
-        drawn = run_statements(connection, statements)
-        before = drawn - count if draw else int(base)
-        self._drawn = before, before + count
-        runs = letters.shifted(runs, before)
+        runs = self._insert(
+            connection, letters.into_runs(new), new[-1].received_ms, statements, letters.accepting(new)
+        )
         if len(new) == len(keeps):
             return [(keep, "stored") for keep in new], runs
         stored = {id(keep) for keep in new}
         known |= {key: keep.digest for key, keep in first_of.items() if key not in known}
         return [(keep, "stored" if id(keep) in stored else _repetition(keep, known)) for keep in keeps], runs
+
+    def _insert(
+        self,
+        connection: Connection,
+        runs: list[Run],
+        received_ms: int,
+        first: Iterable[str] = (),
+        with_them: Iterable[str] = (),
+    ) -> list[Run]:
+        """Stores runs, some statements before and some with them; gives the runs with their sequences."""
+        count = runs[-1].last
+        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
+        draw, base = drawing(connection, count)
+        statements = [*first, *draw, *with_them, *letters.storing(runs, base, received_ms)]
+        drawn = run_statements(connection, statements)
+        before = drawn - count if draw else int(base)
+        self._drawn = before, before + count
+        return letters.shifted(runs, before)
 
 
 def _repetition(letter: Letter, known: Mapping[letters.Key, bytes]) -> Verdict:

@@ -7,7 +7,7 @@ is well-formed, not welcome.
 from __future__ import annotations
 
 from chatchain.errors import ProtocolViolation
-from chatchain.model import MESSAGE_ID_BYTES, Delivery, Envelope, KeyBundle
+from chatchain.model import MESSAGE_ID_BYTES, RELAYS_WORD, Delivery, Envelope, KeyBundle
 from chatchain.wire import messages as m
 
 MAX_UID = 10**15 - 1
@@ -32,6 +32,9 @@ MAX_BLOB = 2**32
 
 MAX_PIECE = 192 * 1024
 MAX_ACKNOWLEDGED = 4096
+MAX_NAMED = 64
+"""Messages that one word of the relay names."""
+
 MAX_FETCHED_USERS = 8
 """8 users of 16 devices with the largest bundles still fit into one frame."""
 
@@ -104,7 +107,7 @@ def check_envelope(envelope: Envelope) -> None:
     # Written out: the relay asks this of every message that anybody sends.
     if not (
         len(envelope.id) == MESSAGE_ID_BYTES
-        and 0 < envelope.suite <= 0xFFFF
+        and 0 < envelope.suite < RELAYS_WORD
         and 0 < envelope.recipient <= MAX_UID
         and 0 <= envelope.recipient_version <= MAX_U32
         and 0 <= envelope.sender_version <= MAX_U32

@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
-from chatchain.model import MESSAGE_ID_BYTES, Copy, Delivery, Envelope
+from chatchain.model import MESSAGE_ID_BYTES, RELAYS_WORD, Copy, Delivery, Envelope
 from chatchain.wire.connection import LENGTH, frame
 from chatchain.wire.messages import Deliver, Tick
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[bytes, int, int, int, int, int, bytes, bytes]).decode
 
 _TICK: Final = frame(Tick(bytes(MESSAGE_ID_BYTES)))[:-MESSAGE_ID_BYTES]
 _DELIVER: Final = frame(Deliver(Delivery(0, b"", 0, 0, 0, 0, 0, b"", b"")))[LENGTH.size : LENGTH.size + 3]
@@ -37,6 +38,18 @@ def parcel(envelope: Envelope, copy: Copy, sender: int, device: int, received_ms
             envelope.body,
         )
     )
+
+
+def notice(
+    id: bytes, *, about: int, device: int, to: int, received_ms: int, messages: Sequence[bytes]
+) -> bytes:
+    """What a device of `to` gets from the relay itself when these messages to `about` waited too long."""
+    return _encode((id, RELAYS_WORD, about, device, to, received_ms, b"", b"".join(messages)))
+
+
+def opened(given: bytes) -> Delivery:
+    """What a parcel holds; its sequence is not known here."""
+    return Delivery(0, *_decode(given))
 
 
 def deliver_frames(first: int, parcels: Sequence[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -25,7 +26,7 @@ from chatchain.errors import (
     UsageError,
     WrongPassword,
 )
-from chatchain.model import MAX_TEXT_BYTES
+from chatchain.model import MAX_TEXT_BYTES, RELAYS_WORD, Delivery, User
 from chatchain.wire.messages import Refused, Submit
 from tests.world import World
 
@@ -484,3 +485,46 @@ async def test_following_survives_relay_and_chain_going_away(world: World) -> No
     async with world.client("bob") as bob:
         with pytest.raises(RelayUnreachable):
             await anext(bob.receive(follow=True))
+
+
+# --- what nobody fetched ------------------------------------------------------------------------------------
+
+
+async def test_what_nobody_fetched_in_time_is_dropped(world: World) -> None:
+    """The sender is told by the relay, and it shows in the history with the reason."""
+    (sent,) = await world.say("ada", "bob", "too late")
+    assert sent.state == "sent"
+    world.relay.expire()
+    assert await world.hear("ada") == []
+    assert world.relay.rows == {}
+    async with world.client("ada") as ada:
+        (shown,) = await ada.history("bob")
+    assert (shown.state, shown.code) == ("dropped", "expired")
+    assert await world.hear("bob") == []
+
+
+async def test_a_receipt_counts_more_than_the_relay_s_word(world: World) -> None:
+    """What was delivered is not dropped any more, and what the relay calls dropped may turn out delivered."""
+    await world.say("ada", "bob", "first", "second")
+    ada, bob = world.chain.user("ada"), world.chain.user("bob")
+    ids = [submit.envelope.id for submit in world.relay.submitted]
+
+    def word(of: User, *messages: bytes) -> Delivery:
+        return Delivery(0, os.urandom(16), RELAYS_WORD, of.uid, 1, ada.uid, 1, b"", b"".join(messages))
+
+    async def states() -> list[tuple[str | None, str | None]]:
+        async with world.client("ada") as client:
+            return [(shown.state, shown.code) for shown in await client.history("bob")]
+
+    world.relay.inject(ada, word(ada, *ids))
+    await world.hear("ada")
+    assert await states() == [("sent", None)] * 2, "they were to somebody else"
+    world.relay.inject(ada, word(bob, ids[0], b"cut short"))
+    await world.hear("ada")
+    assert await states() == [("dropped", "expired"), ("sent", None)]
+    assert [shown.text for shown in await world.hear("bob")] == ["first", "second"]
+    await world.hear("ada")
+    assert await states() == [("delivered", None)] * 2
+    world.relay.inject(ada, word(bob, *ids))
+    await world.hear("ada")
+    assert await states() == [("delivered", None)] * 2

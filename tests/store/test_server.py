@@ -7,7 +7,7 @@ import queue
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from chatchain.model import (
 )
 from chatchain.store import writer as writing
 from chatchain.store.database import open_database
-from chatchain.store.letters import RUN_BYTES, RUN_PARCELS
+from chatchain.store.letters import EXPIRED_RUNS, RUN_BYTES, RUN_PARCELS
 from chatchain.store.server import ACCEPTED_DAYS, PRUNE_PARTS, ServerStore, ServerWriter, part_bounds
 from chatchain.store.tables import counters, metadata
 from chatchain.store.writer import BATCH_ITEMS, Listener, Told, Verdict
@@ -59,6 +59,7 @@ class Ears:
         self.heard: queue.Queue[tuple[Letter, Verdict] | str] = queue.Queue()
         self.batches: list[int] = []
         self.runs: list[Run] = []
+        self.expired: list[tuple[list[Run], list[Run]]] = []
 
     def kept(self, told: Told, runs: list[Run]) -> None:
         self.batches.append(len(told))
@@ -67,7 +68,12 @@ class Ears:
             self.heard.put(one)
 
     def listener(self) -> Listener:
-        return Listener(self.kept, lambda: self.heard.put("failed"), lambda: self.heard.put("settled"))
+        return Listener(
+            self.kept,
+            lambda: self.heard.put("failed"),
+            lambda: self.heard.put("settled"),
+            expired=lambda gone, told: self.expired.append((gone, told)),
+        )
 
     def verdicts(self, count: int) -> Told:
         """The next verdicts, other news left out."""
@@ -431,6 +437,72 @@ def test_old_ids_are_forgotten_and_young_ones_kept(
     assert known == [False, True, True]
     assert writer.prune(now).result(10) is False
     assert store.accepted(ADA, 1, elsewhere.id) is None
+
+
+def test_what_is_too_old_goes_and_its_senders_are_told(
+    store: ServerStore, writer: ServerWriter, ears: Ears
+) -> None:
+    """In one transaction; the young stays, and the word of it waits like any message."""
+    for at in (10, 30):
+        writer.keep([letter((BOB, 1), (BOB, 2), body=str(at).encode(), at=at)])
+        ears.verdicts(1)
+    asked: list[tuple[list[int], int]] = []
+
+    def tell(gone: Sequence[Run], people: Sequence[Device], now_ms: int) -> list[Letter]:
+        asked.append(([run.last for run in gone], now_ms))
+        return [letter((ADA, 1), body=b"word", sender=BOB)] if gone else []
+
+    assert writer.expire(20, 99, tell).result(10) is False
+    assert writer.expire(20, 99, tell).result(10) is False
+    assert asked == [([1, 2], 99), ([], 99)]
+    assert [bodies(store, *device) for device in ((BOB, 1), (BOB, 2), (ADA, 1))] == [
+        [b"30"],
+        [b"30"],
+        [b"word"],
+    ]
+    ((gone, told),) = ears.expired
+    assert [(run.uid, run.device, run.last, run.parcels) for run in gone] == [
+        (BOB, 1, 1, [b"10"]),
+        (BOB, 2, 2, [b"10"]),
+    ]
+    assert [(run.uid, run.sender, run.first, run.parcels) for run in told] == [(ADA, BOB, 5, [b"word"])]
+
+
+def test_what_fails_to_be_told_is_not_given_up(store: ServerStore, writer: ServerWriter, ears: Ears) -> None:
+    """It stays as it was, and nobody hears that it went."""
+    writer.keep([letter()])
+    ears.verdicts(1)
+
+    def tell(gone: Sequence[Run], people: Sequence[Device], now_ms: int) -> list[Letter]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        writer.expire(20, 99, tell).result(10)
+    assert bodies(store) == [b"body"]
+    assert ears.expired == []
+
+
+def test_old_messages_go_in_batches_that_part_no_copies(
+    store: ServerStore, writer: ServerWriter, ears: Ears
+) -> None:
+    """What came of one commit, or at least of one sender for one user, is looked at together."""
+    uids = [BOB + number for number in range(EXPIRED_RUNS // 3 + 10)]
+    writer.keep([letter(*((uid, device) for device in (1, 2, 3))) for uid in uids])
+    ears.verdicts(len(uids))
+    writer.keep([letter(at=6)])
+    ears.verdicts(1)
+    batches: list[list[int]] = []
+
+    def tell(gone: Sequence[Run], people: Sequence[Device], now_ms: int) -> list[Letter]:
+        batches.append([run.uid for run in gone])
+        return []
+
+    while writer.expire(20, 99, tell).result(10):
+        pass
+    assert [len(batch) % 3 for batch in batches] == [0, 1]
+    assert max(map(len, batches)) <= EXPIRED_RUNS
+    assert sum(map(len, batches)) == 3 * len(uids) + 1
+    assert store.usage() == ({}, 0)
 
 
 def test_every_id_is_in_exactly_one_part() -> None:
