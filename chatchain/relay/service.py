@@ -29,6 +29,7 @@ from chatchain.errors import (
     LimitReached,
     LoginRefused,
     NetworkError,
+    NotAMember,
     ProtocolViolation,
     RefusedError,
     StoreUnavailable,
@@ -584,6 +585,9 @@ class Relay:
 
     async def _fetch_prekeys(self, session: _Session, request: FetchPrekeys) -> Message:
         self._limit_keys(session)
+        if not self._membership.admits(session.uid, request.uid):
+            # Registering costs nothing: who may not write to somebody must not use up their one-time keys.
+            raise NotAMember("In this network only admitted members begin sessions with one another.")
         assert self._writer is not None
         now = _now_ms() // 1000
         return await self._prekeys.fetch(self._writer, session.uid, request, now, time.monotonic())

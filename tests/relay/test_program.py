@@ -15,7 +15,7 @@ import pytest
 
 from chatchain.identity.keys import to_checksum
 from chatchain.model import Address, Policy
-from chatchain.wire.messages import Failed, Goodbye, Refused, Submit, Tick
+from chatchain.wire.messages import Failed, FetchPrekeys, Goodbye, Refused, Submit, Tick
 from deploy import certificates
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
@@ -173,7 +173,7 @@ async def test_without_a_key_the_relay_runs_and_sponsors_nobody(stage: Stage) ->
 
 
 async def test_under_policy_vote_only_members_message(stage: Stage) -> None:
-    """Both sides must be admitted; a seat counts from the block in which it was taken."""
+    """Both sides must be admitted, also to use up prekeys; a seat counts from its block on."""
     process = stage.start()
     ada, bob = stage.register("voteada"), stage.register("votebob")
     device = await Device(stage, ada).connect()
@@ -182,11 +182,17 @@ async def test_under_policy_vote_only_members_message(stage: Stage) -> None:
         answer = await device.send(bob)
         return answer.code if isinstance(answer, Refused) else type(answer).__name__
 
-    assert await code() == "not_a_member"
+    async def prekeys() -> str:
+        await device.say(FetchPrekeys(7, bob.uid, (1,)))
+        answer = await device.next()
+        return answer.code if isinstance(answer, Failed) else type(answer).__name__
+
+    assert await code() == await prekeys() == "not_a_member"
     stage.world.deployer.seat(stage.world.network, ["voteada"])
-    assert await code() == "not_a_member"
+    assert await code() == await prekeys() == "not_a_member"
     stage.world.deployer.seat(stage.world.network, ["votebob"])
     assert await code() == "Tick"
+    assert await prekeys() == "Prekeys"
     await device.close()
     process.stop()
 
