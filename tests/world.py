@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatchain.chain import calls
+from chatchain.chain.decisions import read_decision
 from chatchain.chain.encoding import encode, split_types
 from chatchain.chain.events import DIRECTORY, IDENTITY, LEDGER, MEMBERSHIP, Directory, row_of
 from chatchain.chain.sync import MemoryLogStore
@@ -60,6 +61,7 @@ from chatchain.model import (
     Delivery,
     Group,
     KeyBundle,
+    KeyKind,
     Kind,
     Ledger,
     Letter,
@@ -140,9 +142,8 @@ class Chain:
         assert found is not None, name
         return found
 
-    @property
-    def group(self) -> Group:
-        found = self.fold.group(0)
+    def group(self, number: int = 0) -> Group:
+        found = self.fold.group(number)
         assert found is not None
         return found
 
@@ -157,7 +158,15 @@ class Chain:
     def seat(self, *names: str) -> None:
         """Makes founders."""
         for name in names:
-            self._join(self.user(name).uid)
+            self._join(0, self.user(name).uid)
+
+    def found(self, group: str, *names: str) -> None:
+        """Makes a group that its members govern by majority."""
+        number = len(self.fold.groups())
+        rules = (group, int(Policy.OPEN), 5000, 7 * 24 * 3600)
+        self._emit(MEMBERSHIP, "GroupCreated(uint32,string,uint8,uint16,uint32)", (number,), rules)
+        for name in names:
+            self._join(number, self.user(name).uid)
 
     def _emit(
         self, source: int, signature: str, indexed: Sequence[int | bytes], data: Sequence[object]
@@ -307,7 +316,7 @@ class Chain:
     ) -> None:
         user = self._existing(uid)
         nonce = self.nonces.get(uid, 0)
-        digest = typed_data.add_key_digest(NETWORK, uid, user.epoch, kind, key, nonce, deadline)
+        digest = typed_data.add_key_digest(NETWORK, uid, user.epoch, KeyKind(kind), key, nonce, deadline)
         self._signed(digest, signature, user.account, deadline)
         self.nonces[uid] = nonce + 1
         self._publish(user, kind, key)
@@ -344,20 +353,20 @@ class Chain:
 
     # -- Membership
 
-    def _join(self, uid: int) -> None:
-        self._turn(
-            "MemberAdded", 1, uid, max((member.sequence for member in self.group.members), default=0) + 1
-        )
+    def _join(self, number: int, uid: int) -> None:
+        members = self.group(number).members
+        sequence = max((member.sequence for member in members), default=0) + 1
+        self._turn("MemberAdded", number, 1, uid, sequence)
 
-    def _turn(self, event: str, change: int, uid: int, sequence: int) -> None:
-        group = self.group
+    def _turn(self, event: str, number: int, change: int, uid: int, sequence: int) -> None:
+        group = self.group(number)
         roster = keccak256(
             encode(("bytes32", "uint8", "uint64", "uint32"), (group.roster_hash, change, uid, sequence))
         )
         self._emit(
             MEMBERSHIP,
             f"{event}(uint32,uint64,uint32,uint32,bytes32)",
-            (0, uid),
+            (number, uid),
             (sequence, group.epoch + 1, roster),
         )
 
@@ -366,33 +375,33 @@ class Chain:
         assert user is not None
         return user
 
-    def _open(self, kind: int, subject: int, proposer: int, data: bytes = b"") -> None:
-        group = self.group
+    def _open(self, group_number: int, kind: int, subject: int, proposer: int, data: bytes = b"") -> None:
+        group, fold, now = self.group(group_number), self.fold, int(self.clock())
         wanted = (kind, subject, data, ProposalState.OPEN)
-        for proposal in self.fold.proposals(0, int(self.clock())):
+        for proposal in fold.proposals(group_number, now):
             if (proposal.kind, proposal.subject, proposal.data, proposal.state) == wanted:
                 raise AlreadyDone(f"Proposal {proposal.id} already asks for this.")
-        number = len(self.fold.proposals(0, int(self.clock()))) + 1
-        deadline = int(self.clock()) + group.voting_period
+        number = sum(len(fold.proposals(each.group, now)) for each in fold.groups()) + 1
+        deadline = now + group.voting_period
         self._emit(
             MEMBERSHIP,
             "Proposed(uint64,uint32,uint64,uint8,uint64,uint32,uint64,bytes)",
-            (number, 0, subject),
+            (number, group_number, subject),
             (kind, proposer, len(group.members), deadline, data),
         )
 
     def _request(self, sender: Address, group: int) -> None:
         user = self._principal(sender)
-        self._open(Kind.ADMIT, user.uid, user.uid)
+        self._open(group, Kind.ADMIT, user.uid, user.uid)
 
     def _request_for(self, _: Address, group: int, by: Address, deadline: int, signature: bytes) -> None:
         user = self._principal(by)
-        digest = typed_data.request_digest(NETWORK, group, user.uid, user.epoch, deadline)
+        digest = typed_data.request_digest(NETWORK, self.group(group).name, user.uid, user.epoch, deadline)
         self._signed(digest, signature, by, deadline)
-        self._open(Kind.ADMIT, user.uid, user.uid)
+        self._open(group, Kind.ADMIT, user.uid, user.uid)
 
     def _propose(self, sender: Address, group: int, kind: int, subject: int, data: bytes) -> None:
-        self._open(kind, subject, self._principal(sender).uid, data)
+        self._open(group, kind, subject, self._principal(sender).uid, data)
 
     def _propose_for(
         self,
@@ -406,19 +415,22 @@ class Chain:
         signature: bytes,
     ) -> None:
         user = self._principal(by)
+        decision = read_decision(Kind(kind), data)
+        assert decision is not None
         digest = typed_data.propose_digest(
-            NETWORK, group, kind, subject, data, user.uid, user.epoch, deadline
+            NETWORK, self.group(group).name, Kind(kind), subject, decision, user.uid, user.epoch, deadline
         )
         self._signed(digest, signature, by, deadline)
-        self._open(kind, subject, user.uid, data)
+        self._open(group, kind, subject, user.uid, data)
 
     def _vote(self, sender: Address, number: int, support: bool) -> None:
         user, now = self._principal(sender), int(self.clock())
         proposal = self.fold.proposal(ProposalId(number), now)
         assert proposal is not None
+        group = self.group(proposal.group)
         if proposal.state is not ProposalState.OPEN:
             raise VotingClosed("no more votes")
-        if user.uid not in {member.uid for member in self.group.members}:
+        if user.uid not in {member.uid for member in group.members}:
             raise NotAMember("not a member")
         if user.uid in proposal.voters:
             raise AlreadyVoted("voted already")
@@ -426,16 +438,16 @@ class Chain:
         self._emit(
             MEMBERSHIP, "Voted(uint64,uint64,bool,uint32,uint32)", (number, user.uid), (support, yes, no)
         )
-        if yes * 10000 > proposal.electorate * self.group.threshold:
+        if yes * 10000 > proposal.electorate * group.threshold:
             if proposal.kind is Kind.ADMIT:
-                self._join(proposal.subject)
+                self._join(group.group, proposal.subject)
             elif proposal.kind is not Kind.EXPEL:
                 self._enact(proposal)
             else:
-                seat = next(member for member in self.group.members if member.uid == proposal.subject)
-                self._turn("MemberRemoved", 2, seat.uid, seat.sequence)
+                seat = next(member for member in group.members if member.uid == proposal.subject)
+                self._turn("MemberRemoved", group.group, 2, seat.uid, seat.sequence)
             self._emit(MEMBERSHIP, "Closed(uint64,uint8)", (number,), (ProposalState.PASSED,))
-        elif (proposal.electorate - no) * 10000 <= proposal.electorate * self.group.threshold:
+        elif (proposal.electorate - no) * 10000 <= proposal.electorate * group.threshold:
             self._emit(MEMBERSHIP, "Closed(uint64,uint8)", (number,), (ProposalState.REJECTED,))
 
     def _enact(self, proposal: Proposal) -> None:
@@ -443,7 +455,7 @@ class Chain:
         match proposal.decision:
             case SetRules(policy, threshold, period):
                 signature = "RulesSet(uint32,uint8,uint16,uint32)"
-                self._emit(MEMBERSHIP, signature, (0,), (int(policy), threshold, period))
+                self._emit(MEMBERSHIP, signature, (proposal.group,), (int(policy), threshold, period))
             case Reason() if proposal.kind is Kind.PAUSE:
                 self._emit(MEMBERSHIP, "Paused(uint64)", (), (int(self.clock()) + 7 * 24 * 3600,))
             case other:

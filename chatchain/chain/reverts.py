@@ -271,6 +271,7 @@ FAILURES: Final[dict[str, _Failure]] = {
     )(wrong),
     "NoFounders()": lambda: RefusedError("The network has no members yet.", "Seat founders before the seal."),
     "NoRelays()": lambda: RefusedError("The network names no relay yet.", "Enter one before the seal."),
+    "IrregularData()": _plain("IrregularData", "The list of relays is not encoded as it should be."),
     "TooManyRelays(uint256)": lambda count: LimitReached(f"A network names at most 16 relays, not {count}."),
     "BadRelay(string)": lambda endpoint: UsageError(
         f"{endpoint!r} is not a relay's host:port with the hash of its certificate."

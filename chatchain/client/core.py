@@ -622,26 +622,27 @@ class Client:
 
     async def members(self, group: str | None = None) -> list[MemberView]:
         """The members, in the order in which they joined."""
-        number = governance.group_number(group)
-        return await governance.members(await self._station.public_watch(), number)
+        watch = await self._station.public_watch()
+        return await governance.members(watch, await governance.group_number(watch, group))
 
     async def request(self, group: str | None = None) -> ProposalView:
         """Opens the proposal to admit this user."""
-        number = governance.group_number(group)
-        return await (await self._governance()).request(number)
+        bench = await self._governance()
+        return await bench.request(await governance.group_number(bench.watch, group))
 
     async def propose(self, kind: str, who: str, group: str | None = None) -> ProposalView:
         """Opens a proposal (`admit`, `expel`)."""
-        number = governance.group_number(group)
         known = governance.KINDS.get(kind.lower())
         if known is None:
             raise UsageError(f"There is no proposal to {kind}.", f"Known: {', '.join(governance.KINDS)}.")
         bench = await self._governance()
-        return await bench.propose(number, known, await find(self._station.require_watch(), who))
+        number = await governance.group_number(bench.watch, group)
+        return await bench.propose(number, known, await find(bench.watch, who))
 
     async def propose_wish(self, wish: Wish, group: str | None = None) -> ProposalView:
         """Opens a proposal to set something: rules, an office, relays, a successor (`client.decisions`)."""
-        return await (await self._governance()).propose_wish(governance.group_number(group), wish)
+        bench = await self._governance()
+        return await bench.propose_wish(await governance.group_number(bench.watch, group), wish)
 
     async def propose_pause(self, reason: str = "", *, end: bool = False) -> ProposalView:
         """Opens a proposal to pause the network, or to end its pause."""
@@ -650,8 +651,8 @@ class Client:
 
     async def proposals(self, group: str | None = None, *, open_only: bool = False) -> list[ProposalView]:
         """The proposals, oldest first."""
-        number = governance.group_number(group)
         watch = await self._station.public_watch()
+        number = await governance.group_number(watch, group)
         account = self._station.home.account()
         me = Uid(account.uid) if account is not None and account.uid else None
         return [

@@ -49,11 +49,16 @@ SEE: Final = "`chatchain proposals` shows the counts."
 KINDS: Final = {"admit": Kind.ADMIT, "expel": Kind.EXPEL}
 
 
-def group_number(name: str | None) -> int:
+async def group_number(watch: Watch, name: str | None) -> int:
     """The group that a name stands for; raises NotFoundError. Group 0 is the network itself."""
     if name is None or name.removeprefix("#") in (NETWORK, "0"):
         return 0
-    raise NotFoundError(f"There is no group {name}.", "Without a name the network's own group is meant.")
+    found = await watch.group_by_name(name.removeprefix("#"))
+    if found is None:
+        raise NotFoundError(
+            f"There is no governed group {name}.", "Without a name the network's own group is meant."
+        )
+    return found.group
 
 
 async def members(watch: Watch, group: int) -> list[MemberView]:
@@ -141,7 +146,8 @@ class Governance:
 
         async def signed() -> Call:
             deadline = self._deadline()
-            digest = request_digest(self.own.network, group, self.me.uid, self.me.epoch, deadline)
+            name = (await self.watch.group(group)).name
+            digest = request_digest(self.own.network, name, self.me.uid, self.me.epoch, deadline)
             return self.calls.request_for(group, self._signer, deadline, self._sign(digest))
 
         paid = await self.payer.carry_out(self.calls.request(group), self.account_key, signed)
@@ -160,7 +166,7 @@ class Governance:
                 f"A proposal to {kind.name.lower()} {subject.username} is open already.",
                 "`chatchain proposals` shows it; vote on that one.",
             )
-        return await self._propose(group, kind, subject.uid, b"")
+        return await self._propose(group, kind, subject.uid, Reason())
 
     async def propose_wish(self, group: int, wish: Wish) -> ProposalView:
         """Opens a proposal to set what a person asked for."""
@@ -181,13 +187,15 @@ class Governance:
                     f"Proposal {proposal.id} asks for the same and is open.",
                     "`chatchain proposals` shows it; vote on that one.",
                 )
-        return await self._propose(group, kind, Uid(0), data)
+        return await self._propose(group, kind, Uid(0), decision)
 
-    async def _propose(self, group: int, kind: Kind, subject: Uid, data: bytes) -> ProposalView:
+    async def _propose(self, group: int, kind: Kind, subject: Uid, decision: Decision) -> ProposalView:
+        data = self.calls.decision_data(decision)
+
         async def signed() -> Call:
-            deadline = self._deadline()
+            name, deadline = (await self.watch.group(group)).name, self._deadline()
             digest = propose_digest(
-                self.own.network, group, kind, subject, data, self.me.uid, self.me.epoch, deadline
+                self.own.network, name, kind, subject, decision, self.me.uid, self.me.epoch, deadline
             )
             return self.calls.propose_for(
                 group, kind, subject, data, self._signer, deadline, self._sign(digest)

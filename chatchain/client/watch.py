@@ -92,6 +92,10 @@ class Watch:
         """A group with its members."""
         return await self._ask(lambda: self._view.group(group))
 
+    async def group_by_name(self, name: str) -> Group | None:
+        """The group that is governed on the chain under this name."""
+        return await self._ask(lambda: self._view.group_by_name(name))
+
     async def proposals(self, group: int = 0) -> tuple[Proposal, ...]:
         """Every proposal, oldest first."""
         return await self._ask(lambda: self._view.proposals(group))

@@ -8,9 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Final
 
 from chatchain.identity.keys import keccak256
-from chatchain.model import Address, Network
+from chatchain.model import (
+    Address,
+    Decision,
+    KeyKind,
+    Kind,
+    Network,
+    Policy,
+    Reason,
+    SetAnchorer,
+    SetRelays,
+    SetRewards,
+    SetRules,
+    SetSuccessor,
+    SetWitnesses,
+)
 
 DOMAIN_NAME = "chatchain"
 DOMAIN_VERSION = "1"
@@ -30,7 +45,7 @@ REVOKE_DEVICE = "RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 de
 SET_VERIFIER = (
     "SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)"
 )
-ADD_KEY = "AddKey(uint64 uid,uint32 epoch,uint8 keyType,bytes key,uint256 nonce,uint256 deadline)"
+ADD_KEY = "AddKey(uint64 uid,uint32 epoch,string keyType,bytes key,uint256 nonce,uint256 deadline)"
 UPDATE_KEY = "UpdateKey(uint64 uid,uint32 epoch,uint32 keyId,uint32 version,bytes key,uint256 deadline)"
 REVOKE_KEY = "RevokeKey(uint64 uid,uint32 epoch,uint32 keyId,uint256 deadline)"
 SET_RECOVERY = "SetRecovery(uint64 uid,uint32 epoch,address recovery,uint256 nonce,uint256 deadline)"
@@ -43,17 +58,44 @@ CREATE_GROUP = (
     "CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,"
     "uint64 creator,uint32 epoch,uint256 deadline)"
 )
-LEAVE = "Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)"
+LEAVE = "Leave(string group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)"
 TREE_HEAD = "TreeHead(bytes32 logId,uint64 size,bytes32 root)"
-REQUEST = "Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)"
-PROPOSE = (
-    "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
-)
+REQUEST = "Request(string group,uint64 uid,uint32 epoch,uint256 deadline)"
+
+
+def _proposing(matter: str) -> str:
+    name, _, fields = matter.partition("(")
+    return f"{name}(string action,string group,{fields[:-1]},uint64 proposer,uint32 epoch,uint256 deadline)"
+
+
+RELAY = "Relay(string endpoint,bytes32 spki,bytes32 nextSpki)"
+PROPOSE = _proposing("Propose(uint64 subject,string reason)")
+PROPOSE_RULES = _proposing("ProposeRules(bool onlyMembersSend,uint16 threshold,uint32 votingPeriod)")
+PROPOSE_ANCHORER = _proposing("ProposeAnchorer(address anchorer,bytes32 logId)")
+PROPOSE_WITNESSES = _proposing("ProposeWitnesses(uint8 quorum,address[] witnesses)")
+PROPOSE_RELAYS = _proposing("ProposeRelays(Relay[] relays)") + RELAY
+PROPOSE_REWARDS = _proposing("ProposeRewards(address setter)")
+PROPOSE_SUCCESSOR = _proposing("ProposeSuccessor(address successor)")
+PROPOSE_PAUSE = _proposing("ProposePause(string reason)")
+ACTIONS: Final = {
+    Kind.ADMIT: "Admit a member",
+    Kind.EXPEL: "Expel a member",
+    Kind.SET_RULES: "Change the rules",
+    Kind.SET_ANCHORER: "Choose who anchors the log",
+    Kind.SET_WITNESSES: "Choose who witnesses the log",
+    Kind.SET_RELAYS: "Choose the relays",
+    Kind.SET_REWARDS: "Choose who publishes rewards",
+    Kind.SUCCESSOR: "Recommend another network",
+    Kind.PAUSE: "Pause the network for 7 days",
+    Kind.UNPAUSE: "End the pause of the network",
+}
+"""The words that a wallet shows of a proposal, before its values."""
+
 VOTE = "Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)"
 LOGIN = "Login(bytes32 spki,bytes32 nonce,uint64 uid,uint32 device,uint32 epoch)"
 INVITATION = "Invitation(uint64 inviter,uint32 epoch,uint128 id,uint256 expires)"
 
-Value = int | bytes | str | bool | tuple[int, ...]
+Value = int | bytes | str | bool | tuple["Value", ...]
 
 
 def register_digest(
@@ -105,10 +147,10 @@ def set_verifier_digest(
 
 
 def add_key_digest(
-    network: Network, uid: int, epoch: int, kind: int, key: bytes, nonce: int, deadline: int
+    network: Network, uid: int, epoch: int, kind: KeyKind, key: bytes, nonce: int, deadline: int
 ) -> bytes:
     """What the account signs to publish a key."""
-    return _registry(network, ADD_KEY, uid, epoch, int(kind), key, nonce, deadline)
+    return _registry(network, ADD_KEY, uid, epoch, kind.name, key, nonce, deadline)
 
 
 def update_key_digest(
@@ -179,8 +221,8 @@ def create_group_digest(
     )
 
 
-def leave_digest(network: Network, group: int, uid: int, sequence: int, epoch: int, deadline: int) -> bytes:
-    """What a member's account or device signs to give up the seat with this sequence."""
+def leave_digest(network: Network, group: str, uid: int, sequence: int, epoch: int, deadline: int) -> bytes:
+    """What a member's account or device signs to give up the seat with this sequence; `group` is a name."""
     return _membership(network, LEAVE, group, uid, sequence, epoch, deadline)
 
 
@@ -199,23 +241,43 @@ def invitation_digest(network: Network, inviter: int, epoch: int, id: bytes, exp
     return _registry(network, INVITATION, inviter, epoch, int.from_bytes(id, "big"), expires)
 
 
-def request_digest(network: Network, group: int, uid: int, epoch: int, deadline: int) -> bytes:
-    """What an account or device signs to ask for membership."""
+def request_digest(network: Network, group: str, uid: int, epoch: int, deadline: int) -> bytes:
+    """What an account or device signs to ask for membership in a group, by its name."""
     return _membership(network, REQUEST, group, uid, epoch, deadline)
 
 
 def propose_digest(
     network: Network,
-    group: int,
-    kind: int,
+    group: str,
+    kind: Kind,
     subject: int,
-    data: bytes,
+    decision: Decision,
     proposer: int,
     epoch: int,
     deadline: int,
 ) -> bytes:
-    """What a member's account or device signs to open a proposal."""
-    return _membership(network, PROPOSE, group, int(kind), subject, data, proposer, epoch, deadline)
+    """What a member's account or device signs to open a proposal in a group, by its name."""
+    struct, matter = _matter(kind, subject, decision)
+    return _membership(network, struct, ACTIONS[kind], group, *matter, proposer, epoch, deadline)
+
+
+def _matter(kind: Kind, subject: int, decision: Decision) -> tuple[str, tuple[Value, ...]]:
+    """The struct in which such a proposal is signed, and what stands in it between group and proposer."""
+    match decision:
+        case Reason(text):
+            return (PROPOSE, (subject, text)) if kind <= Kind.EXPEL else (PROPOSE_PAUSE, (text,))
+        case SetRules(policy, threshold, voting_period):
+            return PROPOSE_RULES, (policy is Policy.VOTE, threshold, voting_period)
+        case SetAnchorer(anchorer, log_id):
+            return PROPOSE_ANCHORER, (anchorer, log_id)
+        case SetWitnesses(quorum, witnesses):
+            return PROPOSE_WITNESSES, (quorum, witnesses)
+        case SetRelays(relays):
+            return PROPOSE_RELAYS, (tuple((one.endpoint, one.spki, one.next_spki) for one in relays),)
+        case SetRewards(setter):
+            return PROPOSE_REWARDS, (setter,)
+        case SetSuccessor(directory):
+            return PROPOSE_SUCCESSOR, (bytes(20) if directory is None else directory,)
 
 
 def vote_digest(network: Network, proposal: int, voter: int, epoch: int, support: bool) -> bytes:
@@ -249,7 +311,7 @@ def _struct_hash(kind: str, values: tuple[Value, ...]) -> bytes:
 
 @lru_cache(maxsize=32)
 def _shape(kind: str) -> tuple[bytes, tuple[Callable[[Value], bytes], ...]]:
-    fields = kind[kind.index("(") + 1 : -1].split(",")
+    fields = kind[kind.index("(") + 1 : kind.index(")")].split(",")
     return keccak256(kind.encode()), tuple(_encoder(field.split(" ")[0]) for field in fields)
 
 
@@ -267,6 +329,8 @@ def _encoder(solidity: str) -> Callable[[Value], bytes]:
             return _fixed(20)
         case "bool":
             return _bool
+        case "Relay":
+            return _relay
         case _ if solidity.startswith("uint"):
             return _uint(int(solidity.removeprefix("uint")))
     raise ValueError(f"no encoder for {solidity}")
@@ -297,6 +361,12 @@ def _array(item: Callable[[Value], bytes]) -> Callable[[Value], bytes]:
         return keccak256(b"".join(item(one) for one in value))
 
     return encode
+
+
+def _relay(value: Value) -> bytes:
+    if not isinstance(value, tuple):
+        raise TypeError("a struct takes a tuple")
+    return _struct_hash(RELAY, value)
 
 
 def _fixed(size: int) -> Callable[[Value], bytes]:

@@ -14,6 +14,7 @@ contract Directory is IDirectory {
     uint256 private constant MAX_RELAYS = 16;
     uint256 private constant MIN_ENDPOINT = 3;
     uint256 private constant MAX_ENDPOINT = 255;
+    bytes32 private constant RELAY_TYPEHASH = keccak256("Relay(string endpoint,bytes32 spki,bytes32 nextSpki)");
 
     /// @inheritdoc IDirectory
     uint32 public constant version = 2;
@@ -106,6 +107,17 @@ contract Directory is IDirectory {
     /// @inheritdoc IDirectory
     function relays() external view returns (Relay[] memory) {
         return _relays;
+    }
+
+    /// @inheritdoc IDirectory
+    function hashRelays(Relay[] calldata list) external pure returns (bytes32) {
+        if (keccak256(abi.encode(list)) != keccak256(msg.data[4:])) revert IrregularData();
+        bytes32[] memory hashes = new bytes32[](list.length);
+        for (uint256 i = 0; i < list.length; ++i) {
+            Relay calldata one = list[i];
+            hashes[i] = keccak256(abi.encode(RELAY_TYPEHASH, keccak256(bytes(one.endpoint)), one.spki, one.nextSpki));
+        }
+        return keccak256(abi.encodePacked(hashes));
     }
 
     /// @dev Reverts unless a contract with offices belongs to this network.

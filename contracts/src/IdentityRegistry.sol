@@ -87,7 +87,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         keccak256("SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)");
 
     bytes32 private constant ADD_KEY_TYPEHASH =
-        keccak256("AddKey(uint64 uid,uint32 epoch,uint8 keyType,bytes key,uint256 nonce,uint256 deadline)");
+        keccak256("AddKey(uint64 uid,uint32 epoch,string keyType,bytes key,uint256 nonce,uint256 deadline)");
+    bytes32 private constant RSA2048_OAEP_NAME = keccak256("RSA2048_OAEP"); // there is no other type yet
     bytes32 private constant UPDATE_KEY_TYPEHASH =
         keccak256("UpdateKey(uint64 uid,uint32 epoch,uint32 keyId,uint32 version,bytes key,uint256 deadline)");
     bytes32 private constant REVOKE_KEY_TYPEHASH =
@@ -295,8 +296,9 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     {
         _requireInTime(deadline);
         User storage who = _existing(uid);
-        bytes32 structHash =
-            keccak256(abi.encode(ADD_KEY_TYPEHASH, uid, who.epoch, keyType, keccak256(key_), who.nonce, deadline));
+        bytes32 structHash = keccak256(
+            abi.encode(ADD_KEY_TYPEHASH, uid, who.epoch, RSA2048_OAEP_NAME, keccak256(key_), who.nonce, deadline)
+        );
         _requireSigned(who.account, structHash, signature);
         ++who.nonce;
         return _addKey(uid, keyType, key_);

@@ -34,6 +34,7 @@ contract Membership is IMembership, Signed {
         uint16 threshold;
         Policy policy;
         bytes32 rosterHash;
+        bytes32 nameKey; // what EIP-712 makes of the name, so that signatures can say it
     }
 
     /// @dev One slot: all that a vote reads and writes besides the seat, and for a group's first seats the ballot too.
@@ -85,13 +86,34 @@ contract Membership is IMembership, Signed {
         "CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,uint256 deadline)"
     );
     bytes32 private constant REQUEST_TYPEHASH =
-        keccak256("Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)");
+        keccak256("Request(string group,uint64 uid,uint32 epoch,uint256 deadline)");
     bytes32 private constant PROPOSE_TYPEHASH = keccak256(
-        "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
+        "Propose(string action,string group,uint64 subject,string reason,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_RULES_TYPEHASH = keccak256(
+        "ProposeRules(string action,string group,bool onlyMembersSend,uint16 threshold,uint32 votingPeriod,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_ANCHORER_TYPEHASH = keccak256(
+        "ProposeAnchorer(string action,string group,address anchorer,bytes32 logId,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_WITNESSES_TYPEHASH = keccak256(
+        "ProposeWitnesses(string action,string group,uint8 quorum,address[] witnesses,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_RELAYS_TYPEHASH = keccak256(
+        "ProposeRelays(string action,string group,Relay[] relays,uint64 proposer,uint32 epoch,uint256 deadline)Relay(string endpoint,bytes32 spki,bytes32 nextSpki)"
+    );
+    bytes32 private constant PROPOSE_REWARDS_TYPEHASH = keccak256(
+        "ProposeRewards(string action,string group,address setter,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_SUCCESSOR_TYPEHASH = keccak256(
+        "ProposeSuccessor(string action,string group,address successor,uint64 proposer,uint32 epoch,uint256 deadline)"
+    );
+    bytes32 private constant PROPOSE_PAUSE_TYPEHASH = keccak256(
+        "ProposePause(string action,string group,string reason,uint64 proposer,uint32 epoch,uint256 deadline)"
     );
     bytes32 private constant VOTE_TYPEHASH = keccak256("Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)");
     bytes32 private constant LEAVE_TYPEHASH =
-        keccak256("Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
+        keccak256("Leave(string group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
 
     /// @inheritdoc IMembership
     IIdentityRegistry public immutable registry;
@@ -183,7 +205,8 @@ contract Membership is IMembership, Signed {
         _requireInTime(deadline);
         (uint64 uid, uint32 epoch) = _resolve(by);
         uint32 sequence = _seats[groupId][uid].sequence;
-        _requireSigned(by, keccak256(abi.encode(LEAVE_TYPEHASH, groupId, uid, sequence, epoch, deadline)), signature);
+        bytes32 name = _groups[groupId].nameKey;
+        _requireSigned(by, keccak256(abi.encode(LEAVE_TYPEHASH, name, uid, sequence, epoch, deadline)), signature);
         _leaveBy(groupId, uid);
     }
 
@@ -200,7 +223,8 @@ contract Membership is IMembership, Signed {
     {
         _requireInTime(deadline);
         (uint64 uid, uint32 epoch) = _resolve(by);
-        _useSignature(by, keccak256(abi.encode(REQUEST_TYPEHASH, groupId, uid, epoch, deadline)), signature);
+        bytes32 name = _groups[groupId].nameKey;
+        _useSignature(by, keccak256(abi.encode(REQUEST_TYPEHASH, name, uid, epoch, deadline)), signature);
         return _open(groupId, Kind.ADMIT, uid, "", uid);
     }
 
@@ -223,16 +247,9 @@ contract Membership is IMembership, Signed {
         _requireInTime(deadline);
         (uint64 proposer, uint32 epoch) = _resolve(by);
         {
-            bytes32[8] memory words; // as above
-            words[0] = PROPOSE_TYPEHASH;
-            words[1] = bytes32(uint256(groupId));
-            words[2] = bytes32(uint256(kind));
-            words[3] = bytes32(uint256(subject));
-            words[4] = keccak256(data);
-            words[5] = bytes32(uint256(proposer));
-            words[6] = bytes32(uint256(epoch));
-            words[7] = bytes32(deadline);
-            _useSignature(by, keccak256(abi.encode(words)), signature);
+            bytes memory tail = abi.encode(proposer, epoch, deadline);
+            bytes32 structHash = _hashProposal(groupId, kind, subject, data, tail);
+            _useSignature(by, structHash, signature);
         }
         return _openAsMember(groupId, kind, subject, data, proposer);
     }
@@ -361,11 +378,13 @@ contract Membership is IMembership, Signed {
         _requireRules(rules.threshold, rules.votingPeriod);
         id = groupCount;
         groupCount = id + 1;
-        _groupsByName[keccak256(bytes(name))] = uint256(id) + 1;
+        bytes32 nameKey = keccak256(bytes(name));
+        _groupsByName[nameKey] = uint256(id) + 1;
         Group storage g = _groups[id];
         g.policy = policy;
         g.threshold = rules.threshold;
         g.votingPeriod = rules.votingPeriod;
+        g.nameKey = nameKey;
         emit GroupCreated(id, name, policy, rules.threshold, rules.votingPeriod);
     }
 
@@ -738,6 +757,57 @@ contract Membership is IMembership, Signed {
     /// @dev The same as of abi.encode, without its allocation.
     function _hashVote(uint256 id, bool support, uint256 uid, uint256 epoch) private pure returns (bytes32) {
         return EfficientHashLib.hash(uint256(VOTE_TYPEHASH), id, uid, epoch, support ? 1 : 0);
+    }
+
+    /// @dev A struct of its own for every sort of matter, so that a wallet shows in words and values what is proposed.
+    /// Where there is no subject none is signed; another than 0 is refused elsewhere.
+    function _hashProposal(uint32 groupId, Kind kind, uint64 subject, bytes calldata data, bytes memory tail)
+        private
+        view
+        returns (bytes32)
+    {
+        (bytes32 typeHash, bytes32 action) = _wording(kind);
+        bytes memory head = abi.encode(typeHash, action, _groups[groupId].nameKey);
+        return keccak256(bytes.concat(head, _matter(kind, subject, data), tail));
+    }
+
+    /// @dev The words of EIP-712 for what a proposal is about. Values of fixed size are encoded there as in the data,
+    /// which are thus taken as they are: if they are anything else, nobody can have signed them.
+    function _matter(Kind kind, uint64 subject, bytes calldata data) private view returns (bytes memory) {
+        if (kind <= Kind.EXPEL) return abi.encode(subject, keccak256(data));
+        if (_isReason(kind)) return abi.encode(keccak256(data));
+        if (kind == Kind.SET_WITNESSES) return _matterOfWitnesses(data);
+        if (kind == Kind.SET_RELAYS) return _matterOfRelays(data);
+        return data;
+    }
+
+    /// @dev Quorum, offset, count and witnesses, in the one form that abi.encode gives them.
+    function _matterOfWitnesses(bytes calldata data) private pure returns (bytes memory) {
+        bool regular = data.length >= 96 && data.length % 32 == 0 && uint256(bytes32(data[32:64])) == 64
+            && uint256(bytes32(data[64:96])) == (data.length - 96) / 32;
+        if (!regular) revert BadSignature();
+        return abi.encode(bytes32(data[:32]), keccak256(data[96:]));
+    }
+
+    /// @dev The Directory knows its relays.
+    function _matterOfRelays(bytes calldata data) private view returns (bytes memory) {
+        (bool regular, bytes memory word) = directory.staticcall(bytes.concat(IDirectory.hashRelays.selector, data));
+        if (!regular) revert BadSignature();
+        return word;
+    }
+
+    /// @dev The struct in which a proposal of this kind is signed, and the words that it begins with.
+    function _wording(Kind kind) private pure returns (bytes32 typeHash, bytes32 action) {
+        if (kind == Kind.ADMIT) return (PROPOSE_TYPEHASH, keccak256("Admit a member"));
+        if (kind == Kind.EXPEL) return (PROPOSE_TYPEHASH, keccak256("Expel a member"));
+        if (kind == Kind.SET_RULES) return (PROPOSE_RULES_TYPEHASH, keccak256("Change the rules"));
+        if (kind == Kind.SET_ANCHORER) return (PROPOSE_ANCHORER_TYPEHASH, keccak256("Choose who anchors the log"));
+        if (kind == Kind.SET_WITNESSES) return (PROPOSE_WITNESSES_TYPEHASH, keccak256("Choose who witnesses the log"));
+        if (kind == Kind.SET_RELAYS) return (PROPOSE_RELAYS_TYPEHASH, keccak256("Choose the relays"));
+        if (kind == Kind.SET_REWARDS) return (PROPOSE_REWARDS_TYPEHASH, keccak256("Choose who publishes rewards"));
+        if (kind == Kind.SUCCESSOR) return (PROPOSE_SUCCESSOR_TYPEHASH, keccak256("Recommend another network"));
+        if (kind == Kind.PAUSE) return (PROPOSE_PAUSE_TYPEHASH, keccak256("Pause the network for 7 days"));
+        return (PROPOSE_PAUSE_TYPEHASH, keccak256("End the pause of the network"));
     }
 
     function _isReason(Kind kind) private pure returns (bool) {

@@ -169,6 +169,44 @@ async def test_public_facts_need_no_password(closed: World) -> None:
         assert len(await nobody.members("network")) == 2
 
 
+@pytest.mark.parametrize("ether", [0, 10**18])
+async def test_a_group_of_its_own_is_governed_by_its_name(closed: World, ether: int) -> None:
+    """Its members, proposals, votes and rules are its own, and the network's stay what they are."""
+    closed.ether = ether
+    await closed.register("carol")
+    closed.chain.seat("carol")
+    closed.chain.found("choir", "ada")
+    async with closed.client("carol") as carol:
+        asked = await carol.request("choir")
+        assert (asked.group, asked.kind, asked.subject, asked.sponsored) == (
+            "choir",
+            "admit",
+            "carol",
+            ether == 0,
+        )
+        with pytest.raises(NotAMember):
+            await carol.vote(asked.id, True)
+    async with closed.client("ada") as ada:
+        assert (await ada.vote(asked.id, True)).state == "passed"
+        assert [member.username for member in await ada.members("#choir")] == ["ada", "carol"]
+        assert [member.username for member in await ada.members()] == ["ada", "bob", "carol"]
+        assert [p.id for p in await ada.proposals("choir")] == [asked.id]
+        rules = await ada.propose_wish(decisions.rules(None, 66, None), "choir")
+        assert (rules.group, rules.electorate) == ("choir", 2)
+        with pytest.raises(UsageError, match="always open"):
+            await ada.propose_wish(decisions.rules("vote", None, None), "choir")
+        expel = await ada.propose("expel", "carol", "choir")
+        await ada.vote(rules.id, True)
+    async with closed.client("carol") as carol:
+        assert (await carol.vote(rules.id, True)).state == "passed"
+        assert (await carol.vote(expel.id, False)).state == "rejected"
+    async with closed.client("bob", password=None) as bob:
+        assert [p.state for p in await bob.proposals("choir")] == ["passed", "passed", "rejected"]
+        with pytest.raises(NotFoundError, match="no governed group opera"):
+            await bob.proposals("opera")
+    assert (closed.chain.group(1).threshold, closed.chain.group(0).threshold) == (6600, 5000)
+
+
 # --- devices --------------------------------------------------------------------------------------------
 
 

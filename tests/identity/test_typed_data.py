@@ -12,7 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatchain.identity import keys, typed_data
-from chatchain.model import Address, Network
+from chatchain.model import (
+    Address,
+    Decision,
+    KeyKind,
+    Kind,
+    Network,
+    Policy,
+    Reason,
+    RelayAddress,
+    SetAnchorer,
+    SetRelays,
+    SetRewards,
+    SetRules,
+    SetSuccessor,
+    SetWitnesses,
+)
+
+SOMEBODY, ANOTHER = Address(b"\x11" * 20), Address(b"\x22" * 20)
 
 addresses = st.binary(min_size=20, max_size=20).map(Address)
 words = st.binary(min_size=32, max_size=32)
@@ -102,13 +119,15 @@ CASES: list[tuple[Callable[..., bytes], str, str, list[tuple[str, str, st.Search
         ],
     ),
     (
-        typed_data.add_key_digest,
+        lambda network, uid, epoch, kind, *rest: typed_data.add_key_digest(
+            network, uid, epoch, KeyKind[kind], *rest
+        ),
         "registry",
         "AddKey",
         [
             ("uid", "uint64", uint(64)),
             ("epoch", "uint32", uint(32)),
-            ("keyType", "uint8", uint(8)),
+            ("keyType", "string", st.just("RSA2048_OAEP")),
             ("key", "bytes", blobs),
             ("nonce", "uint256", uint(256)),
             ("deadline", "uint256", uint(256)),
@@ -222,7 +241,7 @@ CASES: list[tuple[Callable[..., bytes], str, str, list[tuple[str, str, st.Search
         "membership",
         "Leave",
         [
-            ("group", "uint32", uint(32)),
+            ("group", "string", names),
             ("uid", "uint64", uint(64)),
             ("sequence", "uint32", uint(32)),
             ("epoch", "uint32", uint(32)),
@@ -252,22 +271,8 @@ CASES: list[tuple[Callable[..., bytes], str, str, list[tuple[str, str, st.Search
         "membership",
         "Request",
         [
-            ("group", "uint32", uint(32)),
+            ("group", "string", names),
             ("uid", "uint64", uint(64)),
-            ("epoch", "uint32", uint(32)),
-            ("deadline", "uint256", uint(256)),
-        ],
-    ),
-    (
-        typed_data.propose_digest,
-        "membership",
-        "Propose",
-        [
-            ("group", "uint32", uint(32)),
-            ("kind", "uint8", uint(8)),
-            ("subject", "uint64", uint(64)),
-            ("data", "bytes", blobs),
-            ("proposer", "uint64", uint(64)),
             ("epoch", "uint32", uint(32)),
             ("deadline", "uint256", uint(256)),
         ],
@@ -355,4 +360,174 @@ def test_bytes_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="20 bytes"):
         typed_data.add_device_digest(network, 1, 0, Address(bytes(19)), b"", 0, 0)
     with pytest.raises(TypeError, match="bytes"):
-        typed_data.propose_digest(network, 0, 0, 1, "text", 1, 0, 0)  # type: ignore[arg-type]  # on purpose
+        typed_data.register_digest(
+            network,
+            "ada",
+            Address(bytes(20)),
+            bytes(32),
+            "text",  # type: ignore[arg-type]  # on purpose
+            Address(bytes(20)),
+            Address(bytes(20)),
+            b"",
+            0,
+        )
+
+
+# What a wallet shows between action and group, and proposer, epoch and deadline.
+PROMPTS: list[tuple[Kind, int, Decision, str, str, str, dict[str, Any]]] = [
+    (
+        Kind.ADMIT,
+        7,
+        Reason("Wrote the manual."),
+        "Propose",
+        "Admit a member",
+        "uint64 subject,string reason",
+        {"subject": 7, "reason": "Wrote the manual."},
+    ),
+    (
+        Kind.EXPEL,
+        7,
+        Reason(),
+        "Propose",
+        "Expel a member",
+        "uint64 subject,string reason",
+        {"subject": 7, "reason": ""},
+    ),
+    (
+        Kind.SET_RULES,
+        0,
+        SetRules(Policy.VOTE, 6_700, 86_400),
+        "ProposeRules",
+        "Change the rules",
+        "bool onlyMembersSend,uint16 threshold,uint32 votingPeriod",
+        {"onlyMembersSend": True, "threshold": 6_700, "votingPeriod": 86_400},
+    ),
+    (
+        Kind.SET_ANCHORER,
+        0,
+        SetAnchorer(SOMEBODY, b"\x55" * 32),
+        "ProposeAnchorer",
+        "Choose who anchors the log",
+        "address anchorer,bytes32 logId",
+        {"anchorer": SOMEBODY, "logId": b"\x55" * 32},
+    ),
+    (
+        Kind.SET_WITNESSES,
+        0,
+        SetWitnesses(1, (SOMEBODY, ANOTHER)),
+        "ProposeWitnesses",
+        "Choose who witnesses the log",
+        "uint8 quorum,address[] witnesses",
+        {"quorum": 1, "witnesses": [SOMEBODY, ANOTHER]},
+    ),
+    (
+        Kind.SET_RELAYS,
+        0,
+        SetRelays((RelayAddress("a.example:1", b"\x66" * 32, bytes(32)),)),
+        "ProposeRelays",
+        "Choose the relays",
+        "Relay[] relays",
+        {"relays": [{"endpoint": "a.example:1", "spki": b"\x66" * 32, "nextSpki": bytes(32)}]},
+    ),
+    (
+        Kind.SET_RELAYS,
+        0,
+        SetRelays(()),
+        "ProposeRelays",
+        "Choose the relays",
+        "Relay[] relays",
+        {"relays": []},
+    ),
+    (
+        Kind.SET_REWARDS,
+        0,
+        SetRewards(SOMEBODY),
+        "ProposeRewards",
+        "Choose who publishes rewards",
+        "address setter",
+        {"setter": SOMEBODY},
+    ),
+    (
+        Kind.SUCCESSOR,
+        0,
+        SetSuccessor(SOMEBODY),
+        "ProposeSuccessor",
+        "Recommend another network",
+        "address successor",
+        {"successor": SOMEBODY},
+    ),
+    (
+        Kind.SUCCESSOR,
+        0,
+        SetSuccessor(None),
+        "ProposeSuccessor",
+        "Recommend another network",
+        "address successor",
+        {"successor": bytes(20)},
+    ),
+    (
+        Kind.PAUSE,
+        0,
+        Reason("A key leaked."),
+        "ProposePause",
+        "Pause the network for 7 days",
+        "string reason",
+        {"reason": "A key leaked."},
+    ),
+    (
+        Kind.UNPAUSE,
+        0,
+        Reason(),
+        "ProposePause",
+        "End the pause of the network",
+        "string reason",
+        {"reason": ""},
+    ),
+]
+
+
+def fields_of(members: str) -> list[dict[str, str]]:
+    """Members as EIP-712 lists them."""
+    return [dict(zip(("type", "name"), member.split(), strict=True)) for member in members.split(",")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "decision", "struct", "action", "members", "shown"),
+    PROMPTS,
+    ids=[f"{prompt[0].name}-{number}" for number, prompt in enumerate(PROMPTS)],
+)
+def test_a_wallet_shows_in_words_and_values_what_is_proposed(
+    kind: Kind,
+    subject: int,
+    decision: Decision,
+    struct: str,
+    action: str,
+    members: str,
+    shown: dict[str, Any],
+) -> None:
+    """The digest is that of a message that says the act, the group and every value by name."""
+    network = Network(31_337, SOMEBODY, SOMEBODY, ANOTHER)
+    everything = f"string action,string group,{members},uint64 proposer,uint32 epoch,uint256 deadline"
+    types = {struct: fields_of(everything)}
+    if "Relay[]" in members:
+        types["Relay"] = fields_of("string endpoint,bytes32 spki,bytes32 nextSpki")
+    domain = {
+        "name": "chatchain",
+        "version": "1",
+        "chainId": 31_337,
+        "verifyingContract": "0x" + ANOTHER.hex(),
+    }
+    message = {"action": action, "group": "network", **shown, "proposer": 9, "epoch": 2, "deadline": 600}
+    wallet = encode_typed_data(domain, types, message)
+    digest = typed_data.propose_digest(network, "network", kind, subject, decision, 9, 2, 600)
+    assert digest == keys.keccak256(b"\x19" + wallet.version + wallet.header + wallet.body)
+
+
+def test_no_prompt_holds_bytes_where_words_or_values_would_do() -> None:
+    """Bytes of any length are keys, records and parameters of the password; groups and acts have names."""
+    structs = {name: text for name, text in vars(typed_data).items() if name.isupper() and "(" in str(text)}
+    opaque = {name for name, text in structs.items() if "bytes " in text}
+    assert opaque == {"REGISTER", "ADD_DEVICE", "UPDATE_DEVICE", "SET_VERIFIER", "ADD_KEY", "UPDATE_KEY"}
+    assert not [name for name, text in structs.items() if "uint32 group" in text or "uint8 k" in text]
+    assert set(typed_data.ACTIONS) == set(Kind)
+    assert len(set(typed_data.ACTIONS.values())) == len(Kind)

@@ -33,6 +33,7 @@ from chatchain.model import (
     Decision,
     DeviceState,
     FormerAccount,
+    KeyKind,
     Kind,
     LogRow,
     Network,
@@ -321,7 +322,7 @@ def test_a_signature_counts_once_in_time_here_and_in_its_epoch(chain: DevChain) 
     build, payer = world.calls, story.ada
 
     def add(network_: Network, epoch: int, nonce: int, deadline: int, by: bytes) -> Call:
-        digest = typed_data.add_key_digest(network_, uid, epoch, 0, key, nonce, deadline)
+        digest = typed_data.add_key_digest(network_, uid, epoch, KeyKind.RSA2048_OAEP, key, nonce, deadline)
         return build.add_key_for(uid, 0, key, deadline, sign_digest(by, digest))
 
     def refused(call: Call, kind: type[ChatchainError]) -> None:

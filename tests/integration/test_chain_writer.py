@@ -97,7 +97,7 @@ def test_every_refusal_comes_as_a_sentence_and_costs_nothing(anvil: DevChain) ->
     world.send(bob, CALLS.request(0))
     ada_uid, bob_uid = world.uid(ada), world.uid(bob)
     stranger = funded(world)
-    past = typed_data.request_digest(world.network, 0, ada_uid, 0, 1)
+    past = typed_data.request_digest(world.network, "network", ada_uid, 0, 1)
     refused: list[tuple[bytes, Call, type[ChatchainError], str]] = [
         (stranger, registration("ada"), NameUnavailable, "ada is taken"),
         (stranger, registration("admin"), NameUnavailable, "admin is reserved"),
@@ -461,7 +461,7 @@ def test_a_device_may_vote_by_signature_through_a_sponsor(anvil: DevChain) -> No
     ada, bob = world.register("ada"), world.register("bob")
     world.seat(ada)
     sponsor = Sponsor(world.writer, funded(world))
-    digest = typed_data.request_digest(world.network, 0, world.uid(bob), 0, FAR)
+    digest = typed_data.request_digest(world.network, "network", world.uid(bob), 0, FAR)
     world.writer.wait(
         sponsor.submit(CALLS.request_for(0, address_of(bob.signer), FAR, sign_digest(bob.signer, digest)))
     )

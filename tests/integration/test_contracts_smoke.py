@@ -35,14 +35,21 @@ REGISTER = (
     "string username,address account,bytes32 verifier,bytes kdf,address recovery,"
     "address signer,bytes record,uint256 deadline"
 )
-REQUEST = "uint32 group,uint64 uid,uint32 epoch,uint256 deadline"
+REQUEST = "string group,uint64 uid,uint32 epoch,uint256 deadline"
 VOTE = "uint64 proposal,uint64 voter,uint32 epoch,bool support"
-PROPOSE = "uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline"
+WORDING = {
+    SET_ANCHORER: ("ProposeAnchorer", "Choose who anchors the log"),
+    SET_WITNESSES: ("ProposeWitnesses", "Choose who witnesses the log"),
+    SET_RELAYS: ("ProposeRelays", "Choose the relays"),
+    SET_REWARDS: ("ProposeRewards", "Choose who publishes rewards"),
+    SUCCESSOR: ("ProposeSuccessor", "Recommend another network"),
+}
+RELAY = "string endpoint,bytes32 spki,bytes32 nextSpki"
 CREATE_GROUP = (
     "string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,"
     "uint256 deadline"
 )
-LEAVE = "uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline"
+LEAVE = "string group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline"
 TREE_HEAD = "bytes32 logId,uint64 size,bytes32 root"
 
 
@@ -93,7 +100,11 @@ class Sponsor:
         self, key: LocalAccount, contract: Contract, name: str, fields: str, /, **values: object
     ) -> bytes:
         """An EIP-712 signature over one struct, as a wallet makes it."""
-        types = [dict(zip(("type", "name"), field.split(), strict=True)) for field in fields.split(",")]
+        structs = {name: fields} | ({"Relay": RELAY} if "Relay[]" in fields else {})
+        types = {
+            struct: [dict(zip(("type", "name"), field.split(), strict=True)) for field in members.split(",")]
+            for struct, members in structs.items()
+        }
         domain = {
             "name": "chatchain",
             "version": "1",
@@ -101,7 +112,7 @@ class Sponsor:
             "verifyingContract": contract.address,
         }
         signed = Account.sign_typed_data(
-            key.key, domain_data=domain, message_types={name: types}, message_data=values
+            key.key, domain_data=domain, message_types=types, message_data=values
         )
         return bytes(signed.signature)
 
@@ -193,7 +204,7 @@ def test_register_and_vote(sponsor: Sponsor) -> None:
     assert not membership.functions.maySend(bob.uid).call()
 
     asked = sponsor.sign(
-        bob.device, membership, "Request", REQUEST, group=0, uid=bob.uid, epoch=0, deadline=FAR
+        bob.device, membership, "Request", REQUEST, group="network", uid=bob.uid, epoch=0, deadline=FAR
     )
     sponsor.send(membership.functions.requestFor(0, bob.device.address, FAR, asked))
     assert membership.functions.proposalCount().call() == 1
@@ -232,12 +243,20 @@ def signed_vote(sponsor: Sponsor, network: Contracts, voter: User, proposal: int
     return (proposal, True, voter.device.address, signature)
 
 
-def enact(sponsor: Sponsor, network: Contracts, voters: list[User], kind: int, data: bytes) -> TxReceipt:
-    """Propose by signature, vote in one batch, and see that it passed."""
+def enact(
+    sponsor: Sponsor, network: Contracts, voters: list[User], kind: int, matter: str, **values: Any
+) -> TxReceipt:
+    """Propose by signature over what a wallet shows, vote in one batch, and see that it passed."""
     membership, proposer = network.membership, voters[0]
-    values: dict[str, object] = {"group": 0, "kind": kind, "subject": 0, "data": data}
-    values |= {"proposer": proposer.uid, "epoch": 0, "deadline": FAR}
-    signature = sponsor.sign(proposer.device, membership, "Propose", PROPOSE, **values)
+    struct, action = WORDING[kind]
+    abi_types = [field.split()[0].replace("Relay", "(string,bytes32,bytes32)") for field in matter.split(",")]
+    data = encode(
+        abi_types, [[tuple(one.values()) for one in v] if "Relay" in matter else v for v in values.values()]
+    )
+    shown = {"action": action, "group": "network"} | values
+    shown |= {"proposer": proposer.uid, "epoch": 0, "deadline": FAR}
+    fields = f"string action,string group,{matter},uint64 proposer,uint32 epoch,uint256 deadline"
+    signature = sponsor.sign(proposer.device, membership, struct, fields, **shown)
     by = proposer.device.address
     sponsor.send(membership.functions.proposeFor(0, kind, 0, data, by, FAR, signature))
     proposal = membership.functions.proposalCount().call()
@@ -253,14 +272,15 @@ def test_members_fill_every_office(sponsor: Sponsor) -> None:
     network = deploy_network(sponsor)
     users = [register(sponsor, network.registry, name) for name in ("ada", "bob", "cem")]
     found_network(sponsor, network, *users)
-    relay = ("relay.example:443", b"\x55" * 32, b"\x66" * 32)
-    enact(sponsor, network, users[:2], SET_RELAYS, encode(["(string,bytes32,bytes32)[]"], [[relay]]))
-    assert network.directory.functions.relays().call() == [relay]
+    relay = {"endpoint": "relay.example:443", "spki": b"\x55" * 32, "nextSpki": b"\x66" * 32}
+    enact(sponsor, network, users[:2], SET_RELAYS, "Relay[] relays", relays=[relay])
+    assert network.directory.functions.relays().call() == [tuple(relay.values())]
 
     witness, log_id = Account.create(), b"\x77" * 32
-    enact(sponsor, network, users[1:], SET_WITNESSES, encode(["uint8", "address[]"], [1, [witness.address]]))
-    anchorer = encode(["address", "bytes32"], [sponsor.account.address, log_id])
-    enact(sponsor, network, users, SET_ANCHORER, anchorer)
+    matter = "uint8 quorum,address[] witnesses"
+    enact(sponsor, network, users[1:], SET_WITNESSES, matter, quorum=1, witnesses=[witness.address])
+    matter, holder = "address anchorer,bytes32 logId", sponsor.account.address
+    enact(sponsor, network, users, SET_ANCHORER, matter, anchorer=holder, logId=log_id)
     root = merkle.tree_hash([b"one", b"two", b"three"])
     head = {"logId": log_id, "size": 3, "root": root}
     signature = sponsor.sign(witness, network.ledger, "TreeHead", TREE_HEAD, **head)
@@ -270,7 +290,7 @@ def test_members_fill_every_office(sponsor: Sponsor) -> None:
     included = network.ledger.functions.verifyInclusion(merkle.leaf_hash(b"three"), 2, 3, root, proof)
     assert included.call()
 
-    enact(sponsor, network, users, SET_REWARDS, encode(["address"], [sponsor.account.address]))
+    enact(sponsor, network, users, SET_REWARDS, "address setter", setter=sponsor.account.address)
     earner, amount = users[0].account.address, 5 * 10**18
     leaf = keccak(keccak(encode(["address", "uint256"], [earner, amount])))
     sponsor.send(network.distributor.functions.setRoot(leaf, 1, amount))
@@ -284,7 +304,7 @@ def test_members_fill_every_office(sponsor: Sponsor) -> None:
     assert token.functions.balanceOf(earner).call() == amount
 
     successor = deploy_network(sponsor).directory.address
-    enact(sponsor, network, users, SUCCESSOR, encode(["address"], [successor]))
+    enact(sponsor, network, users, SUCCESSOR, "address successor", successor=successor)
     assert network.directory.functions.successor().call() == successor
 
 
@@ -301,7 +321,7 @@ def test_a_group_is_founded_and_left_by_signature(sponsor: Sponsor) -> None:
     sponsor.send(membership.functions.createGroupFor("club", [bob.uid], (6000, 3600), by, FAR, signature))
     assert membership.functions.groupNamed("club").call() == [True, 1]
     assert membership.functions.member(1, bob.uid).call() == [True, 2]
-    values = {"group": 1, "uid": bob.uid, "sequence": 2, "epoch": 0, "deadline": FAR}
+    values = {"group": "club", "uid": bob.uid, "sequence": 2, "epoch": 0, "deadline": FAR}
     signature = sponsor.sign(bob.device, membership, "Leave", LEAVE, **values)
     sponsor.send(membership.functions.leaveFor(1, bob.device.address, FAR, signature))
     assert membership.functions.member(1, bob.uid).call() == [False, 2]

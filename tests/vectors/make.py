@@ -33,7 +33,7 @@ from chatchain.crypto.password import Kdf, login_key, vault_key
 from chatchain.identity import keys, names, typed_data
 from chatchain.identity.login import login_proof, verifier_for
 from chatchain.identity.record import decode_record, encode_record, sign_record
-from chatchain.model import Network
+from chatchain.model import Kind, Network, Reason
 from tests.identity.people import KDF, NETWORK, person, seed
 
 HERE = Path(__file__).parent
@@ -105,8 +105,8 @@ def digest_cases() -> list[Case]:
         "revoke_device": [uid, 0, 1, 1_700_000_600],
         "set_verifier": [uid, 0, verifier, KDF, 4, 1_700_000_600],
         "login": [seed("spki"), seed("nonce"), uid, 1, 0],
-        "request": [0, uid, 0, 1_700_000_600],
-        "propose": [0, 1, BOB.uid, b"why", uid, 0, 1_700_000_600],
+        "request": ["network", uid, 0, 1_700_000_600],
+        "propose": ["network", Kind.EXPEL, BOB.uid, Reason("why"), uid, 0, 1_700_000_600],
         "vote": [1, uid, 0, True],
     }
     cases = []
@@ -117,7 +117,7 @@ def digest_cases() -> list[Case]:
             {
                 "name": name,
                 "outcome": "ok",
-                "values": values,
+                "values": [one.text if isinstance(one, Reason) else one for one in values],
                 "digest": digest,
                 "secret": ADA.account_key,
                 "signature": signature,

@@ -19,7 +19,7 @@ from chatchain.errors import ChatchainError
 from chatchain.identity import ed25519, keys, names, typed_data
 from chatchain.identity.login import check_login
 from chatchain.identity.record import encode_record, verify_record
-from chatchain.model import Address, Delivery, KeyBundle, Network, Uid
+from chatchain.model import Address, Delivery, KeyBundle, Kind, Network, Reason, Uid
 from tests.crypto.rsa_people import SECRETS, rsa_user
 from tests.identity.people import person
 
@@ -49,12 +49,16 @@ def check_name(_: Network, case: Case) -> None:
 
 
 def check_digest(network: Network, case: Case) -> None:
-    kinds = getattr(typed_data, case["name"].upper())
-    fields = [field.split(" ")[0] for field in kinds[kinds.index("(") + 1 : -1].split(",")]
-    binary = ("address", "bytes", "bytes32")
-    values = [
-        bytes.fromhex(v) if kind in binary else v for kind, v in zip(fields, case["values"], strict=True)
-    ]
+    if case["name"] == "propose":
+        group, kind, subject, reason, *rest = case["values"]
+        values = [group, Kind(kind), subject, Reason(reason), *rest]
+    else:
+        kinds = getattr(typed_data, case["name"].upper())
+        fields = [field.split(" ")[0] for field in kinds[kinds.index("(") + 1 : -1].split(",")]
+        binary = ("address", "bytes", "bytes32")
+        values = [
+            bytes.fromhex(v) if kind in binary else v for kind, v in zip(fields, case["values"], strict=True)
+        ]
     digest, secret, signature, address = unhexed(case, "digest", "secret", "signature", "address")
     assert getattr(typed_data, case["name"] + "_digest")(network, *values) == digest
     assert keys.sign_digest(secret, digest) == signature

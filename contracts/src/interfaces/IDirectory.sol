@@ -58,6 +58,9 @@ interface IDirectory {
     /// @notice The endpoint's length is out of bounds, or the certificate's hash is missing.
     error BadRelay(string endpoint);
 
+    /// @notice The list is not encoded as `abi.encode` does it.
+    error IrregularData();
+
     /// @notice Ends the deployer's role. The deployer, once, with at least one member and one relay.
     function seal() external;
 
@@ -68,6 +71,10 @@ interface IDirectory {
     /// @notice Recommends another network. Membership, by vote (SUCCESSOR); the deployer never.
     /// @param successor_ a Directory, another than this one, or zero
     function setSuccessor(address successor_) external;
+
+    /// @notice What EIP-712 makes of a field `Relay[]`, for Membership to check signatures over proposals of relays.
+    /// @param list any relays
+    function hashRelays(Relay[] calldata list) external pure returns (bytes32);
 
     /// @notice The Directory that members recommend to go on with, zero for none.
     function successor() external view returns (address);

@@ -19,7 +19,8 @@ import {ISigned} from "./ISigned.sol";
 ///     RevokeDevice(uint64 uid,uint32 epoch,uint32 deviceId,uint256 deadline)
 ///     SetVerifier(uint64 uid,uint32 epoch,bytes32 verifier,bytes kdf,uint256 nonce,uint256 deadline)
 ///
-///     AddKey(uint64 uid,uint32 epoch,uint8 keyType,bytes key,uint256 nonce,uint256 deadline)
+///     AddKey(uint64 uid,uint32 epoch,string keyType,bytes key,uint256 nonce,uint256 deadline)
+///         (the type by its name below)
 ///     UpdateKey(uint64 uid,uint32 epoch,uint32 keyId,uint32 version,bytes key,uint256 deadline)
 ///     RevokeKey(uint64 uid,uint32 epoch,uint32 keyId,uint256 deadline)
 ///     SetRecovery(uint64 uid,uint32 epoch,address recovery,uint256 nonce,uint256 deadline)

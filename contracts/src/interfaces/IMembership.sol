@@ -20,12 +20,26 @@ import {IIdentityRegistry} from "./IIdentityRegistry.sol";
 ///
 ///     CreateGroup(string name,uint64[] founders,uint16 threshold,uint32 votingPeriod,uint64 creator,uint32 epoch,
 ///                 uint256 deadline)
-///     Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)
-///     Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)
+///     Request(string group,uint64 uid,uint32 epoch,uint256 deadline)
 ///     Vote(uint64 proposal,uint64 voter,uint32 epoch,bool support)
-///     Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)
+///     Leave(string group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)
 ///
-/// A CreateGroup works once, as its name is taken afterwards, a Request or Propose because it is remembered, a Leave
+/// and for proposals the struct of their kind, so that a wallet shows in words what it signs. Each begins with
+/// `string action,string group`, ends with `uint64 proposer,uint32 epoch,uint256 deadline`, and has in between:
+///
+///     Propose           uint64 subject,string reason     Admit a member; Expel a member
+///     ProposeRules      bool onlyMembersSend,uint16 threshold,uint32 votingPeriod     Change the rules
+///     ProposeAnchorer   address anchorer,bytes32 logId   Choose who anchors the log
+///     ProposeWitnesses  uint8 quorum,address[] witnesses Choose who witnesses the log
+///     ProposeRelays     Relay[] relays                   Choose the relays
+///     ProposeRewards    address setter                   Choose who publishes rewards
+///     ProposeSuccessor  address successor                Recommend another network
+///     ProposePause      string reason                    Pause the network for 7 days; End the pause of the network
+///
+/// with `Relay(string endpoint,bytes32 spki,bytes32 nextSpki)`; the words on the right are the action. `group` is the
+/// group's name. Data that are not exactly what `abi.encode` makes of such values cannot be signed for.
+///
+/// A CreateGroup works once, as its name is taken afterwards, a Request or a proposal because it is remembered, a Leave
 /// because a seat is left once; a Vote needs no nonce, for a user has one vote per proposal.
 interface IMembership is ISigned {
     /// @notice Who may send messages: every registered user, or members of group 0 only.

@@ -75,6 +75,16 @@ contract SetRelaysTest is World {
         assertRelays(list);
     }
 
+    /// @dev Whoever hashes a list that somebody encoded in another way hears of it.
+    function test_hashesNoIrregularList() public {
+        bytes memory call = abi.encodeCall(directory.hashRelays, (relays(2)));
+        (bool done, bytes memory answer) = address(directory).staticcall(call);
+        vm.assertTrue(done && answer.length == 32, "regular");
+        (done, answer) = address(directory).staticcall(bytes.concat(call, hex"00"));
+        vm.assertFalse(done, "a tail");
+        vm.assertEq(bytes4(answer), IDirectory.IrregularData.selector, "named");
+    }
+
     function test_emptiesTheList() public {
         directory.setRelays(relays(16));
         directory.setRelays(relays(0));

@@ -8,7 +8,7 @@ import {IIdentityRegistry, ISigned} from "../base/World.sol";
 contract KeysTest is Identities {
     IIdentityRegistry.KeyType private constant RSA = IIdentityRegistry.KeyType.RSA2048_OAEP;
     string private constant ADD =
-        "AddKey(uint64 uid,uint32 epoch,uint8 keyType,bytes key,uint256 nonce,uint256 deadline)";
+        "AddKey(uint64 uid,uint32 epoch,string keyType,bytes key,uint256 nonce,uint256 deadline)";
     string private constant UPDATE =
         "UpdateKey(uint64 uid,uint32 epoch,uint32 keyId,uint32 version,bytes key,uint256 deadline)";
     string private constant REVOKE = "RevokeKey(uint64 uid,uint32 epoch,uint32 keyId,uint256 deadline)";
@@ -144,7 +144,7 @@ contract KeysTest is Identities {
     // -------------------------------------------------------------------------------------- by signature
 
     function addDigest(uint64 uid, uint32 epoch, bytes memory key, uint256 nonce) private view returns (bytes32) {
-        return digest(ADD, uid, epoch, abi.encode(uint8(0), keccak256(key), nonce, deadline));
+        return digest(ADD, uid, epoch, abi.encode(keccak256("RSA2048_OAEP"), keccak256(key), nonce, deadline));
     }
 
     function updateDigest(uint32 epoch, uint32 id, uint32 version, bytes memory key) private view returns (bytes32) {

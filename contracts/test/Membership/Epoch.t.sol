@@ -24,11 +24,11 @@ contract EpochTest is World {
     }
 
     function test_request() public {
-        bytes memory stale = sign(eve.key, digests.request(address(membership), NETWORK, eve.uid, 0, deadline));
+        bytes memory stale = sign(eve.key, digests.request(address(membership), "network", eve.uid, 0, deadline));
         raiseEpoch(eve.uid);
         expectBadSignature();
         membership.requestFor(NETWORK, eve.account, deadline, stale);
-        bytes memory fresh = sign(eve.key, digests.request(address(membership), NETWORK, eve.uid, 1, deadline));
+        bytes memory fresh = sign(eve.key, digests.request(address(membership), "network", eve.uid, 1, deadline));
         vm.assertEq(membership.requestFor(NETWORK, eve.account, deadline, fresh), 1, "id");
     }
 
@@ -38,7 +38,10 @@ contract EpochTest is World {
     }
 
     function proposal(uint32 epoch) private view returns (bytes32) {
-        Digests.Proposal memory p = Digests.Proposal(NETWORK, 1, bob.uid, "reason", ada.uid, epoch, deadline);
+        bytes memory words = abi.encode(bob.uid, keccak256("reason"));
+        Digests.Proposal memory p = Digests.Proposal(
+            "Propose", "uint64 subject,string reason", "Expel a member", "network", words, ada.uid, epoch, deadline
+        );
         return digests.propose(address(membership), p);
     }
 

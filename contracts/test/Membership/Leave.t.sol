@@ -18,7 +18,7 @@ contract LeaveTest is World {
     }
 
     function digest(uint64 uid, uint32 sequence, uint32 epoch) private view returns (bytes32) {
-        return digests.leave(address(membership), NETWORK, uid, sequence, epoch, deadline);
+        return digests.leave(address(membership), "network", uid, sequence, epoch, deadline);
     }
 
     function test_revertsForAnyoneButMembers() public {
@@ -82,7 +82,7 @@ contract LeaveTest is World {
             sign(ada.key, digest(bob.uid, 1, 0)),
             sign(ada.key, digest(ada.uid, 2, 0)),
             sign(ada.key, digest(ada.uid, 1, 1)),
-            sign(ada.key, digests.leave(address(membership), 1, ada.uid, 1, 0, deadline))
+            sign(ada.key, digests.leave(address(membership), "club", ada.uid, 1, 0, deadline))
         ];
         for (uint256 i = 0; i < wrong.length; ++i) {
             vm.expectRevert(abi.encodeWithSelector(ISigned.BadSignature.selector));
@@ -91,6 +91,16 @@ contract LeaveTest is World {
         vm.expectRevert(abi.encodeWithSelector(IMembership.NotRegistered.selector, address(this)));
         membership.leaveFor(NETWORK, address(this), deadline, wrong[0]);
         vm.assertTrue(isMember(ada.uid), "stays");
+    }
+
+    function test_forRevertsInAnotherGroup() public {
+        uint64[] memory founders = new uint64[](1);
+        founders[0] = bob.uid;
+        vm.prank(ada.account);
+        uint32 club = membership.createGroup("club", founders, IMembership.Rules(HALF, WEEK));
+        bytes memory signature = sign(ada.key, digest(ada.uid, 1, 0)); // her seat there has the same number
+        vm.expectRevert(abi.encodeWithSelector(ISigned.BadSignature.selector));
+        membership.leaveFor(club, ada.account, deadline, signature);
     }
 
     /// @dev The seat's number is in the signature: one who came back is not sent away with the old one.

@@ -108,12 +108,12 @@ contract RequestTest is World {
 
     // -------------------------------------------------------------------------------------- by signature
 
-    function digestOf(uint32 group, uint64 uid, uint32 epoch) private view returns (bytes32) {
+    function digestOf(string memory group, uint64 uid, uint32 epoch) private view returns (bytes32) {
         return digests.request(address(membership), group, uid, epoch, deadline);
     }
 
     function test_forRevertsAfterTheDeadline() public {
-        bytes memory signature = sign(ada.key, digestOf(NETWORK, ada.uid, 0));
+        bytes memory signature = sign(ada.key, digestOf("network", ada.uid, 0));
         vm.warp(deadline + 1);
         vm.expectRevert(abi.encodeWithSelector(ISigned.Expired.selector, deadline));
         membership.requestFor(NETWORK, ada.account, deadline, signature);
@@ -121,34 +121,42 @@ contract RequestTest is World {
 
     function test_forRevertsForTheUnregistered() public {
         Person memory eve = stranger("eve");
-        bytes memory signature = sign(eve.key, digestOf(NETWORK, 0, 0));
+        bytes memory signature = sign(eve.key, digestOf("network", 0, 0));
         vm.expectRevert(abi.encodeWithSelector(IMembership.NotRegistered.selector, eve.account));
         membership.requestFor(NETWORK, eve.account, deadline, signature);
     }
 
     function test_forRevertsOnWrongSignatures() public {
-        bytes32 foreign = digests.request(address(registry), NETWORK, ada.uid, 0, deadline);
+        bytes32 foreign = digests.request(address(registry), "network", ada.uid, 0, deadline);
         bytes[6] memory wrong = [
-            sign(founders[0].key, digestOf(NETWORK, ada.uid, 0)),
-            sign(ada.deviceKey, digestOf(NETWORK, ada.uid, 0)), // claimed for the account below
-            sign(ada.key, digestOf(1, ada.uid, 0)),
-            sign(ada.key, digestOf(NETWORK, founders[0].uid, 0)),
-            sign(ada.key, digestOf(NETWORK, ada.uid, 1)),
+            sign(founders[0].key, digestOf("network", ada.uid, 0)),
+            sign(ada.deviceKey, digestOf("network", ada.uid, 0)), // claimed for the account below
+            sign(ada.key, digestOf("club", ada.uid, 0)),
+            sign(ada.key, digestOf("network", founders[0].uid, 0)),
+            sign(ada.key, digestOf("network", ada.uid, 1)),
             sign(ada.key, foreign)
         ];
         for (uint256 i = 0; i < wrong.length; ++i) {
             vm.expectRevert(abi.encodeWithSelector(ISigned.BadSignature.selector));
             membership.requestFor(NETWORK, ada.account, deadline, wrong[i]);
         }
-        bytes memory good = sign(ada.key, digestOf(NETWORK, ada.uid, 0));
+        bytes memory good = sign(ada.key, digestOf("network", ada.uid, 0));
         vm.expectRevert(abi.encodeWithSelector(ISigned.BadSignature.selector));
         membership.requestFor(NETWORK, ada.account, deadline + 1, good);
         vm.assertEq(membership.proposalCount(), 0, "nothing opened");
     }
 
+    function test_forRevertsInAnotherGroup() public {
+        vm.prank(founders[0].account);
+        uint32 club = membership.createGroup("club", new uint64[](0), IMembership.Rules(HALF, WEEK));
+        bytes memory signature = sign(ada.key, digestOf("network", ada.uid, 0));
+        vm.expectRevert(abi.encodeWithSelector(ISigned.BadSignature.selector));
+        membership.requestFor(club, ada.account, deadline, signature);
+    }
+
     /// @dev Whoever holds the signature cannot ask again in the user's name after a rejection.
     function test_forRevertsOnReplay() public {
-        bytes32 digest = digestOf(NETWORK, ada.uid, 0);
+        bytes32 digest = digestOf("network", ada.uid, 0);
         uint64 id = membership.requestFor(NETWORK, ada.account, deadline, sign(ada.key, digest));
         voteOf(founders[0], id, false);
         voteOf(founders[1], id, false);
@@ -161,7 +169,7 @@ contract RequestTest is World {
     }
 
     function testFuzz_opensBySignature(bool byDevice, address carrier) public {
-        bytes memory signature = sign(byDevice ? ada.deviceKey : ada.key, digestOf(NETWORK, ada.uid, 0));
+        bytes memory signature = sign(byDevice ? ada.deviceKey : ada.key, digestOf("network", ada.uid, 0));
         vm.prank(carrier);
         uint64 id = membership.requestFor(NETWORK, byDevice ? ada.signer : ada.account, deadline, signature);
         vm.assertEq(membership.proposal(id).subject, ada.uid, "subject");
@@ -173,7 +181,7 @@ contract RequestTest is World {
         address wallet = address(new Wallet(owner.account));
         vm.prank(wallet);
         uint64 uid = registry.register("wallet", VERIFIER, KDF, RECOVERY, owner.signer, RECORD);
-        bytes memory signature = sign(owner.key, digestOf(NETWORK, uid, 0));
+        bytes memory signature = sign(owner.key, digestOf("network", uid, 0));
         uint64 id = membership.requestFor(NETWORK, wallet, deadline, signature);
         vm.assertEq(membership.proposal(id).subject, uid, "subject");
     }

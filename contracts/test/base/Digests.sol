@@ -89,32 +89,39 @@ contract Digests {
         return seal(registry, keccak256(abi.encode(typeHash, uid, epoch, verifier, keccak256(kdf), nonce, deadline)));
     }
 
-    function request(address membership, uint32 group, uint64 uid, uint32 epoch, uint256 deadline)
+    function request(address membership, string memory group, uint64 uid, uint32 epoch, uint256 deadline)
         external
         view
         returns (bytes32)
     {
-        bytes32 typeHash = keccak256("Request(uint32 group,uint64 uid,uint32 epoch,uint256 deadline)");
-        return seal(membership, keccak256(abi.encode(typeHash, group, uid, epoch, deadline)));
+        bytes32 typeHash = keccak256("Request(string group,uint64 uid,uint32 epoch,uint256 deadline)");
+        return seal(membership, keccak256(abi.encode(typeHash, keccak256(bytes(group)), uid, epoch, deadline)));
     }
 
+    /// @notice A proposal as a wallet shows it: the struct's name and middle members as text, their words beside.
     struct Proposal {
-        uint32 group;
-        uint8 kind;
-        uint64 subject;
-        bytes data;
+        string struct_;
+        string members;
+        string action;
+        string group;
+        bytes words;
         uint64 proposer;
         uint32 epoch;
         uint256 deadline;
     }
 
     function propose(address membership, Proposal memory p) external view returns (bytes32) {
-        bytes32 typeHash = keccak256(
-            "Propose(uint32 group,uint8 kind,uint64 subject,bytes data,uint64 proposer,uint32 epoch,uint256 deadline)"
+        return seal(membership, keccak256(proposal(p)));
+    }
+
+    function proposal(Proposal memory p) private pure returns (bytes memory) {
+        string memory all = string.concat(
+            p.struct_, "(string action,string group,", p.members, ",uint64 proposer,uint32 epoch,uint256 deadline)"
         );
-        bytes memory first = abi.encode(typeHash, p.group, p.kind, p.subject, keccak256(p.data));
-        bytes memory second = abi.encode(p.proposer, p.epoch, p.deadline);
-        return seal(membership, keccak256(bytes.concat(first, second)));
+        bool relays = keccak256(bytes(p.struct_)) == keccak256("ProposeRelays");
+        if (relays) all = string.concat(all, "Relay(string endpoint,bytes32 spki,bytes32 nextSpki)");
+        bytes memory first = abi.encode(keccak256(bytes(all)), keccak256(bytes(p.action)), keccak256(bytes(p.group)));
+        return bytes.concat(first, p.words, abi.encode(p.proposer, p.epoch, p.deadline));
     }
 
     function vote(address membership, uint64 id, uint64 voter, uint32 epoch, bool support)
@@ -149,13 +156,14 @@ contract Digests {
         return seal(membership, keccak256(bytes.concat(first, second)));
     }
 
-    function leave(address membership, uint32 group, uint64 uid, uint32 sequence, uint32 epoch, uint256 deadline)
+    function leave(address membership, string memory group, uint64 uid, uint32 sequence, uint32 epoch, uint256 deadline)
         external
         view
         returns (bytes32)
     {
-        bytes32 typeHash = keccak256("Leave(uint32 group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
-        return seal(membership, keccak256(abi.encode(typeHash, group, uid, sequence, epoch, deadline)));
+        bytes32 typeHash = keccak256("Leave(string group,uint64 uid,uint32 sequence,uint32 epoch,uint256 deadline)");
+        return
+            seal(membership, keccak256(abi.encode(typeHash, keccak256(bytes(group)), uid, sequence, epoch, deadline)));
     }
 
     function treeHead(address ledger, bytes32 logId, uint64 size, bytes32 root) external view returns (bytes32) {
