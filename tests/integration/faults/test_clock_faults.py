@@ -1,0 +1,106 @@
+"""Clocks two days off, ahead and behind, and set while everything runs: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fixtures.chains import DevChain
+from tests.integration.faults.load import FULL, UNLIMITED, pairs, through
+from tests.relay.stage import Device, Stage
+
+ROUNDS: Final = 20 if FULL else 2
+MESSAGES: Final = 150
+OFF: Final = 2 * 24 * 3600
+"""Seconds."""
+
+LIBRARY: Final = "faketime/libfaketime.so.1"
+
+
+def library() -> Path:
+    """What makes a program see another time."""
+    found = [*Path("/usr/lib").glob(f"*/{LIBRARY}"), *Path("/usr/lib").glob(LIBRARY)]
+    assert found, "faketime is missing: 'make test' installs it, or names the command that does"
+    return found[0]
+
+
+class Clock:
+    """The clock of the programs that are started with `environment`; the monotonic one stays true."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        self.set(0)
+        self.environment = {
+            "LD_PRELOAD": str(library()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """Sets it so far off the true time."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{seconds:+d}\n")
+        fresh.replace(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    """The relay's."""
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+def stage(anvil: DevChain, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A relay that goes by that clock."""
+    folder = tmp_path_factory.mktemp("clock")
+    made = Stage(anvil, folder, f"sqlite:///{folder / 'relay.db'}")
+    made.environment |= {"RELAY_LIMITS": UNLIMITED, **clock.environment}
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("off", [OFF, -OFF], ids=["ahead", "behind"])
+async def test_a_relay_whose_clock_is_two_days_off_serves(stage: Stage, clock: Clock, off: int) -> None:
+    """What waited from the right time is delivered, logins hold, and messages go on."""
+    stage.start()
+    ada, bob = stage.register("ada"), stage.register("bob")
+    sender = await Device(stage, ada).connect()
+    for number in range(10):
+        await sender.send(bob, str(number).encode())
+    await sender.close()
+    stage.stop()
+
+    clock.set(off)
+    stage.start()
+    recipient, sender = await Device(stage, bob).begin(), await Device(stage, ada).connect()
+    assert recipient.welcome is not None
+    assert recipient.welcome.waiting == 10
+    assert abs(recipient.welcome.time_ms / 1000 - time.time() - off) < 60, (
+        "the clock is as wrong as was meant"
+    )
+    for number in range(10, 20):
+        await sender.send(bob, str(number).encode())
+    bodies = [delivery.body for delivery in await recipient.receive(20)]
+    assert bodies == [str(number).encode() for number in range(20)]
+    await sender.close()
+    await recipient.close()
+
+
+async def test_a_clock_set_under_load_loses_nothing(stage: Stage, clock: Clock) -> None:
+    """Two days ahead, two days behind, back again: everything arrives once and in order."""
+    process = stage.start()
+    talking = pairs(stage, stage, 4)
+
+    async def fault() -> None:
+        for off in (OFF, -OFF, 0):
+            clock.set(off)
+            await asyncio.sleep(0.3)
+
+    await through(talking, ROUNDS, MESSAGES, fault)
+    assert process.running
