@@ -38,8 +38,8 @@ GRACE: Final = 30 * 24 * 3600
 LIFETIME: Final = 90 * 24 * 3600
 """Seconds that a signature holds: so long may a device be away and still be reached."""
 
-CLOCK_SKEW: Final = 24 * 3600
-"""Seconds that the issuer's clock may be ahead of ours."""
+CLOCK_SKEW: Final = 7 * 24 * 3600
+"""Seconds that the issuer's clock may be ahead of ours: whose machine is days off is still to be reached."""
 
 BATCH: Final = 50
 """One-time keys of each sort after a refill."""
