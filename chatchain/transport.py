@@ -180,6 +180,9 @@ class RelayLink:
             self._writer.close()
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
+                return
+        self._writer.transport.abort()  # a relay that does not say goodbye keeps no socket of ours
+        await asyncio.sleep(0)
 
     async def _read(self) -> bytes:
         try:
