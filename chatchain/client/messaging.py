@@ -451,14 +451,19 @@ def _good(
 
 
 async def receive(
-    station: Station, wait_s: float, follow: bool, count: int | None, typing: bool
+    station: Station,
+    wait_s: float,
+    follow: bool,
+    count: int | None,
+    typing: bool,
+    outage: Callable[[ChatchainError | None], None],
 ) -> AsyncIterator[Shown]:
     """Stores, acknowledges and yields what comes in; see `Client.receive`."""
     deadline = asyncio.get_running_loop().time() + wait_s
     desk = await station.desk()
     tidying = asyncio.create_task(_tidy(station, desk.unlocked.store))
     try:
-        async with aclosing(_received(station, desk, deadline, follow, count)) as stream:
+        async with aclosing(_received(station, desk, deadline, follow, count, outage)) as stream:
             async for shown in stream:
                 if typing or shown.kind != TYPING:
                     yield shown
@@ -484,7 +489,12 @@ async def _tidy(station: Station, store: Store) -> None:
 
 
 async def _received(
-    station: Station, desk: Desk, deadline: float, follow: bool, count: int | None
+    station: Station,
+    desk: Desk,
+    deadline: float,
+    follow: bool,
+    count: int | None,
+    outage: Callable[[ChatchainError | None], None],
 ) -> AsyncGenerator[Shown, None]:
     left, some = count, False
     async for shown in _left_over(station, desk, left):
@@ -512,8 +522,10 @@ async def _received(
         except (NetworkError, ChainError, LimitReached) as broken:
             if not follow or isinstance(broken, CertificateMismatch):
                 raise
+            outage(broken)
             await asyncio.sleep(rest_s(session, loop.time() - since))
             session, since = await station.connect_again(), loop.time()
+            outage(None)
 
 
 async def _left_over(station: Station, desk: Desk, count: int | None) -> AsyncIterator[Shown]:

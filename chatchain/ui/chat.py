@@ -15,6 +15,7 @@ from chatchain.errors import ChatchainError, UnknownMessage, UsageError
 from chatchain.ui import render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.deeds import timer_seconds
+from chatchain.ui.cli.messages import outage
 from chatchain.ui.editor import LineEditor
 from chatchain.ui.output import message_object
 
@@ -37,6 +38,8 @@ EARLIER: Final = 10
 LOOKED_BACK: Final = 50
 """How far back a command looks for the message that it is about."""
 PROMPT: Final = "> "
+OFFLINE: Final = "not connected, trying again"
+"""Stands before the line that is typed; what is sent then waits."""
 TYPING_EVERY_S: Final = 5.0
 """How often the other side is told that somebody types."""
 CONNECTING_S: Final = 0.25
@@ -198,7 +201,16 @@ class _Signs:
 async def _show_incoming(client: Client, screen: Screen, output: Output) -> None:
     """What others wrote meanwhile is shown too, with their names: it counts as seen now."""
     clear: asyncio.TimerHandle | None = None
-    async for view in client.receive(follow=True, typing=screen.terminal):
+
+    def told(reason: ChatchainError | None) -> None:
+        if clear is not None:
+            clear.cancel()
+        if screen.terminal:
+            screen.remark("" if reason is None else OFFLINE)
+        else:
+            output.note(outage(reason))
+
+    async for view in client.receive(follow=True, typing=screen.terminal, outage=told):
         if clear is not None:
             clear.cancel()
         if view.kind != "typing":

@@ -15,8 +15,10 @@ from chatchain.errors import (
     BadText,
     CertificateMismatch,
     ChainUnreachable,
+    ChatchainError,
     LoginRefused,
     MalformedUid,
+    NetworkError,
     NotAMember,
     NoTick,
     RefusedError,
@@ -485,6 +487,34 @@ async def test_following_survives_relay_and_chain_going_away(world: World) -> No
     async with world.client("bob") as bob:
         with pytest.raises(RelayUnreachable):
             await anext(bob.receive(follow=True))
+
+
+async def test_an_outage_is_told_and_what_waited_is_sent_after_it(world: World) -> None:
+    """Whoever follows hears once that the connection is gone and once that it is back; nothing is written
+    twice.
+    """
+    heard: list[str] = []
+
+    def outage(reason: ChatchainError | None) -> None:
+        heard.append(reason.code if reason is not None else "back")
+
+    before = world.relay.logins
+    async with world.client("bob") as bob:
+        following = asyncio.create_task(world.drain(bob.receive(follow=True, outage=outage), []))
+        await world.until(lambda: world.relay.logins > before)
+        world.relay.up = False
+        world.relay.cut()
+        await world.until(lambda: heard != [])
+        with pytest.raises(NetworkError):
+            await world.drain(bob.send("ada", "written offline", wait_s=0.05), [])
+        assert heard == [NetworkError.code]
+        world.relay.up = True
+        await world.until(lambda: len(heard) == 2)
+        assert heard[1] == "back"
+        await world.until(lambda: len(world.relay.rows) == 1)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert [shown.text for shown in await world.hear("ada")] == ["written offline"]
 
 
 # --- what nobody fetched ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socketserver
 import ssl
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -532,6 +533,28 @@ def test_without_a_relay_a_message_is_queued_and_goes_with_the_next_command(
     message = received(carol, "kept for later")
     assert message["id"] == queued.object["id"]
     assert carol.run("receive", "--wait", "1").objects == []
+
+
+def test_following_says_that_the_relay_is_away_and_back(town: Town, ada: Shell, carol: Shell) -> None:
+    """On stderr; a program that reads stdout gets the messages and nothing else."""
+
+    def line(stream: IO[bytes] | None) -> bytes:
+        assert stream is not None
+        assert select.select([stream], [], [], PATIENCE)[0]
+        return stream.readline()
+
+    carol.run("receive")
+    with carol.start("receive", "--follow") as follower:
+        ada.run("send", "carol", "before")
+        assert json.loads(line(follower.stdout))["text"] == "before"
+        with town.without_relay():
+            assert line(follower.stderr).startswith(b"Not connected: ")
+            assert ada.run("send", "carol", "meanwhile").object["state"] == "queued"
+        assert line(follower.stderr) == b"Connected again.\n"
+        assert ada.run("login").code == 0
+        assert json.loads(line(follower.stdout))["text"] == "meanwhile"
+        follower.send_signal(signal.SIGINT)
+        assert follower.communicate(timeout=PATIENCE) == (b"", b"")
 
 
 def test_a_relay_with_another_certificate_is_a_hard_stop(town: Town, ada: Shell) -> None:

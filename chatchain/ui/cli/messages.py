@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_TEXT: Final = 64 * 1024
 """Bytes of one text; the core refuses more, this only bounds what is read before it does."""
 
+CONNECTED: Final = "Connected again."
+
 Peer = Annotated[str, typer.Argument(metavar="PEER", help="A name, a 15-digit id or a 0x account.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")]
 
@@ -171,7 +173,9 @@ def receive(
     here = desk(context)
 
     async def work(client: Client) -> None:
-        async for view in client.receive(wait_s=wait, follow=follow, count=count):
+        async for view in client.receive(
+            wait_s=wait, follow=follow, count=count, outage=lambda reason: here.output.note(outage(reason))
+        ):
             show(here, view)
 
     try:
@@ -180,6 +184,11 @@ def receive(
         if not follow:
             raise
         # This is how following ends.
+
+
+def outage(reason: ChatchainError | None) -> str:
+    """The line that says that the connection is gone, and why, or that it is back."""
+    return CONNECTED if reason is None else f"Not connected: {reason.message} Trying again."
 
 
 def show(here: Desk, view: Shown) -> None:
