@@ -834,7 +834,7 @@ def _advance(
             continue
         marks = ", ".join("?" for _ in before)
         db.execute(
-            "UPDATE messages SET state = ?, code = '' "
+            "UPDATE messages SET state = ?, code = CASE code WHEN 'expired' THEN '' ELSE code END "
             f"WHERE id = ? AND direction = 'out' AND (? IS NULL OR peer = ?) AND state IN ({marks})",
             (state.value, message, peer, peer, *(earlier.value for earlier in before)),
         )
