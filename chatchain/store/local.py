@@ -26,6 +26,7 @@ from chatchain.model import (
     BlockRef,
     Contact,
     Deed,
+    DeedKind,
     Direction,
     Envelope,
     KeptSession,
@@ -366,6 +367,8 @@ class LocalStore:
             _insert_messages(db, messages)
             _insert_outgoing(db, outgoing)
             uploads.add(db, waiting)
+        if any(deed.kind is DeedKind.DELETE for deed in done):
+            self._forget_journal()
 
     def uploads(self) -> list[WaitingUpload]:
         """The files to upload, in the order in which they were sent."""
@@ -516,6 +519,8 @@ class LocalStore:
                 if arrival.answer is not None:
                     _insert_outgoing(db, [arrival.answer])
             again = {message.row: message for message in _by_rows(db, changed)}
+        if any(arrival.deed is not None and arrival.deed.kind is DeedKind.DELETE for arrival in arrivals):
+            self._forget_journal()
         return [again.get(message.row, message) for message in fresh]
 
     def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:
@@ -678,9 +683,13 @@ class LocalStore:
                 return False
         with _transaction(self._db) as db:
             deeds.purge(db, now_ms)
+        self._forget_journal()
+        return True
+
+    def _forget_journal(self) -> None:
+        """Writes the journal back and empties it, so that it does not keep what was deleted."""
         with _translated():  # another connection that reads keeps it from happening now, not for ever
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return True
 
     def next_expiry(self) -> int | None:
         """When the next message disappears."""

@@ -335,8 +335,15 @@ def test_what_was_deleted_for_all_is_in_no_page(path: Path, store: LocalStore) -
     store.take_in([came(message(SECRET)), done(deed(DeedKind.EDIT, SECRET + " twice", id=b"1"))])
     assert b"xyl" in pages(path)
     store.take_in([done(deed(DeedKind.DELETE, id=b"2"))])
-    store.purge(0)
-    store.close()  # the last connection writes the journal back and removes it
+    assert b"xyl" not in pages(path)  # also for who copies the home while it is at work
+
+
+def test_what_one_took_back_oneself_is_in_no_page(path: Path, store: LocalStore) -> None:
+    """The same at the author's."""
+    mine = StoredMessage(b"m" * 16, ME, 1, ADA, Direction.OUT, "text", SECRET, WRITTEN)
+    store.queue([mine], [])
+    assert b"xyl" in pages(path)
+    store.queue([], [], done=[deed(DeedKind.DELETE, id=b"2", sender=ME, author=ME, target=b"m" * 16)])
     assert b"xyl" not in pages(path)
 
 
