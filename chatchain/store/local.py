@@ -688,7 +688,7 @@ class LocalStore:
 
     def _forget_journal(self) -> None:
         """Writes the journal back and empties it, so that it does not keep what was deleted."""
-        with _translated():  # another connection that reads keeps it from happening now, not for ever
+        with suppress(sqlcipher.Error):  # another connection that reads keeps it from happening, not for ever
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def next_expiry(self) -> int | None:
