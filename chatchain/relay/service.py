@@ -92,7 +92,7 @@ UNANSWERED_ROWS: Final = 2_000
 LETTER_BYTES: Final = 256
 """What a message takes up while it waits, besides what is in it."""
 
-PENDING_BYTES: Final = 64 * 1024 * 1024
+PENDING_BYTES: Final = 16 * 1024 * 1024
 """The same for all connections together."""
 
 KEY_REQUESTS: Final = Rate(burst=200, per_second=20)

@@ -41,7 +41,7 @@ from chatchain.store.nodes import stored_between
 from chatchain.store.tables import counters
 
 BATCH_ITEMS: Final = 2_000
-BATCH_BYTES: Final = 8 * 1024 * 1024
+BATCH_BYTES: Final = 2 * 1024 * 1024
 """A commit takes no more than this, so that a flood delays others by one commit only."""
 
 LINGER: Final = 0.05
