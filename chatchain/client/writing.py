@@ -34,6 +34,9 @@ from chatchain.model import (
 if TYPE_CHECKING:
     from chatchain.client.packing import Packed
 
+EXPIRED: Final = "expired"
+"""Why a message is dropped that had left: nobody but the relay says that it never arrived."""
+
 HOUR_MS: Final = 3600 * 1000
 
 
@@ -202,7 +205,7 @@ class Writer:
                 f"Only whoever wrote a message can {verb} it.", "You can answer it or react to it."
             )
         _there(target, done)
-        if target.state is MessageState.DROPPED:
+        if target.state is MessageState.DROPPED and target.code != EXPIRED:
             raise RefusedError("The message was never sent.", "Send it again instead.")
         if self.now_ms - target.time_ms > window_ms:
             raise RefusedError(

@@ -15,7 +15,7 @@ from chatchain.client.sessions import MAX_AFRESH
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.errors import AlreadyDone, BadRecord, FoldMismatch, NoTick, StoreUnavailable
-from chatchain.model import Delivery, Outgoing, Suite
+from chatchain.model import RELAYS_WORD, Delivery, Outgoing, Suite
 from tests.client.families import Home, family, store_of
 from tests.world import World
 
@@ -79,6 +79,23 @@ async def test_a_contact_sends_a_message_under_the_id_of_ours(ada: Home, bob: Ho
     await bob.hear()
     (theirs,) = await talk(bob, "ada")
     assert (theirs.text, theirs.deleted) == (None, True)
+
+
+async def test_a_relay_says_that_a_message_never_arrived(world: World, ada: Home, bob: Home) -> None:
+    """Its author may take it back all the same: bob has it, and the relay held his receipt back."""
+    async with ada.client() as client:
+        mine = await one(client.send("bob", "regretted"))
+    assert await bob.texts() == ["regretted"]
+    me, peer = world.chain.user("ada"), world.chain.user("bob")
+    world.relay.rows.clear()
+    word = Delivery(0, os.urandom(16), RELAYS_WORD, peer.uid, 1, me.uid, 1, b"", bytes.fromhex(mine.id))
+    world.relay.inject(me, word)
+    await ada.hear()
+    assert [(kept.state, kept.code) for kept in await talk(ada, "bob")] == [("dropped", "expired")]
+    async with ada.client() as client:
+        assert (await one(client.delete(mine.id))).state == "sent"
+    await bob.hear()
+    assert [kept.deleted for kept in await talk(bob, "ada")] == [True]
 
 
 # --- settings that would stay for ever ------------------------------------------------------------------
