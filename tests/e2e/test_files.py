@@ -95,6 +95,7 @@ def test_what_is_refused_ends_with_its_exit_code(network: Path, tmp_path: Path) 
         (("--file", str(tmp_path / "missing")), 6, "no_such_file"),
         (("--file", str(tmp_path)), 2, "bad_file"),
         (("--file", str(large), "--lines"), 2, "usage"),
+        (("--file", __file__, "--file", str(large)), 2, "usage"),
         (("hello", "--keep-metadata"), 2, "usage"),
     ):
         [told] = chatchain(network, "ada", "send", "bob", *arguments, expect=code)
