@@ -322,6 +322,9 @@ def message(view: Shown, *, ids: bool = False) -> list[str]:
     indent = " " * 16
     first, *more = clean_lines(view.text)
     lines = [f"{head}: {first}".rstrip(), *(f"{indent}  | {line}" for line in more)]
+    if view.attachment is not None and view.direction != "out":
+        path, fetch = view.attachment.path, f"fetch it: `chatchain file get {view.id[:8]}`"
+        lines.append(f"{indent}  = {clean_line(path) if path else fetch}")
     if view.reply_to:
         lines.append(f"{indent}  > {_answered(view)}")
     if view.reactions:

@@ -125,7 +125,14 @@ def test_what_is_known_of_a_message_stands_before_its_text() -> None:
     sooner = shown(expires="2025-11-21T13:00:00Z", expires_after=3600)
     assert render.message(sooner) == ["2025-11-21 17:45  bob (disappears 2025-11-21 18:45): hello"]
     file = shown(kind="file", text="", attachment=Attachment("a.txt", 5, "00", "text/plain"))
-    assert render.message(file) == ["2025-11-21 17:45  bob (file a.txt, 5 bytes):"]
+    assert render.message(file) == [
+        "2025-11-21 17:45  bob (file a.txt, 5 bytes):",
+        "                  = fetch it: `chatchain file get 00000000`",
+    ]
+    here = msgspec.structs.replace(file, attachment=Attachment("a.txt", 5, "00", "text/plain", "/home/a.txt"))
+    assert render.message(here)[1:] == ["                  = /home/a.txt"]
+    own = msgspec.structs.replace(here, direction="out", to="eve")
+    assert render.message(own) == ["2025-11-21 17:45  to eve (file a.txt, 5 bytes):"]
     liked = shown(reactions=(Reacted("ada", "👍"), Reacted("bob", "🎉"), Reacted("eve", "👍")))
     assert render.message(liked)[1].split() == ["+", "👍", "ada,", "eve", "🎉", "bob"]
     assert render.message(shown(text=None, deleted=True)) == ["2025-11-21 17:45  bob * deleted"]
