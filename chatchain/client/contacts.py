@@ -121,8 +121,8 @@ def check_pin(contact: Contact, user: User) -> None:
     if changed:
         raise KeyChanged(
             f"The keys of {user.username} changed since you verified them: {'; '.join(changed)}.",
-            "Until then nothing is sent: compare the safety number again, "
-            f"then `chatchain contacts verify {user.username}`.",
+            "Nothing is sent before you compared the safety number again and said so: "
+            f"`chatchain contacts verify {user.username}`.",
         )
 
 

@@ -8,7 +8,7 @@ from chatchain.client.station import Station
 from chatchain.client.views import ChatSettings, ProfileView
 from chatchain.client.writing import Writer
 from chatchain.crypto import content as contents
-from chatchain.errors import ChatchainError
+from chatchain.errors import ChatchainError, UsageError
 from chatchain.model import DeviceId, Uid
 
 
@@ -21,6 +21,10 @@ async def settings(
     """
     store = await station.store()
     uid = await station.uid_of(store, peer)
+    if uid == station.home.require_account().uid:
+        raise UsageError(
+            "That is you; a conversation needs somebody else.", "`chatchain members` lists the others."
+        )
     before, acts = store.peer(uid), list[messaging.Act]()
     if expires is not None:
         seconds = contents.timer(expires).seconds

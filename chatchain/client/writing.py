@@ -216,6 +216,10 @@ class Writer:
 
 def _there(target: StoredMessage, done: str) -> None:
     if target.deleted:
-        raise RefusedError(f"The message was deleted; it cannot be {done} any more.")
+        raise RefusedError(
+            "The message was deleted already."
+            if done == "deleted"
+            else f"The message was deleted; it cannot be {done} any more."
+        )
     if target.kind not in (TEXT, FILE):
         raise RefusedError(f"That is a notice of this program; it cannot be {done}.")

@@ -273,7 +273,7 @@ def reply(author: int, target: bytes, value: str, expires: int = 0) -> Reply:
 def reaction(author: int, target: bytes, emoji: str) -> Reaction:
     """Gives a reaction, or with an empty emoji its removal; raises BadText for anything but one emoji."""
     if emoji and not is_emoji(emoji):
-        raise BadText("A reaction is one emoji.", "Give one, such as 👍, or --remove to take yours away.")
+        raise BadText("A reaction is one emoji.", "Give one, such as 👍.")
     return Reaction(_uid_holds(author), _id_holds(target), emoji)
 
 

@@ -19,6 +19,7 @@ from chatchain.errors import (
     AlreadyVoted,
     AuthenticationError,
     BadConfig,
+    BadText,
     ChainError,
     ChatchainError,
     HomeBusy,
@@ -426,8 +427,12 @@ class Menu:
 
     async def _react(self, client: Client) -> None:
         target = await self._pick_message(client)
-        emoji = await self._need("Which emoji? (`none` takes yours away) ")
-        await self._told(client.react(target.id, "" if emoji.lower() == "none" else emoji))
+        while True:
+            emoji = await self._need("Which emoji? (`none` takes yours away) ")
+            try:
+                return await self._told(client.react(target.id, "" if emoji.lower() == "none" else emoji))
+            except BadText as flaw:
+                self._error(flaw)
 
     async def _edit(self, client: Client) -> None:
         target = await self._pick_message(client, mine=True)
@@ -441,14 +446,21 @@ class Menu:
     async def _settings(self, client: Client) -> None:
         peer = await self._need("With whom? ")
         self._output.lines(render.chat_settings(await client.chat_settings(peer)))
-        timer = await self._ask("Messages disappear after (30s, 5m, 1h, 1d, 4w, off; empty: as it is): ")
+        seconds = await self._timer()
         record = (await self._ask("Off the record? (yes, no; empty: as it is) ")).lower()
         switch = {"yes": True, "y": True, "no": False, "n": False}.get(record)
-        if not timer and switch is None:
+        if seconds is None and switch is None:
             return
-        seconds = timer_seconds(timer) if timer else None
         view = await client.chat_settings(peer, expires=seconds, off_the_record=switch)
         self._output.lines(render.chat_settings(view))
+
+    async def _timer(self) -> int | None:
+        while True:
+            typed = await self._ask("Messages disappear after (30s, 5m, 1h, 1d, 4w, off; empty: as it is): ")
+            try:
+                return timer_seconds(typed) if typed else None
+            except UsageError as flaw:
+                self._error(flaw)
 
     async def _profile(self, client: Client) -> None:
         self._output.lines(render.profile(await client.profile()))

@@ -105,6 +105,7 @@ def test_a_conversation_with_everything_in_it(town: Town) -> None:
         (("chat-settings", "bob", "--timer", "soon"), 2, "usage"),
         (("chat-settings", "bob", "--timer", "53w"), 7, "too_large"),
         (("chat-settings", "nobody-at-all"), 6, "unknown_user"),
+        (("chat-settings", "ada", "--timer", "1d"), 2, "usage"),
     ],
 )
 def test_what_cannot_be_done_is_said(town: Town, arguments: tuple[str, ...], code: int, word: str) -> None:
@@ -134,10 +135,14 @@ def test_a_chat_and_the_menu_know_the_deeds(town: Town) -> None:
     assert kept["that was quick"]["reply_to"] == kept["ping"]["id"]
 
     password = town.password("bob")
-    answers = f"{password}\nreact\nada\n9\n1\n👀\nreply\nada\n1\nanswered\nprofile\nBob B.\nexit\n"
+    answers = f"{password}\nreact\nada\n9\n1\nnice\n👀\nreply\nada\n1\nanswered\n"
+    answers += "settings\nada\nsoon\n1h\n\nprofile\nBob B.\nexit\n"
     ended = for_people(town.at_terminal("bob")).run(stdin=answers)
     assert ended.code == 0, ended
-    assert ended.out.count("sent to ada") == 2
+    assert ended.out.count("sent to ada  (") == 2
+    assert "A reaction is one emoji." in ended.err
+    assert "'soon' is no time" in ended.err
+    assert "messages disappear  1 hour after they were read" in ended.out
     assert "You are shown as bob “Bob B.”." in ended.out
 
 

@@ -137,6 +137,7 @@ def test_a_usage_error_is_one_object_and_exit_code_2(arguments: list[str], here:
 def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:
     """Numbers are called numbers, and a text without quotes is named as what it is."""
     assert "'one' is not a whole number" in here.run("vote", "one", "yes").err
+    assert "'one' is not a whole number" in here.run("invite", "--days", "one").err
     assert "'x' is not a number" in here.run("receive", "--wait", "x").err
     assert "in quotes" in here.run("send", "bob", "hi", "there").err
 

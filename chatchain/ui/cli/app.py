@@ -66,6 +66,7 @@ NUMBERS: Final = {
     "int range": "a whole number",
     "integer range": "a whole number",
     "integer": "a whole number",
+    "int": "a whole number",
     "float range": "a number",
     "float": "a number",
 }
