@@ -20,7 +20,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from chatchain.client.home import sync_folder
+from chatchain.client.home import make_private, sync_folder
 from chatchain.client.outbox import Outbox, Outcome
 from chatchain.client.ports import Store
 from chatchain.client.transfer import Transfer
@@ -270,7 +270,7 @@ async def _attempt(enter: Enter, file: File, part: Path) -> None:
 
 def _begin(part: Path, file: File) -> tuple[BinaryIO, Opener, int]:
     """Opens what is there of a file, cut to whole chunks, to go on behind them."""
-    part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(part.parent)
     out = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b")
     try:
         here = min(os.fstat(out.fileno()).st_size, file.size) // CHUNK_BYTES * CHUNK_BYTES

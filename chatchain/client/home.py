@@ -255,6 +255,13 @@ def _exists(path: Path) -> AlreadyDone:
     return AlreadyDone(f"{path} exists already.", "Choose another file; it was not touched.")
 
 
+def make_private(folder: Path) -> None:
+    """Makes a folder and what is missing above it for their owner alone; `parents=True` asks the umask above it."""
+    if not folder.parent.exists():
+        make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     """Returns when the names in a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from chatchain.client.home import sync_folder
+from chatchain.client.home import make_private, sync_folder
 from chatchain.client.images import image_format, other_image, thumbnail, without_metadata
 from chatchain.crypto.attachments import FileRef, Reader, Sealer, check_size, pieces, seal_pieces
 from chatchain.crypto.content import is_media_type
@@ -130,7 +130,7 @@ def _seal(source: Reader, size: int, folder: Path) -> tuple[FileRef, bytes, int]
     digest, written = hashlib.sha256(), 0
     part = folder / f".{os.getpid()}-{os.urandom(4).hex()}.part"
     with _stored(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as out:

@@ -79,6 +79,9 @@ def test_a_small_file_with_a_caption(network: Path, tmp_path: Path) -> None:
     assert (attachment["name"], attachment["size"]) == ("notes.txt", path.stat().st_size)
     assert attachment["sha256"] == hashed(path) == hashed(attachment["path"])
     assert Path(attachment["path"]).stat().st_mode & 0o777 == 0o600
+    for name in ("ada", "bob"):
+        home = next(one for one in chatchain(network, name, "doctor") if one["check"] == "home")
+        assert home["ok"], home
     [got] = chatchain(network, "bob", "file", "get", sent["id"])
     assert got["path"] == attachment["path"]
     [kept] = chatchain(network, "ada", "history", "bob", "--limit", "1")
