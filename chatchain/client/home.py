@@ -256,7 +256,7 @@ def _exists(path: Path) -> AlreadyDone:
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder and what is missing above it for their owner alone; `parents=True` asks the umask above it."""
+    """Makes a folder, and what is missing above it, for the owner alone; `parents=True` asks the umask."""
     if not folder.parent.exists():
         make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
