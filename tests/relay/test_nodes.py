@@ -49,7 +49,11 @@ def worker_of(device: Device) -> int:
     mine = device.link._writer.get_extra_info("sockname")[1]
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
     ends = f":{device.stage.port:04X}", f":{mine:04X}"
-    (inode,) = [row[9] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1])]
+    # The kernel may list a connection twice while its table changes, and one without a socket (inode 0)
+    # before it is accepted or after it ended.
+    (inode,) = {
+        row[9] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1]) and row[9] != "0"
+    }
     for pid in children(device.stage.process.pid):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
