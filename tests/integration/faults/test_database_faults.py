@@ -22,7 +22,7 @@ from tests.relay.stage import Device, Stage
 STOPPED: Final = 60.0 if FULL else 6.0
 """Seconds that the database stands still: at full count longer than the relay's own patience with it."""
 
-FLOODS: Final = 40 if FULL else 10
+FLOODS: Final = 20 if FULL else 10
 """Connections that submit as much as the relay takes without an answer."""
 
 MEMORY_KIB: Final = 64 * 1024
