@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
@@ -114,7 +114,7 @@ class Files:
         limits: BlobLimits,
         log: FilteringBoundLogger,
         metrics: Metrics,
-        admits: Callable[[int], bool],
+        admits: Callable[[int], Awaitable[bool]],
         hold: Callable[[Peer, Coroutine[None, None, None]], None],
         spawn: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
@@ -208,7 +208,7 @@ class Files:
 
     async def _begin(self, session: FileSession, message: Upload) -> None:
         check_size(self._limits, message.size)
-        if not self._admits(session.uid):
+        if not await self._admits(session.uid):
             raise NotAMember("Only admitted members may upload files in this network.", "Ask to be admitted.")
         self._drop(session)
         key = session.uid, message.blob
@@ -345,7 +345,7 @@ class Files:
     # --- down ---
 
     async def _serve(self, session: FileSession, message: Fetch) -> None:
-        if not self._admits(session.uid):
+        if not await self._admits(session.uid):
             raise NotAMember("Only admitted members may download files in this network.")
         blob = await self._in(lambda: self._table.find(message.blob, _now_ms()))
         if blob is None:

@@ -227,7 +227,7 @@ class Relay:
             limits=blob_limits or BlobLimits(),
             log=log,
             metrics=self.metrics,
-            admits=lambda uid: self._membership.admits(uid),
+            admits=self._admits,
             hold=self._hold,
             spawn=self._spawn,
         )
@@ -585,7 +585,7 @@ class Relay:
 
     async def _fetch_prekeys(self, session: _Session, request: FetchPrekeys) -> Message:
         self._limit_keys(session)
-        if not self._membership.admits(session.uid, request.uid):
+        if not await self._admits(session.uid, request.uid):
             # Registering costs nothing: who may not write to somebody must not use up their one-time keys.
             raise NotAMember("In this network only admitted members begin sessions with one another.")
         assert self._writer is not None
@@ -849,6 +849,10 @@ class Relay:
         self._mailbox.recounted(usage, counted_to)
 
     # --- the chain ---
+
+    async def _admits(self, *uids: int) -> bool:
+        """Whether policy lets all of these message, after a look at the chain if the first answer is no."""
+        return self._membership.admits(*uids) or (await self._look_again() and self._membership.admits(*uids))
 
     async def _look_again(self) -> bool:
         """Looks at the chain now; False when it does not answer."""

@@ -54,7 +54,7 @@ class FileServer:
             limits=limits or BlobLimits(),
             log=structlog.get_logger(),
             metrics=self.metrics,
-            admits=lambda _: self.members,
+            admits=self._admits,
             hold=self._hold,
             spawn=self._spawn,
         )
@@ -81,6 +81,9 @@ class FileServer:
         return (RelayAddress(f"127.0.0.1:{self.port}", self.spki, bytes(32)),)
 
     # --- transport.Handler ---
+
+    async def _admits(self, _: int) -> bool:
+        return self.members
 
     def opened(self, peer: Peer) -> None:
         self.peers.append(peer)
