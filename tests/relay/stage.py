@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -199,11 +200,14 @@ class Stage:
         return account
 
     def settle(self, account: Account) -> None:
-        """Looks up the id that the registry gave to an account."""
+        """Looks up the id that the registry gave to an account, once its transaction is mined."""
         view = self.world.view()
+        end = time.monotonic() + 30
         view.sync()
-        user = view.user_by_name(account.name)
-        assert user is not None
+        while (user := view.user_by_name(account.name)) is None:
+            assert time.monotonic() < end, f"{account.name} is not on the chain"
+            time.sleep(0.05)
+            view.sync()
         account.uid = user.uid
 
     def stop(self) -> None:
