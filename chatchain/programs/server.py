@@ -417,6 +417,7 @@ async def _beat(place: Place) -> None:
 
 def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
     """What the committing thread tells, brought to the loop; after the loop's end there is nobody to tell."""
+    letters = relay.letters
 
     def on_loop(tell: Callable[..., None]) -> Callable[..., None]:
         def call(*values: Any) -> None:
@@ -430,16 +431,16 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
 
         def tell() -> None:
             relay.metrics.tick_lag.observe(time.monotonic() - committed)
-            relay.kept(told, runs)
+            letters.kept(told, runs)
 
         on_loop(tell)()
 
     return StoreListener(
         kept,
-        on_loop(relay.store_failed),
-        on_loop(relay.store_settled),
-        on_loop(relay.woken),
-        on_loop(relay.expired),
+        on_loop(letters.store_failed),
+        on_loop(letters.store_settled),
+        on_loop(letters.woken),
+        on_loop(letters.expired),
     )
 
 

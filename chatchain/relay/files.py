@@ -38,7 +38,7 @@ from chatchain.relay.blobs import (
     parts_kept,
     slices,
 )
-from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.limits import Buckets, Rate, milliseconds
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import BlobParts, BlobTable, Peer
 from chatchain.wire import deadlines
@@ -195,7 +195,7 @@ class Files:
 
     def _require_pace(self, uid: int) -> None:
         if wait := self._requests.take(uid, time.monotonic()):
-            raise LimitReached("Too many requests for files.", retry_after_ms=int(wait * 1000) + 1)
+            raise LimitReached("Too many requests for files.", retry_after_ms=milliseconds(wait))
 
     def _fail(self, session: FileSession, ref: int, error: ChatchainError) -> None:
         self._metrics.files.labels(error.code).inc()

@@ -88,3 +88,8 @@ class Buckets:
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket.give_back(amount)
+
+
+def milliseconds(seconds: float) -> int:
+    """A wait as it is told on the wire: never 0, which would mean not to try again."""
+    return int(seconds * 1000) + 1

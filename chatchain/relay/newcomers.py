@@ -14,7 +14,7 @@ from chatchain.errors import InvitationRefused, LimitReached, RefusedError, Veri
 from chatchain.identity.admission import INVITED_ONLY, Invitation, decode_invitation, shows_work
 from chatchain.identity.keys import recover
 from chatchain.model import Address, Call, Network, User
-from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.limits import Buckets, Rate, milliseconds
 
 LONGEST_INVITATION: Final = 31 * 24 * 3600
 """Seconds that an invitation may last; the database remembers the used ones for so long."""
@@ -88,7 +88,7 @@ class Newcomers:
         if wait:
             raise LimitReached(
                 "This member's invitations were used as often as the relay lets them be for now.",
-                retry_after_ms=int(wait * 1000) + 1,
+                retry_after_ms=milliseconds(wait),
             )
 
     def spend(self, invitation: Invitation, call: Call, time: int) -> bool:

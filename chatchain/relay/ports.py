@@ -199,7 +199,7 @@ class Writer(PrekeyWriter, Protocol):
     """Up to which sequence it is known for whom other processes have written; None: there are no others."""
 
     def keep(self, letters: list[Letter]) -> None:
-        """Stores letters; what became of them is told to `Relay.kept`."""
+        """Stores letters; what became of them is told to `Letters.kept`."""
 
     def remove(self, uid: int, device: int, through: int) -> None:
         """Deletes a device's rows up to a sequence."""
@@ -217,7 +217,7 @@ class Writer(PrekeyWriter, Protocol):
         tell: Callable[[Sequence[Run], Sequence[Device], int], list[Letter]],
     ) -> Future[bool]:
         """Gives up what came before a time, some at a time, and stores what `tell` makes of it for the
-        senders; `Relay.expired` is told. Whether there may be more.
+        senders; `Letters.expired` is told. Whether there may be more.
         """
 
     def prune(self, now_ms: int) -> Future[bool]:

@@ -17,7 +17,7 @@ import msgspec
 
 from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
 from chatchain.model import OneTimePrekey, PrekeyBatch, PrekeyDraw, PrekeySort
-from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.limits import Buckets, Rate, milliseconds
 from chatchain.relay.ports import PrekeyWriter
 from chatchain.wire.messages import FetchPrekeys, Prekeys, PrekeysLeft, PublishPrekeys
 
@@ -91,7 +91,7 @@ class PrekeyStock:
         wait = self._pairs.take((uid, other), monotonic)
         if wait:
             raise LimitReached(
-                "Too many sessions were begun with this user.", retry_after_ms=int(wait * 1000) + 1
+                "Too many sessions were begun with this user.", retry_after_ms=milliseconds(wait)
             )
 
 

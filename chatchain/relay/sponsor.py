@@ -32,7 +32,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.keys import keccak256
 from chatchain.model import Address, Call, Cost, Outcome, User
-from chatchain.relay.limits import Bucket, Buckets, Rate
+from chatchain.relay.limits import Bucket, Buckets, Rate, milliseconds
 from chatchain.relay.ports import Payer
 from chatchain.relay.spending import Booked, Spending
 
@@ -563,5 +563,5 @@ def _require(wait: float, what: str) -> None:
 
 def _spent(wait: float, what: str) -> LimitReached:
     return LimitReached(
-        f"The relay has paid for as many {what} as it does for now.", retry_after_ms=int(wait * 1000) + 1
+        f"The relay has paid for as many {what} as it does for now.", retry_after_ms=milliseconds(wait)
     )

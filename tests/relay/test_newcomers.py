@@ -14,7 +14,7 @@ from chatchain.errors import NameUnavailable
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
 from chatchain.identity.keys import new_secret, sign_digest
 from chatchain.model import Address, Call, Network
-from chatchain.relay import newcomers, service
+from chatchain.relay import follower, newcomers
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
 from chatchain.transport import RelayLink, dial
@@ -75,7 +75,7 @@ async def opened(folder: Path, rules: Rules) -> Here:
 @pytest.fixture
 async def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
     """Of a relay that asks for a little work."""
-    monkeypatch.setattr(service, "POLL", 0.05)
+    monkeypatch.setattr(follower, "POLL", 0.05)
     here = await opened(tmp_path, Rules(BITS))
     yield Door(here)
     await here.stop()
@@ -181,8 +181,8 @@ async def test_one_member_s_invitations_are_not_everybody_s_share(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A member who hands out hundreds has some of them used each hour."""
-    assert door.here.relay._newcomers is not None
-    monkeypatch.setattr(door.here.relay._newcomers, "_by_inviter", Buckets(Rate.hourly(2)))
+    assert door.here.newcomers is not None
+    monkeypatch.setattr(door.here.newcomers, "_by_inviter", Buckets(Rate.hourly(2)))
     link = await door.knock()
     answers = [await told(link, ref, next(door.calls), door.invitation().encode()) for ref in range(3)]
     assert answers == ["", "", "limit_reached"]

@@ -19,7 +19,7 @@ from chatchain.errors import NetworkError
 from chatchain.identity.keys import address_of, new_secret
 from chatchain.identity.record import RECORD_BYTES
 from chatchain.model import Call, Copy
-from chatchain.relay.service import GUESTS_AT_ONCE
+from chatchain.relay.sponsoring import GUESTS_AT_ONCE
 from chatchain.transport import dial
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import (

@@ -34,7 +34,7 @@ from chatchain.model import (
     Uid,
     User,
 )
-from chatchain.relay import service
+from chatchain.relay import follower, housekeeping
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.directory import Keeper
 from chatchain.relay.limits import Rate
@@ -118,12 +118,13 @@ class Here:
         pair = certificates.make(folder)
         self.payer = Payer()
         spending = Spending(self.store.sponsoring, time.time, wei_per_hour=10**18, wei_per_day=10**18)
+        self.newcomers = Newcomers(NETWORK, rules, self.store.invitations) if rules is not None else None
         self.relay = Relay(
             Deployment(NETWORK, pair.spki),
             reader=self.store,
             keeper=Keeper(self.chain, self.store, confirmations=0),
             sponsor=Sponsor(self.payer, spending, SponsorLimits(), 0),
-            newcomers=Newcomers(NETWORK, rules, self.store.invitations) if rules is not None else None,
+            newcomers=self.newcomers,
             log=structlog.get_logger(),
             allowance=allowance,
             files=(BlobFolder(str(folder / "blobs")), self.store.blobs),
@@ -138,11 +139,13 @@ class Here:
         def on_loop(tell: Any) -> Any:
             return lambda *values: loop.call_soon_threadsafe(tell, *values)
 
-        relay = self.relay
+        letters = self.relay.letters
         self.writer = self.store.writer(
-            StoreListener(on_loop(relay.kept), on_loop(relay.store_failed), on_loop(relay.store_settled))
+            StoreListener(
+                on_loop(letters.kept), on_loop(letters.store_failed), on_loop(letters.store_settled)
+            )
         )
-        await relay.start(self.writer)
+        await self.relay.start(self.writer)
         port = await self.listener.start("127.0.0.1", 0)
         self.named = (RelayAddress(f"127.0.0.1:{port}", self.pair.spki, bytes(32)),)
 
@@ -176,9 +179,9 @@ class Here:
 @pytest.fixture
 async def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
     """Started with short waits."""
-    monkeypatch.setattr(service, "SWEEP", 0.05)
-    monkeypatch.setattr(service, "POLL", 0.05)
-    monkeypatch.setattr(service, "LOOK_GAP", 0.01)
+    monkeypatch.setattr(housekeeping, "SWEEP", 0.05)
+    monkeypatch.setattr(follower, "POLL", 0.05)
+    monkeypatch.setattr(follower, "LOOK_GAP", 0.01)
     made = Here(tmp_path)
     await made.start()
     yield made
@@ -198,7 +201,7 @@ async def farewell(link: RelayLink) -> Goodbye:
 async def test_who_does_not_log_in_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger's time is short; who logged in may stay; who was just registered gets longer."""
     monkeypatch.setattr(deadlines, "LOGIN", 1.0)
-    monkeypatch.setattr(service, "SWEEP", 0.05)
+    monkeypatch.setattr(housekeeping, "SWEEP", 0.05)
     here = Here(tmp_path)
     await here.start()
     stranger, newcomer = await dial(here.named), await dial(here.named)
@@ -376,9 +379,9 @@ async def test_without_the_chain_the_relay_serves_whom_it_knows(
     await link.send(msgspec.structs.replace(here.login(link), device_signature=bytes(65)))
     assert (await farewell(link)).code == "login_refused"
     assert here.relay.health()["ok"]
-    monkeypatch.setattr(service, "STALE_CHAIN", 0.0)
+    monkeypatch.setattr(follower, "STALE", 0.0)
     assert (here.relay.health()["ok"], here.relay.health()["chain"]) == (False, False)
-    monkeypatch.setattr(service, "STALE_CHAIN", 60.0)
+    monkeypatch.setattr(follower, "STALE", 60.0)
     here.chain.up = True
     looks = here.chain.looks
     async with asyncio.timeout(20):

@@ -1,0 +1,124 @@
+"""Key bundles and prekeys: devices publish their own, and fetch those of others."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from chatchain.errors import BadRecord, LimitReached, NotAMember, RefusedError
+from chatchain.identity.record import decode_record
+from chatchain.model import KeyBundle
+from chatchain.relay.allowance import Allowance, Lookups
+from chatchain.relay.follower import Follower
+from chatchain.relay.limits import Buckets, Rate, milliseconds
+from chatchain.relay.ports import Reader, Writer
+from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
+from chatchain.relay.sessions import Session
+from chatchain.relay.tasks import Threads
+from chatchain.relay.users import Users
+from chatchain.wire.messages import (
+    Done,
+    FetchKeys,
+    FetchPrekeys,
+    Keys,
+    Message,
+    Prekeys,
+    PrekeysLeft,
+    PublishKeys,
+    PublishPrekeys,
+)
+
+REQUESTS: Final = Rate(burst=200, per_second=20)
+"""Publications and look-ups of key bundles and prekeys by one user."""
+
+KeyRequest = PublishKeys | FetchKeys | PublishPrekeys | FetchPrekeys
+
+
+class KeyDesk:
+    """Answers the requests for keys of devices that are logged in."""
+
+    _writer: Writer
+
+    def __init__(
+        self,
+        reader: Reader,
+        threads: Threads,
+        *,
+        users: Users,
+        follower: Follower,
+        allowance: Allowance,
+        prekey_limits: PrekeyLimits,
+    ) -> None:
+        self._reader = reader
+        self._threads = threads
+        self._users = users
+        self._follower = follower
+        self._requests = Buckets(REQUESTS)
+        self._lookups = Lookups(allowance.lookups)
+        self._prekeys = PrekeyStock(prekey_limits, follower.look_again)
+
+    def start(self, writer: Writer) -> None:
+        """Gives it the writer, before the first request."""
+        self._writer = writer
+
+    async def answer(self, session: Session, request: KeyRequest) -> Message:
+        """What a request gives; raises ChatchainError."""
+        wait = self._requests.take(session.uid, time.monotonic())
+        if wait:
+            raise LimitReached("Too many requests for keys.", retry_after_ms=milliseconds(wait))
+        match request:
+            case PublishKeys(ref, bundle):
+                return await self._publish(session, ref, bundle)
+            case FetchKeys(ref, uids):
+                return await self._fetch(session, ref, uids)
+            case PublishPrekeys():
+                return await self._publish_prekeys(session, request)
+            case FetchPrekeys():
+                return await self._fetch_prekeys(session, request)
+
+    async def _publish(self, session: Session, ref: int, bundle: KeyBundle) -> Done:
+        if (bundle.uid, bundle.device) != (session.uid, session.device):
+            raise RefusedError("A device publishes its own keys only.")
+        if not await self._fits_chain(bundle):
+            await self._follower.look_again()
+            if not await self._fits_chain(bundle):
+                raise BadRecord("The key bundle does not belong to the record that the chain holds.")
+        await asyncio.wrap_future(self._writer.publish(bundle))
+        return Done(ref)
+
+    async def _fits_chain(self, bundle: KeyBundle) -> bool:
+        user = await self._users.user(bundle.uid)
+        for device in user.active_devices if user is not None else ():
+            if device.device == bundle.device:
+                hashed = hashlib.sha256(bundle.kem_public).digest()
+                record = decode_record(device.current.record)
+                return bundle.version == device.current.version and secrets.compare_digest(
+                    record.kem_hash, hashed
+                )
+        return False
+
+    async def _fetch(self, session: Session, ref: int, uids: Sequence[int]) -> Keys:
+        wait = self._lookups.take(session.uid, uids, time.monotonic())
+        if wait:
+            raise LimitReached("Too many users looked up.", retry_after_ms=milliseconds(wait))
+        found = await self._threads.run(lambda: self._reader.bundles(uids))
+        active = set()
+        for uid in set(uids):
+            user = await self._users.user(uid)
+            active |= {(uid, device.device) for device in user.active_devices} if user is not None else set()
+        return Keys(ref, tuple(bundle for bundle in found if (bundle.uid, bundle.device) in active))
+
+    async def _publish_prekeys(self, session: Session, request: PublishPrekeys) -> PrekeysLeft:
+        now = int(time.time())
+        return await self._prekeys.publish(self._writer, session.uid, session.device, request, now)
+
+    async def _fetch_prekeys(self, session: Session, request: FetchPrekeys) -> Prekeys:
+        if not await self._follower.admits(session.uid, request.uid):
+            # Registering costs nothing: who may not write to somebody must not use up their one-time keys.
+            raise NotAMember("In this network only admitted members begin sessions with one another.")
+        now = int(time.time())
+        return await self._prekeys.fetch(self._writer, session.uid, request, now, time.monotonic())

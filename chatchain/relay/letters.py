@@ -1,0 +1,414 @@
+"""Messages on their way: from a sender's connection through the writer to the recipient's.
+
+`mailbox` decides; this carries its actions out. It is the path that every message takes, so nothing here is
+asked or looked up twice. What the writer and the other processes tell comes in on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from chatchain.errors import StoreUnavailable
+from chatchain.model import Envelope, Letter, Run, User
+from chatchain.relay import mailbox as box
+from chatchain.relay.allowance import Allowance, Paces
+from chatchain.relay.follower import Follower
+from chatchain.relay.limits import milliseconds
+from chatchain.relay.metrics import Metrics
+from chatchain.relay.nodes import Nodes
+from chatchain.relay.ports import Peer, Reader, Writer
+from chatchain.relay.quota import Usage
+from chatchain.relay.sessions import Session
+from chatchain.relay.tasks import Tasks, Threads
+from chatchain.relay.users import Users
+from chatchain.wire.messages import Deliver, Message, Refused, StaleDevices, Tick, Welcome
+from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
+
+UNANSWERED_BYTES: Final = 1024 * 1024
+UNANSWERED_ROWS: Final = 2_000
+"""What one connection may have submitted without an answer; above it the relay stops reading from it."""
+
+LETTER_BYTES: Final = 256
+"""What a message takes up while it waits, besides what is in it."""
+
+PENDING_BYTES: Final = 16 * 1024 * 1024
+"""The same for all connections together."""
+
+RETRY: Final = 1.0
+"""Seconds between two attempts at what the database must do."""
+
+
+class Letters:
+    """All connections for messages of one relay process."""
+
+    _writer: Writer
+
+    def __init__(
+        self,
+        reader: Reader,
+        threads: Threads,
+        *,
+        users: Users,
+        follower: Follower,
+        nodes: Nodes | None,
+        allowance: Allowance,
+        tasks: Tasks,
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+    ) -> None:
+        self._reader = reader
+        self._threads = threads
+        self._users = users
+        self._follower = follower
+        self._nodes = nodes
+        self._tasks = tasks
+        self._log = log
+        self._metrics = metrics
+        self._quota = allowance.quota
+        self._mailbox = box.Mailbox(quota=self._quota)
+        self._paces = Paces(allowance.messages)
+        self._sessions: dict[int, Session] = {}
+        self._names = 0
+        self._waiting: set[Session] = set()
+        self._gathered: list[Letter] = []  # of this turn of the loop
+        self.pending = 0
+        """Bytes that wait for their commit."""
+        self.store_sound = True
+        """Whether the database answers."""
+        metrics.sessions.set_function(lambda: len(self._sessions))
+        metrics.held.set_function(lambda: len(self._waiting))
+        metrics.queued.set_function(lambda: self.pending)
+
+    @property
+    def sessions(self) -> int:
+        """How many devices are logged in."""
+        return len(self._sessions)
+
+    async def start(self, writer: Writer) -> None:
+        """Counts what waits; raises StoreUnavailable."""
+        self._writer = writer
+        usage, counted_to = await self._threads.run(self._reader.usage)
+        self._mailbox = box.Mailbox(usage, counted_to, quota=self._quota)
+
+    # --- connections ---
+
+    def enter(self, peer: Peer, user: User, device: int) -> None:
+        """Takes in a connection whose login holds."""
+        self._names += 1
+        pace = self._paces.of(user.uid, time.monotonic())
+        session = Session(self._names, user.uid, device, user.epoch, peer, pace)
+        peer.session = session
+        peer.logged_in()
+        self._sessions[session.name] = session
+        self._act(self._mailbox.opened(session.name, user.uid, device))
+        waiting = self._mailbox.waiting(user.uid, device)
+        peer.send(Welcome(user.uid, waiting, _now_ms()))
+        if self._nodes is not None:
+            self._nodes.logged_in(user.uid, device)
+        self._metrics.logins.labels("accepted").inc()
+        self._log.info("login", uid=user.uid, device=device, waiting=waiting)
+
+    def closed(self, session: Session) -> None:
+        """Forgets a connection."""
+        self._sessions.pop(session.name, None)
+        self._mailbox.closed(session.name)
+        self._waiting.discard(session)
+
+    def writable(self, session: Session) -> None:
+        """Goes on with a slow reader."""
+        self._act(self._mailbox.slow(session.name, False))
+
+    def end(self, uid: int, code: str, message: str, *, except_epoch: int = -1) -> None:
+        """Ends a user's connections, but those of an epoch."""
+        for name in self._mailbox.sessions_of(uid):
+            session = self._sessions.get(name)
+            if session is not None and session.epoch != except_epoch:
+                session.peer.say_goodbye(code, message)
+
+    def revoked(self, uid: int, device: int) -> None:
+        """Ends a device's connection and deletes what waits for it."""
+        self._act(self._mailbox.revoked(uid, device))
+
+    # --- in ---
+
+    def submit(self, session: Session, envelope: Envelope) -> None:
+        """Stores an envelope, or says why not."""
+        wait = session.pace.take(time.monotonic())
+        if wait:
+            sentence = "You send faster than this relay allows."
+            self._send(session, Refused(envelope.id, "limit_reached", sentence, milliseconds(wait)))
+            return
+        known = self._users.known
+        sender, recipient = known(session.uid), known(envelope.recipient)
+        if (
+            sender is not None
+            and recipient is not None
+            and self._judge(session, envelope, sender, recipient) is None
+        ):
+            self._store(session, envelope)
+        else:
+            self._tasks.hold(session.peer, self._judge_slowly(session, envelope))
+
+    async def _judge_slowly(self, session: Session, envelope: Envelope) -> None:
+        """Judges with users from the database, and after a look at the chain where that may help."""
+        try:
+            verdict = await self._verdict(session, envelope)
+            if isinstance(verdict, box.Ahead) or (
+                isinstance(verdict, Refused) and not verdict.retry_after_ms
+            ):
+                await self._follower.look_again()
+                verdict = await self._verdict(session, envelope)
+            if isinstance(verdict, box.Ahead):
+                verdict = Refused(
+                    envelope.id, "relay_behind", "The relay has not seen that block yet.", 1_000
+                )
+            answer: Message | None = verdict
+            if answer is not None and await self._was_stored(session, envelope):
+                answer = Tick(envelope.id)
+        except StoreUnavailable:
+            answer = Refused(envelope.id, "store_unavailable", "The relay cannot look anybody up now.", 2_000)
+        if answer is None:
+            self._store(session, envelope)
+        else:
+            self._send(session, answer)
+
+    async def _verdict(
+        self, session: Session, envelope: Envelope
+    ) -> Refused | StaleDevices | box.Ahead | None:
+        sender = await self._users.user(session.uid)
+        recipient = await self._users.user(envelope.recipient)
+        if sender is None:  # a reorg took the registration back
+            return Refused(envelope.id, "unknown_user", "The sender is no longer registered.", 0)
+        return self._judge(session, envelope, sender, recipient)
+
+    def _judge(
+        self, session: Session, envelope: Envelope, sender: User, recipient: User | None
+    ) -> Refused | StaleDevices | box.Ahead | None:
+        admitted = self._users.membership.admits(sender.uid, envelope.recipient)
+        return box.judge(envelope, sender, recipient, device=session.device, admitted=admitted)
+
+    async def _was_stored(self, session: Session, envelope: Envelope) -> bool:
+        """Whether this very message was stored and only its tick got lost: whatever has changed since, it
+        counts.
+        """
+        digest = await self._threads.run(
+            lambda: self._reader.accepted(session.uid, session.device, envelope.id)
+        )
+        return digest == _digest(envelope)
+
+    def _store(self, session: Session, envelope: Envelope) -> None:
+        actions = self._mailbox.submit(_letter(session, envelope, _now_ms()))
+        if type(actions[0]) is box.Store:
+            self._keep(actions[0].letter)
+        else:
+            self._act(actions)
+
+    def _keep(self, letter: Letter) -> None:
+        """Hands a letter to the writer, with all others of this turn of the loop."""
+        session = self._sessions.get(letter.session)
+        self.pending += letter.size
+        if session is not None:
+            session.rows += 1
+            session.bytes += letter.size
+            crowded = session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES
+            if (crowded or self.pending >= PENDING_BYTES) and not session.held:
+                session.held = True
+                session.peer.hold()
+                self._waiting.add(session)
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._gathered.append(letter)
+
+    def _hand_over(self) -> None:
+        letters, self._gathered = self._gathered, []
+        self._writer.keep(letters)
+
+    # --- out ---
+
+    def receive(self, session: Session) -> None:
+        """A device wants its deliveries."""
+        self._act(self._mailbox.receive(session.name))
+
+    def acknowledge(self, session: Session, sequences: tuple[int, ...]) -> None:
+        """A device has these on its disk."""
+        self._metrics.acknowledged.inc(len(sequences))
+        self._act(self._mailbox.acknowledged(session.name, sequences))
+
+    def poll(self) -> None:
+        """Tries again what is due."""
+        self._act(self._mailbox.poll())
+
+    # --- actions of the mailbox ---
+
+    def _act(self, actions: Iterable[box.Action]) -> None:
+        for action in actions:
+            match action:
+                case box.Store(letter):
+                    self._keep(letter)
+                case box.Ticks(name, ids):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        session.peer.send_frames(Tick, tick_frames(ids))
+                case box.Give(name, first, parcels):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        self._metrics.deliveries.inc(len(parcels))
+                        session.peer.send_frames(Deliver, deliver_frames(first, parcels))
+                        self._mind_slowness(session)
+                case box.Send(name, message):
+                    session = self._sessions.get(name)
+                    if session is not None:
+                        self._send(session, message)
+                case box.Remove(uid, device, through):
+                    self._writer.remove(uid, device, through)
+                case box.Load():
+                    self._tasks.spawn(self._load(action))
+                case box.Close(name, code, message):
+                    session = self._sessions.pop(name, None)
+                    if session is not None:
+                        session.peer.say_goodbye(code, message)
+                case box.Forget(uid, device):
+                    self._tasks.spawn(self._forget(uid, device))
+
+    def _send(self, session: Session, message: Message) -> None:
+        if isinstance(message, Refused):
+            self._metrics.refusals.labels(message.code).inc()
+        session.peer.send(message)
+        self._mind_slowness(session)
+
+    def _mind_slowness(self, session: Session) -> None:
+        if session.peer.slow:
+            self._mailbox.slow(session.name, True)
+
+    async def _load(self, load: box.Load) -> None:
+        try:
+            runs, more = await self._threads.run(
+                lambda: self._reader.waiting(load.uid, load.device, load.after, load.rows, load.bytes)
+            )
+        except StoreUnavailable as error:
+            self._log.warning("read failed", reason=error.message)
+            self._mailbox.load_failed(load.session)
+        else:
+            self._act(self._mailbox.loaded(load.session, runs, more))
+
+    async def _forget(self, uid: int, device: int) -> None:
+        """Deletes what a revoked device left; while the database is away, again and again."""
+        while True:
+            try:
+                await asyncio.wrap_future(self._writer.forget_device(uid, device))
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY)
+
+    # --- told by the writer ---
+
+    def kept(self, told: list[tuple[Letter, box.Verdict]], runs: list[Run]) -> None:
+        """The store's verdicts on one batch, and the runs that it has stored."""
+        for letter, _ in told:
+            self.pending -= letter.size
+            session = self._sessions.get(letter.session)
+            if session is not None:
+                session.rows -= 1
+                session.bytes -= letter.size
+        verdicts = Counter([verdict for _, verdict in told])
+        self._metrics.repeats.inc(verdicts["duplicate"])
+        if stored := verdicts["stored"]:
+            self._metrics.ticks.inc(stored)
+            self._metrics.batch.observe(stored)
+            self._metrics.commit.observe(max(0, _now_ms() - told[0][0].received_ms) / 1000)
+            self._tell_others(runs)
+        self._act(self._mailbox.kept(told, runs))
+        if self._waiting:
+            self._let_go()
+
+    def expired(self, gone: list[Run], notices: list[Run]) -> None:
+        """The store has given these up for their age; the notices are for their senders."""
+        self._metrics.dropped.inc(sum(len(run.parcels) for run in gone))
+        self._tell_others(notices)
+        self._act(self._mailbox.expired(gone, notices))
+
+    def store_failed(self) -> None:
+        """The database went away."""
+        self._log.error("database away")
+        self.store_sound = False
+        self._mailbox.store_failed()
+
+    def store_settled(self) -> None:
+        """The database is back."""
+        self._log.info("database back")
+        self._tasks.spawn(self._recount())
+
+    def _tell_others(self, runs: Iterable[Run]) -> None:
+        if self._nodes is not None:
+            self._nodes.stored((run.uid, run.device) for run in runs if not self.holds(run.uid, run.device))
+
+    def _let_go(self) -> None:
+        """Reads again from the connections that were held back and whose share is free."""
+        for session in list(self._waiting):
+            if (
+                session.rows <= UNANSWERED_ROWS // 2
+                and session.bytes <= UNANSWERED_BYTES // 2
+                and self.pending <= PENDING_BYTES // 2
+            ):
+                self._waiting.discard(session)
+                session.held = False
+                session.peer.release()
+
+    async def _recount(self) -> None:
+        while True:
+            try:
+                usage, counted_to = await self._threads.run(self._reader.usage)
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY)
+            else:
+                self.store_sound = True
+                self._act(self._mailbox.store_settled(usage, counted_to))
+                return
+
+    # --- told by the other processes' traces in the database ---
+
+    def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
+        """Other processes have stored something for these: uid, device and the last sequence."""
+        self._act(self._mailbox.woken(devices))
+
+    def holds(self, uid: int, device: int) -> bool:
+        """Whether this device is connected here."""
+        return self._mailbox.holds(uid, device)
+
+    def elsewhere(self, uid: int, device: int) -> None:
+        """This device has logged in through another process."""
+        self._act(self._mailbox.elsewhere(uid, device))
+
+    def recounted(self, usage: Usage, counted_to: int) -> None:
+        """What waits, as the database has it."""
+        self._mailbox.recounted(usage, counted_to)
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def _digest(envelope: Envelope) -> bytes:
+    """Tells whether a message sent again is the same; whoever forges it deceives nobody else."""
+    return hashlib.sha256(_ENCODER.encode(envelope)).digest()[:16]
+
+
+def _letter(session: Session, envelope: Envelope, now_ms: int) -> Letter:
+    uid, device = session.uid, session.device
+    parcels, size = [], LETTER_BYTES
+    for copy in envelope.copies:
+        made = parcel(envelope, copy, uid, device, now_ms)
+        parcels.append((copy.uid, copy.device, made))
+        size += len(made)
+    return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, tuple(parcels), size)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
