@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from chatchain.client.own import Own
-from chatchain.client.paying import SIGNATURE_LASTS_S, Payer
-from chatchain.client.ports import Calls, Store
+from chatchain.client.acting import Acting
+from chatchain.client.contacts import somebody_else
+from chatchain.client.paying import SIGNATURE_LASTS_S
 from chatchain.client.showing import time_text
 from chatchain.client.views import RsaKey, RsaSealed
-from chatchain.client.watch import Watch
 from chatchain.crypto import content as contents
 from chatchain.crypto import rsa
 from chatchain.errors import BadRecord, RefusedError
@@ -26,22 +24,16 @@ from chatchain.identity.keys import sign_digest
 from chatchain.identity.typed_data import add_key_digest
 from chatchain.model import MESSAGE_ID_BYTES, Call, DeviceState, KeyKind, PublishedKey, User
 
+if TYPE_CHECKING:
+    from chatchain.client.station import Station
+
 KEPT: Final = "rsa"
 """The setting that holds the RSA key: PKCS #8, from before the chain hears of it."""
 
 
 @dataclass(frozen=True)
-class Compatibility:
+class Compatibility(Acting):
     """What this user may do with an RSA key."""
-
-    own: Own
-    me: User
-    store: Store
-    watch: Watch
-    calls: Calls
-    payer: Payer
-    account_key: Callable[[], bytes]
-    now: Callable[[], float]
 
     async def publish(self) -> RsaKey:
         """Publishes an RSA key on the chain, or shows the one that is there; needs the account's key."""
@@ -120,3 +112,16 @@ def _view(key: PublishedKey, tx: str | None) -> RsaKey:
         block=key.current.block,
         tx=tx,
     )
+
+
+async def publish(station: Station) -> RsaKey:
+    """Publishes an RSA-2048 key, to sign what is sealed for those who have nothing better."""
+    return await (await Compatibility.at(station)).publish()
+
+
+async def seal(station: Station, peer: str, text: str) -> RsaSealed:
+    """Seals a text to a peer's RSA key; refused for whoever has a device for better encryption."""
+    desk = await station.desk()
+    user = await somebody_else(desk, peer)
+    await desk.people.vet(user)  # who hides a peer's devices could bring us down to this
+    return await (await Compatibility.at(station)).seal(user, text)

@@ -9,15 +9,23 @@ compared every change stops sending until it is accepted.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from chatchain.client.devices import fingerprint_of
 from chatchain.client.ports import Store
+from chatchain.client.views import CardView, ContactView
 from chatchain.client.watch import Watch
-from chatchain.errors import FoldMismatch, KeyChanged, UnknownUser, UsageError
+from chatchain.crypto import safety
+from chatchain.crypto.card import decode_card, make_card, verify_card
+from chatchain.errors import BadRecord, FoldMismatch, KeyChanged, UnknownUser, UsageError
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username, uid_from_text
 from chatchain.model import Contact, Device, DeviceState, Pin, Uid, User
+
+if TYPE_CHECKING:
+    from chatchain.client.station import Desk, Station
 
 _DIGITS = re.compile(r"[0-9 ]+")
 
@@ -164,3 +172,87 @@ def _device_changes(device: Device, pinned: tuple[int, int, bytes] | None, who: 
     if device.state is DeviceState.REVOKED and state != DeviceState.REVOKED:
         found.append(f"{who} revoked device {device.device} at block {device.revoked_block}")
     return found
+
+
+async def contacts(station: Station) -> list[ContactView]:
+    """Everybody that this home has written with, added or verified."""
+    desk = await station.desk()
+    me = await desk.people.require(desk.own.uid)
+    views = []
+    for contact in desk.unlocked.store.contacts():
+        user = await station.require_watch().user(contact.uid)
+        if user is not None:
+            views.append(_view(desk, me, user, contact))
+    return views
+
+
+async def add_contact(station: Station, card: str) -> ContactView:
+    """Checks a contact card against the chain and keeps the contact; it is not verified by that."""
+    try:
+        read = decode_card(card)
+    except BadRecord as unreadable:  # nothing was signed that could fail to verify
+        raise UsageError(unreadable.message, "Copy the card again, whole.") from unreadable
+    desk = await station.desk()
+    user = await desk.people.require(read.uid)
+    verify_card(read, desk.own.network, user)
+    if user.uid == desk.own.uid:
+        raise UsageError("This is your own card; it is for others.")
+    me = await desk.people.require(desk.own.uid)
+    return _view(desk, me, user, desk.people.remember(user))
+
+
+async def own_card(station: Station) -> CardView:
+    """One's own contact card."""
+    desk = await station.desk()
+    me = await desk.people.require(desk.own.uid)
+    return CardView(
+        card=make_card(desk.own.network, me, desk.own.device, desk.own.version, desk.own.secrets),
+        username=me.username,
+        uid=me.uid,
+        account=to_checksum(me.account),
+        fingerprint=fingerprint_of(desk.own.identity.party.record),
+        verified=True,
+    )
+
+
+async def safety_number(station: Station, peer: str) -> ContactView:
+    """The safety number with a peer, to compare over another channel."""
+    desk = await station.desk()
+    me, user = await desk.people.require(desk.own.uid), await somebody_else(desk, peer)
+    return _view(desk, me, user, desk.people.known(user))
+
+
+async def verify(station: Station, peer: str) -> ContactView:
+    """Marks a peer's present keys as compared; accepts them again after a change."""
+    desk = await station.desk()
+    me, user = await desk.people.require(desk.own.uid), await somebody_else(desk, peer)
+    contact = await desk.people.verify(user)
+    desk.outbox.stale(user.uid)
+    return _view(desk, me, user, contact)
+
+
+async def require_reachable(station: Station, peer: str) -> None:
+    """Raises what would keep a message to this peer from being sent, before anything is written."""
+    desk = await station.desk()
+    await desk.outbox.check(await somebody_else(desk, peer))
+
+
+async def somebody_else(desk: Desk, peer: str) -> User:
+    """The user that a person means; raises UsageError for oneself."""
+    user = await desk.people.find(peer)
+    if user.uid == desk.own.uid:
+        raise UsageError("That is you; name somebody else.", "`chatchain members` lists the others.")
+    return user
+
+
+def _view(desk: Desk, me: User, user: User, contact: Contact) -> ContactView:
+    changed = changes(contact.pin, user) if contact.pin is not None else []
+    return ContactView(
+        username=user.username,
+        name=desk.unlocked.store.peer(user.uid).display_name,
+        uid=user.uid,
+        account=to_checksum(user.account),
+        fingerprint=safety.spaced(safety.safety_number(me, user)),
+        verified=contact.pin is not None and not changed,
+        changed="; ".join(changed) or None,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chatchain.client import messaging
 from chatchain.client.outbox import keep
+from chatchain.client.session import made_up_for_later
 from chatchain.client.station import Station
 from chatchain.client.views import ChatSettings, ProfileView
 from chatchain.client.writing import Writer
@@ -71,7 +72,7 @@ async def profile(station: Station, name: str | None) -> ProfileView:
             keep(store, written, [one.outgoing for one in written])
             told += len(written)
         if told:
-            with messaging.made_up_for_later():
+            with made_up_for_later():
                 await station.connect()
                 (await station.desk()).outbox.wake()
     store = await station.store()

@@ -6,36 +6,29 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from chatchain.client.own import Own
-from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
-from chatchain.client.ports import Calls, Store
+from chatchain.client.acting import Acting
+from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
+from chatchain.client.session import made_up_for_later
 from chatchain.client.views import KeyView
-from chatchain.client.watch import Watch
 from chatchain.crypto.device import DeviceSecrets
-from chatchain.errors import AlreadyDone, UnknownDevice
+from chatchain.errors import AlreadyDone, UnknownDevice, UnknownUser
 from chatchain.identity.keys import sign_digest, to_checksum
 from chatchain.identity.record import DeviceRecord, decode_record
 from chatchain.identity.typed_data import revoke_device_digest, update_device_digest
-from chatchain.model import Call, Device, DeviceState, OwnKeys, User
+from chatchain.model import Call, Device, DeviceState, OwnKeys, Uid
+
+if TYPE_CHECKING:
+    from chatchain.client.station import Station
 
 FINGERPRINT_HEX: Final = 32
 """Hex digits shown of SHA-256 of a device's Ed25519 key: 128 bits, to compare two devices of one's own."""
 
 
 @dataclass(frozen=True)
-class Devices:
+class Devices(Acting):
     """What this user may change about devices."""
-
-    own: Own
-    me: User
-    store: Store
-    watch: Watch
-    calls: Calls
-    payer: Payer
-    account_key: Callable[[], bytes]
-    now: Callable[[], float]
 
     async def rotate(self) -> KeyView:
         """Gives this device new keys. They are stored here before the chain hears of them."""
@@ -125,3 +118,30 @@ def key_view(device: Device, *, here: bool, paid: Paid | None = None) -> KeyView
         ),
         tx=paid.tx if paid else None,
     )
+
+
+async def keys(station: Station) -> list[KeyView]:
+    """The devices of this account, as the chain lists them."""
+    account = station.home.require_account()
+    watch = await station.public_watch()
+    user = await watch.user(Uid(account.uid))
+    if user is None:
+        raise UnknownUser(f"The chain does not know {account.username}.")
+    return [key_view(device, here=device.device == account.device) for device in user.devices]
+
+
+async def rotate(station: Station) -> KeyView:
+    """Gives this device new keys, on chain and at the relay."""
+    view = await (await Devices.at(station)).rotate()
+    await station.forget_desk()
+    await station.desk()
+    with made_up_for_later():
+        await station.publish(await station.connect())
+    return view
+
+
+async def revoke(station: Station, device: int) -> KeyView:
+    """Ends a device of this account for ever."""
+    view = await (await Devices.at(station)).revoke(device)
+    await station.forget_desk()
+    return view

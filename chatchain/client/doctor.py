@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from chatchain.client.home import Home
+from chatchain.client.contacts import find
+from chatchain.client.home import Home, OwnAccount
 from chatchain.client.ports import Dialer, NetworkSettings
 from chatchain.client.views import Finding
 from chatchain.client.watch import Watch
@@ -14,6 +16,9 @@ from chatchain.crypto.derive import require_post_quantum
 from chatchain.errors import BadConfig, ChatchainError
 from chatchain.identity.keys import to_checksum
 from chatchain.model import Policy
+
+if TYPE_CHECKING:
+    from chatchain.client.station import Station
 
 CLOCK_SKEW_MS = 60_000
 
@@ -104,3 +109,39 @@ async def relay(watch: Watch, dial: Dialer, now_ms: Callable[[], int]) -> Findin
             exit_code=BadConfig.exit_code,
         )
     return found
+
+
+async def examine(station: Station) -> list[Finding]:
+    """Looks at home, chain, contracts, relay and account, and says what is wrong and what to do."""
+    findings = [home_is_private(station.home), post_quantum()]
+    try:
+        settings = station.settings()
+        watch = Watch(station.edges.chain(settings, None))
+    except ChatchainError as failed:
+        return [*findings, trouble("network", failed)]
+    findings += await chain(watch, settings)
+    if all(finding.ok for finding in findings[2:]):
+        findings.append(await relay(watch, station.edges.dial, station.now_ms))
+    account = station.home.account()
+    if account is None or not account.uid:
+        findings.append(
+            Finding(
+                "account", ok=True, detail="There is no account here yet.", hint="chatchain register NAME"
+            )
+        )
+    elif all(finding.ok for finding in findings[2:]):
+        findings.append(await attempt("account", lambda: _account_holds(station, account)))
+    return findings
+
+
+async def _account_holds(station: Station, account: OwnAccount) -> str:
+    """Whether the chain lists this home's device, its events are whole, and (with a password) the login
+    holds.
+    """
+    watch = await station.public_watch()
+    user = await find(watch, account.account)
+    await watch.confirm(user.uid)
+    if station.password is None:
+        return f"{user.username} is registered; without a password the login was not tried."
+    session = await station.connect()
+    return f"{user.username} logs in as device {account.device}; {session.waiting} deliveries wait."

@@ -6,15 +6,15 @@ and the relay's sponsor pays. Whatever can be known from the fold is refused bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from chatchain.client.acting import Acting
+from chatchain.client.contacts import find
 from chatchain.client.decisions import KIND_OF, Wish, sentence
-from chatchain.client.own import Own
-from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
-from chatchain.client.ports import Calls
+from chatchain.client.decisions import reason as pause_reason
+from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
 from chatchain.client.views import MemberView, ProposalView
 from chatchain.client.watch import Watch
 from chatchain.errors import (
@@ -23,6 +23,7 @@ from chatchain.errors import (
     NotAMember,
     NotFoundError,
     UnknownProposal,
+    UsageError,
     VotingClosed,
 )
 from chatchain.identity.keys import sign_digest, to_checksum
@@ -40,6 +41,9 @@ from chatchain.model import (
     Uid,
     User,
 )
+
+if TYPE_CHECKING:
+    from chatchain.client.station import Station
 
 NETWORK: Final = "network"
 """The name of group 0."""
@@ -61,9 +65,10 @@ async def group_number(watch: Watch, name: str | None) -> int:
     return found.group
 
 
-async def members(watch: Watch, group: int) -> list[MemberView]:
+async def members(station: Station, group: str | None) -> list[MemberView]:
     """The members in the order in which they joined."""
-    found = await watch.group(group)
+    watch = await station.public_watch()
+    found = await watch.group(await group_number(watch, group))
     views = []
     for member in sorted(found.members, key=lambda member: member.sequence):
         user = await watch.user(member.uid)
@@ -125,16 +130,8 @@ async def _name(watch: Watch, uid: Uid) -> str:
 
 
 @dataclass(frozen=True)
-class Governance:
+class Governance(Acting):
     """What this user may change about a group."""
-
-    own: Own
-    me: User
-    watch: Watch
-    calls: Calls
-    payer: Payer
-    account_key: Callable[[], bytes]
-    now: Callable[[], float]
 
     async def request(self, group: int) -> ProposalView:
         """Opens the proposal to admit this user; an open one is given instead of a second."""
@@ -275,3 +272,51 @@ class Governance:
 
         found = await self.watch.until(listed, "The proposal")
         return await proposal_view(self.watch, found, self.me.uid, paid)
+
+
+async def request(station: Station, group: str | None = None) -> ProposalView:
+    """Opens the proposal to admit this user."""
+    bench = await Governance.at(station)
+    return await bench.request(await group_number(bench.watch, group))
+
+
+async def propose(station: Station, kind: str, who: str, group: str | None = None) -> ProposalView:
+    """Opens a proposal (`admit`, `expel`)."""
+    known = KINDS.get(kind.lower())
+    if known is None:
+        raise UsageError(f"There is no proposal to {kind}.", f"Known: {', '.join(KINDS)}.")
+    bench = await Governance.at(station)
+    number = await group_number(bench.watch, group)
+    return await bench.propose(number, known, await find(bench.watch, who))
+
+
+async def propose_wish(station: Station, wish: Wish, group: str | None = None) -> ProposalView:
+    """Opens a proposal to set something: rules, an office, relays, a successor (`client.decisions`)."""
+    bench = await Governance.at(station)
+    return await bench.propose_wish(await group_number(bench.watch, group), wish)
+
+
+async def propose_pause(station: Station, reason: str = "", *, end: bool = False) -> ProposalView:
+    """Opens a proposal to pause the network, or to end its pause."""
+    why = pause_reason(reason)
+    return await (await Governance.at(station)).propose_pause(Kind.UNPAUSE if end else Kind.PAUSE, why)
+
+
+async def proposals(
+    station: Station, group: str | None = None, *, open_only: bool = False
+) -> list[ProposalView]:
+    """The proposals, oldest first."""
+    watch = await station.public_watch()
+    number = await group_number(watch, group)
+    account = station.home.account()
+    me = Uid(account.uid) if account is not None and account.uid else None
+    return [
+        await proposal_view(watch, proposal, me)
+        for proposal in await watch.proposals(number)
+        if not open_only or proposal.state is ProposalState.OPEN
+    ]
+
+
+async def vote(station: Station, proposal: int, support: bool) -> ProposalView:
+    """Casts this user's vote; the deciding vote carries the proposal out."""
+    return await (await Governance.at(station)).vote(proposal, support)

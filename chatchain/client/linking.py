@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -27,12 +28,15 @@ from chatchain.client.account import (
     unlock,
     with_verifier,
 )
-from chatchain.client.home import Home, OwnAccount
-from chatchain.client.own import Own
-from chatchain.client.paying import Paid, Payer
+from chatchain.client.acting import Acting
+from chatchain.client.devices import fingerprint_of
+from chatchain.client.home import Home, OwnAccount, require_new, write_new
+from chatchain.client.paying import Paid
 from chatchain.client.ports import Edges, Store
+from chatchain.client.registration import settle_in
 from chatchain.client.session import Credentials
 from chatchain.client.transfer import Transfer
+from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest
 from chatchain.client.watch import Watch
 from chatchain.crypto import attachments, linking
 from chatchain.crypto.derive import require_post_quantum
@@ -45,6 +49,7 @@ from chatchain.errors import (
     BadRecord,
     ChatchainError,
     MissingInput,
+    NoAccount,
     NotFoundError,
     RefusedError,
     Undecryptable,
@@ -55,7 +60,20 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import DeviceRecord, decode_record
-from chatchain.model import Contact, MessageState, Network, OwnKeys, Peer, StoredMessage, Uid, User
+from chatchain.model import (
+    Contact,
+    DeviceState,
+    MessageState,
+    Network,
+    OwnKeys,
+    Peer,
+    StoredMessage,
+    Uid,
+    User,
+)
+
+if TYPE_CHECKING:
+    from chatchain.client.station import Station
 
 PENDING: Final = "link"
 """The setting that holds the request and the secret to its answer, until the device has moved in."""
@@ -253,16 +271,8 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Host:
+class Host(Acting):
     """The old device's side; it must hold the account's key."""
-
-    own: Own
-    me: User
-    unlocked: Unlocked
-    watch: Watch
-    edges: Edges
-    payer: Payer
-    account_key: Callable[[], bytes]
 
     def inspect(self, text: str) -> tuple[Request, DeviceRecord]:
         """Reads the new device's text and says what it would add; raises UsageError or BadRecord."""
@@ -417,3 +427,116 @@ async def _files(edges: Edges, watch: Watch, network: Network, who: Credentials)
         await transfer.close()
         raise
     return transfer
+
+
+async def ask(station: Station, name: str, *, again: bool = False) -> LinkRequest:
+    """Makes this home ready to become a device of an account, and gives the text; see `Client.link`."""
+    normalise_username(name)
+    with station.home.tentative():
+        settings = station.settings()
+        station.home.acquire()
+        watch = Watch(station.edges.chain(settings, None))
+        network = await watch.network()
+        await watch.sync()
+        if (account := station.home.account()) is not None:
+            require_linkable(account, normalise_username(name))
+        password = await station.require_password()
+        newcomer = Newcomer(station.home, station.edges, watch, network)
+        asked = await newcomer.ask(name, password, again=again)
+        station.home.put_network(msgspec.structs.replace(settings, chain_id=network.chain_id))
+    record = decode_record(asked.request.record)
+    return LinkRequest(
+        request=asked.request.encode(),
+        code=code(asked.request),
+        username=asked.account.username,
+        uid=asked.uid,
+        device=asked.device,
+        version=record.version,
+        state="waiting",
+        fingerprint=fingerprint_of(record),
+    )
+
+
+async def inspect(station: Station, text: str) -> LinkOffer:
+    """Reads a new device's text and says what accepting it would do; nothing is changed."""
+    host = await Host.at(station)
+    asked, record = host.inspect(text)
+    return LinkOffer(
+        code=code(asked),
+        username=host.me.username,
+        device=record.device,
+        signer=to_checksum(record.signer),
+        fingerprint=fingerprint_of(record),
+        added=len(host.me.devices) >= record.device,
+    )
+
+
+async def accept(
+    station: Station, text: str, *, file: Path | None = None, through_relay: bool = False
+) -> LinkAccepted:
+    """Adds the device to the account and gives the answer for it; see `Client.accept_link`."""
+    host = await Host.at(station)
+    station.account_key()
+    asked, record = host.inspect(text)
+    packed = None
+    if file is not None:
+        require_new(file)
+    if file is not None or through_relay:
+        packed = await asyncio.to_thread(host.pack)
+    if packed is not None and through_relay:
+        await host.leave(packed)
+    paid = await host.admit(asked, record)
+    if packed is not None and file is not None:
+        write_new(file, packed.blob)
+    await station.forget_desk()
+    return LinkAccepted(
+        answer=host.answer(asked, packed),
+        code=code(asked),
+        username=host.me.username,
+        uid=host.me.uid,
+        device=record.device,
+        version=record.version,
+        state=DeviceState.ACTIVE.name.lower(),
+        history=str(file) if file is not None else None,
+        contacts=packed.contacts if packed is not None else 0,
+        messages=packed.messages if packed is not None else 0,
+        tx=paid.tx if paid is not None else None,
+    )
+
+
+async def finish(
+    station: Station, text: str, *, history: bytes | None = None, without_history: bool = False
+) -> Linked:
+    """Takes the old device's answer and publishes this one's keys; see `Client.finish_link`."""
+    home = station.home
+    account = home.account()
+    if account is None or account.uid or not account.linked:
+        raise NoAccount(
+            "This home does not wait for an answer.",
+            "On the new device, begin with `chatchain link NAME`.",
+        )
+    settings = station.settings()
+    home.acquire()
+    password = await station.require_password()
+    unlocked = await asyncio.to_thread(unlock, home, station.edges, password)
+    try:
+        watch = Watch(station.edges.chain(settings, None))
+        await watch.sync()
+        newcomer = Newcomer(home, station.edges, watch, await watch.network())
+        moved = await newcomer.move_in(unlocked, password, text, history, without=without_history)
+    finally:
+        unlocked.store.close()
+    station.just_changed()
+    problem, _ = await settle_in(station, moved.user)
+    device = moved.user.devices[moved.account.device - 1]
+    return Linked(
+        username=moved.user.username,
+        uid=moved.user.uid,
+        account=to_checksum(moved.user.account),
+        device=device.device,
+        version=device.current.version,
+        state=device.state.name.lower(),
+        contacts=moved.contacts,
+        messages=moved.messages,
+        problem=problem,
+    )

@@ -15,10 +15,9 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Iterable,
-    Iterator,
     Sequence,
 )
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -30,7 +29,7 @@ from chatchain.client.inbox import Taken
 from chatchain.client.outbox import Outcome, keep
 from chatchain.client.packing import pack
 from chatchain.client.ports import Store
-from chatchain.client.session import Session
+from chatchain.client.session import Session, made_up_for_later
 from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
 from chatchain.client.station import Desk, Station, known_contact, rest_s
 from chatchain.client.views import Fetched, Sent, Shown
@@ -356,17 +355,6 @@ class _Sending(Generic[T]):
 def _is_final(offline: ChatchainError) -> bool:
     """Whether connecting again makes no sense."""
     return isinstance(offline, CertificateMismatch) or not isinstance(offline, NetworkError)
-
-
-@contextmanager
-def made_up_for_later() -> Iterator[None]:
-    """Lets a failing network pass where a later attempt makes up for it; a wrong certificate never passes."""
-    try:
-        yield
-    except CertificateMismatch:
-        raise
-    except NetworkError:
-        pass
 
 
 def introduced(store: Store, writer: Writer) -> list[Written]:

@@ -7,18 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chatchain.client.contacts import changes
 from chatchain.client.reading import FILE, NOTICE
-from chatchain.client.views import Attachment, ContactView, Problem, Quote, Reacted, Shown
+from chatchain.client.views import Attachment, Problem, Quote, Reacted, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import File
-from chatchain.crypto.safety import safety_number, spaced
 from chatchain.errors import (
     ChatchainError,
     UsageError,
 )
-from chatchain.identity.keys import to_checksum
-from chatchain.model import Contact, DeedKind, Direction, StoredMessage, Uid, User
+from chatchain.model import DeedKind, Direction, StoredMessage, Uid
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
@@ -33,19 +30,6 @@ QUOTED: Final = 80
 """Characters of a message that an answer shows of it."""
 
 _ID: Final = re.compile(r"[0-9a-f]{4,32}")
-
-
-def contact_view(me: User, user: User, contact: Contact, name: str) -> ContactView:
-    changed = changes(contact.pin, user) if contact.pin is not None else []
-    return ContactView(
-        username=user.username,
-        name=name,
-        uid=user.uid,
-        account=to_checksum(user.account),
-        fingerprint=spaced(safety_number(me, user)),
-        verified=contact.pin is not None and not changed,
-        changed="; ".join(changed) or None,
-    )
 
 
 def problem_of(error: ChatchainError) -> Problem:
