@@ -324,39 +324,43 @@ class Handler(Protocol):
 class Gate:
     """Counts connections, and per address those that have not logged in, against their limits.
 
-    Where an address has no room left, the connection that has said nothing for longest gives way: whoever
-    opens many and stays silent keeps out nobody who has something to say.
+    Where an address, or the relay, has no room left, the connection that has said nothing for longest gives
+    way: whoever opens many and stays silent keeps out nobody who has something to say.
     """
 
     def __init__(self, connections: int, strangers_per_address: int) -> None:
         self._connections = connections
         self._per_address = strangers_per_address
-        self._strangers: dict[str, dict[Peer, None]] = {}  # the oldest first
+        self._strangers: dict[Peer, None] = {}  # the oldest first
+        self._at: dict[str, dict[Peer, None]] = {}  # the same, by address
         self.open = 0
 
     def enter(self, peer: Peer) -> bool:
-        """Counts a newcomer in, unless the relay is full or all of its address's places are being served."""
-        strangers = self._strangers.get(peer.address, {})
-        silent = None
-        if len(strangers) >= self._per_address:
-            silent = next((stranger for stranger in strangers if not stranger.held), None)
-            if silent is None:
-                return False
-        if self.open >= self._connections:
-            return False
-        if silent is not None:
-            self.known(silent)
-            silent.abort()
+        """Counts a newcomer in, unless all places, or all of its address's, are taken or being served."""
+        neighbours = self._at.get(peer.address, {})
+        for crowd, crowded in (
+            (neighbours, len(neighbours) >= self._per_address),
+            (self._strangers, self.open >= self._connections),
+        ):
+            if crowded:
+                silent = next((stranger for stranger in crowd if not stranger.held), None)
+                if silent is None:
+                    return False
+                self.known(silent)
+                silent.abort()
+                break
         self.open += 1
-        self._strangers.setdefault(peer.address, {})[peer] = None
+        self._strangers[peer] = None
+        self._at.setdefault(peer.address, {})[peer] = None
         return True
 
     def known(self, peer: Peer) -> None:
         """This one is no longer a stranger."""
-        strangers = self._strangers.get(peer.address, {})
-        strangers.pop(peer, None)
-        if not strangers:
-            self._strangers.pop(peer.address, None)
+        self._strangers.pop(peer, None)
+        neighbours = self._at.get(peer.address, {})
+        neighbours.pop(peer, None)
+        if not neighbours:
+            self._at.pop(peer.address, None)
 
     def leave(self, peer: Peer) -> None:
         """Counts one out."""
@@ -700,7 +704,11 @@ def _within(host: str, networks: Sequence[Network]) -> bool:
 
 
 def _subject(host: str) -> str:
-    """What an address counts as: itself, or for IPv6 its /64, which one subscriber holds whole."""
+    """What an address counts as: itself, or for IPv6 its /64, which one subscriber holds whole.
+
+    A proxy that listens on IPv6 may write IPv4 addresses as part of one /64: these are many subscribers.
+    """
     if ":" not in host:
         return host
-    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -429,6 +429,49 @@ async def test_connections_are_counted(pair: certificates.Pair) -> None:
     server.listener.stop()
 
 
+async def test_silent_strangers_of_many_addresses_do_not_fill_the_relay(pair: certificates.Pair) -> None:
+    """Whoever has 10,000 connections from many addresses keeps nobody out who has something to say."""
+    server = await Server(pair, connections=3).start()
+    known = await dial([server.named()])
+    await known.send(LOGIN)
+    await known.receive()
+    silent = [
+        await asyncio.open_connection("127.0.0.1", server.port, local_addr=(f"127.0.0.{number}", 0))
+        for number in (2, 3)
+    ]
+    await until(lambda: server.listener.gate.open == 3)
+    newcomer = await dial([server.named()])
+    assert await asyncio.wait_for(silent[0][0].read(), 20) == b""
+    await newcomer.send(LOGIN)
+    await newcomer.receive()
+    last = await dial([server.named()])
+    await last.send(LOGIN)
+    await last.receive()
+    with pytest.raises(RelayUnreachable):  # all that are open are somebody's
+        await dial([server.named()])
+    for link in (known, newcomer, last):
+        await link.close()
+    for _, writer in silent:
+        writer.transport.abort()
+    await until(lambda: server.listener.gate.open == 0)
+    assert not server.listener.gate._strangers
+    server.listener.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_an_address_counts_as_one_subscriber(host: str, counted: str) -> None:
+    """An IPv4 address that a proxy writes as IPv6 is still one of its own, not one with all others."""
+    assert transport._subject(host) == counted
+
+
 async def test_a_stalled_reader_costs_a_bounded_queue(server: Server) -> None:
     """It is marked slow, not listened to, and cut off before more than about a MiB waits for it."""
     reader, writer = await server.raw()
