@@ -22,6 +22,9 @@ MOST: Final = 32 * 1024
 
 _RETRY: Final = 1
 _CONNECT: Final = 3
+_SILENT: Final = 60.0
+"""Seconds before the same complaint is made again: a flood of messages must not become one of the log."""
+
 _PING: Final = 5
 """Seconds between two questions to the server whether it is there; it is given up after two."""
 
@@ -35,6 +38,7 @@ class Bus:
         self._told = told
         self._client = Client()
         self._task: asyncio.Task[None] | None = None
+        self._complained: dict[str, float] = {}
 
     @property
     def connected(self) -> bool:
@@ -61,11 +65,8 @@ class Bus:
                 await self._client.close()
 
     async def _connect(self, heard: Callable[[bytes], None]) -> None:
-        complained = False
-
         async def note(error: Exception) -> None:
-            # Only its kind: its words may hold the URL, and so a password.
-            self._told(type(error).__name__)
+            self._complain(error)
 
         async def hear(message: Msg) -> None:
             if len(message.data) <= MOST:
@@ -97,13 +98,17 @@ class Bus:
                     self._subject, cb=hear, pending_msgs_limit=256, pending_bytes_limit=256 * MOST
                 )
             except (Error, OSError, TimeoutError) as error:
-                if not complained:
-                    self._told(type(error).__name__)
-                complained = True
+                self._complain(error)
                 with contextlib.suppress(Error, OSError):
                     await self._client.close()
             else:
-                complained = False
                 await closed.wait()  # it reconnects by itself until a server refuses it
             self._client = Client()
             await asyncio.sleep(_RETRY)
+
+    def _complain(self, error: Exception) -> None:
+        # Only its kind: its words may hold the URL, and so a password.
+        kind, now = type(error).__name__, asyncio.get_running_loop().time()
+        if now >= self._complained.get(kind, now):
+            self._complained[kind] = now + _SILENT
+            self._told(kind)

@@ -16,6 +16,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chatchain.bus import Bus
 from chatchain.errors import NetworkError
 from chatchain.transport import dial
 from chatchain.wire.messages import Deliver, Goodbye, Receive, Sponsored, Tick
@@ -306,3 +307,24 @@ def test_workers_end_with_their_supervisor(anvil: DevChain, mariadb: MariaDB, tm
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+async def test_a_flood_on_nats_does_not_fill_the_log(nats: Nats) -> None:
+    """What is said faster than it is heard is dropped, and that is told once and not each time."""
+    told: list[str] = []
+    heard: list[bytes] = []
+    bus = Bus(nats.url, "flood", told.append)
+    bus.start(heard.append)
+    client = Client()
+    await client.connect(nats.url)
+    async with asyncio.timeout(20):
+        while not heard:
+            await client.publish("flood", b"")
+            await asyncio.sleep(0.05)
+        for _ in range(10):
+            for _ in range(3_000):
+                await client.publish("flood", b"")
+            await client.flush()
+    await client.close()
+    await bus.close()
+    assert told == ["SlowConsumerError"]
