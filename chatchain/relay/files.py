@@ -131,6 +131,7 @@ class Files:
         self._of_user: Counter[int] = Counter()
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
         self._requests = Buckets(REQUESTS)
+        self._stopped = False
         self._pool = ThreadPoolExecutor(THREADS, "files")
         self._syncs = ThreadPoolExecutor(THREADS, "file-sync")
 
@@ -167,6 +168,7 @@ class Files:
 
     def stop(self) -> None:
         """Takes up no more work."""
+        self._stopped = True
         for pool in (self._pool, self._syncs):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -235,11 +237,14 @@ class Files:
             self._write_on(upload)
 
     def _entered(self, wanted: Blob, now_ms: int) -> Blob:
-        """Enters an upload in the table; what an older one of the same blob left is deleted first."""
-        known = self._table.own(wanted.owner, wanted.id)
-        if known is not None and not known.continued_by(wanted, now_ms):
-            self._parts.delete(known.folder)
-        return self._table.begin(wanted, now_ms, lambda use: admit(self._limits, use, wanted.size))
+        """Enters an upload in the table, and takes over what an older one of the same blob has left."""
+        blob, before = self._table.begin(wanted, now_ms, lambda use: admit(self._limits, use, wanted.size))
+        if before is not None and before.folder != blob.folder:
+            if before.continued_by(wanted, now_ms):
+                self._parts.move(before.folder, blob.folder)
+            else:
+                self._parts.delete(before.folder)
+        return blob
 
     def _resumed(self, blob: Blob) -> Assembly:
         """The upload as far as it came, with the hash of what is there."""
@@ -328,6 +333,7 @@ class Files:
         self._parts.settle(blob.folder)
         expires_ms = now + self._limits.kept_ms
         if not self._table.stored(blob, expires_ms):
+            self._parts.delete(blob.folder)
             raise RefusedError("The upload was given up elsewhere.")
         return expires_ms
 
@@ -341,6 +347,27 @@ class Files:
         key = session.uid, upload.assembly.blob.id
         if self._uploads.get(key) is upload:
             del self._uploads[key]
+        if not upload.assembly.complete:
+            self._spawn(self._tidy(upload))
+
+    async def _tidy(self, upload: _Upload) -> None:
+        """Deletes what an upload still wrote after another went on with its parts, or after it was discarded:
+        that counts for nobody.
+        """
+        await upload.idle.wait()
+        await asyncio.gather(*upload.writes, *upload.syncs, return_exceptions=True)
+        blob = upload.assembly.blob
+        if self._stopped:
+            return
+        try:
+            await self._in(lambda: self._tidied(blob))
+        except StoreUnavailable as error:
+            self._log.warning("files not swept", reason=error.message)
+
+    def _tidied(self, blob: Blob) -> None:
+        own = self._table.own(blob.owner, blob.id)
+        if own is None or own.state is BlobState.GONE or own.folder != blob.folder:
+            self._parts.delete(blob.folder)
 
     # --- down ---
 

@@ -242,6 +242,9 @@ class BlobParts(Protocol):
     def sizes(self, folder: str) -> list[int]:
         """The sizes of the parts that are there, from the first up to a gap."""
 
+    def move(self, folder: str, to: str) -> None:
+        """Gives a folder another name; nothing happens if there is none."""
+
     def delete(self, folder: str) -> None:
         """Deletes all parts; nothing happens if there are none."""
 
@@ -255,8 +258,10 @@ class BlobTable(Protocol):
     def own(self, owner: int, blob: bytes) -> Blob | None:
         """What is known of this user's copy, expired or not."""
 
-    def begin(self, wanted: Blob, now_ms: int, admit: Callable[[BlobUse], None]) -> Blob:
-        """Enters an upload, or gives the user's live copy of the same blob; `admit` may refuse a new one."""
+    def begin(self, wanted: Blob, now_ms: int, admit: Callable[[BlobUse], None]) -> tuple[Blob, Blob | None]:
+        """Enters an upload, or goes on with the user's live copy of the same blob; `admit` may refuse a new
+        one. Gives the blob, and what was there before, under another name unless it is whole.
+        """
 
     def stored(self, blob: Blob, expires_ms: int) -> bool:
         """Says that a blob is whole; False if it was given up meanwhile."""

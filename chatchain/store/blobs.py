@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from msgspec.structs import replace
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
@@ -100,6 +101,18 @@ class BlobFolder:
             sizes.append(size)
         return sizes
 
+    def move(self, folder: str, to: str) -> None:
+        """Gives a folder another name; nothing happens if there is none."""
+        with _translated():
+            if self._root is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    (self._root / folder).rename(self._root / to)
+                return
+            if paths := self._paths(folder):
+                for path in paths:
+                    self._store.copy(path, to + path.removeprefix(folder))
+                self._store.delete(paths)
+
     def delete(self, folder: str) -> None:
         """Deletes all parts; nothing happens if there are none."""
         with _translated():
@@ -107,9 +120,11 @@ class BlobFolder:
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(self._root / folder)
                 return
-            paths = [item["path"] for batch in self._store.list(f"{folder}/") for item in batch]
-            if paths:
+            if paths := self._paths(folder):
                 self._store.delete(paths)
+
+    def _paths(self, folder: str) -> list[str]:
+        return [item["path"] for batch in self._store.list(f"{folder}/") for item in batch]
 
 
 def _object(folder: str, part: int) -> str:
@@ -163,16 +178,24 @@ class BlobTable:
         wanted: Blob,
         now_ms: int,
         admit: Callable[[BlobUse], None],
-    ) -> Blob:
-        """Enters an upload, or gives the user's live copy of the same blob; `admit` may refuse a new one."""
+    ) -> tuple[Blob, Blob | None]:
+        """Enters an upload, or goes on with the user's live copy of the same blob; `admit` may refuse a new
+        one. Gives the blob, and what was there before.
+
+        Whoever goes on with an upload gets a folder of its own, for the one before may still be at work,
+        here or at another node.
+        """
         with translated(), self._engine.execution_options(writes=True).begin() as connection:
             # Of one user's uploads one is counted at a time, at whichever node they begin.
             connection.execute(select(users.c.uid).where(users.c.uid == wanted.owner).with_for_update())
             known = _own(connection, wanted.owner, wanted.id)
+            created_ms = wanted.created_ms if known is None else max(wanted.created_ms, known.created_ms + 1)
+            blob = replace(wanted, created_ms=created_ms)
             if known is not None and known.continued_by(wanted, now_ms):
-                if known.state is BlobState.PARTIAL:
-                    _set(connection, known, expires_ms=wanted.expires_ms)
-                return known
+                if known.state is not BlobState.PARTIAL:
+                    return known, known
+                _set(connection, known, expires_ms=wanted.expires_ms, created_ms=created_ms)
+                return blob, known
             admit(_use(connection, wanted.owner, now_ms))
             spent = wanted.size
             if known is not None:
@@ -181,16 +204,16 @@ class BlobTable:
                     spent += connection.execute(select(blobs.c.spent).where(same)).scalar_one()
                 connection.execute(delete(blobs).where(same))
             row = {
-                "owner": wanted.owner,
-                "blob": wanted.id,
-                "size": wanted.size,
-                "state": int(wanted.state),
+                "owner": blob.owner,
+                "blob": blob.id,
+                "size": blob.size,
+                "state": int(blob.state),
                 "spent": spent,
-                "created_ms": wanted.created_ms,
-                "expires_ms": wanted.expires_ms,
+                "created_ms": blob.created_ms,
+                "expires_ms": blob.expires_ms,
             }
             connection.execute(insert(blobs), [row])
-            return wanted
+            return blob, known
 
     def stored(self, blob: Blob, expires_ms: int) -> bool:
         """Says that a blob is whole; False if it was given up meanwhile."""

@@ -313,6 +313,60 @@ async def test_a_newer_connection_takes_an_upload_over(start: Start, tmp_path: P
     await new.close()
 
 
+async def test_other_bytes_under_the_same_id_spoil_nothing(
+    start: Start, pair: certificates.Pair, tmp_path: Path
+) -> None:
+    """Whoever knows a file's id may upload it twice at a time, through two nodes, and lie in one of them.
+
+    Each writes where the other does not, so what is stored is what was hashed.
+    """
+    server, folder = await start(), tmp_path / "blobs"
+    beside = await FileServer(pair, f"sqlite:///{tmp_path / 'relay.db'}", str(folder)).start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    honest, liar, bob = await enter(server), await enter(beside), await enter(server, 2)
+    await honest.announce(blob, SIZE)
+    await honest.pieces(data[:PART_BYTES])
+    await until(lambda: parts_on_disk(folder) == 1)
+    assert await liar.announce(blob, SIZE) == Uploading(1, PART_BYTES)
+    await honest.pieces(data[PART_BYTES : 3 * PART_BYTES])
+    await until(lambda: parts_on_disk(folder) == 3)
+    await liar.pieces(bytes(2 * PART_BYTES))
+    await until(lambda: parts_on_disk(folder) == 5)
+    await honest.pieces(data[3 * PART_BYTES :])
+    assert failed(await honest.next()) == "refused"  # it goes on at the other node
+    assert await honest.announce(blob, SIZE) == Uploading(2, 3 * PART_BYTES)
+    await honest.pieces(data[3 * PART_BYTES :])
+    assert failed(await honest.next()) == "not_verified"
+    assert isinstance(await honest.upload(data), Stored)
+    assert await fetched(bob, data) == data
+    await liar.pieces(bytes(SIZE - 3 * PART_BYTES))
+    assert failed(await liar.next()) == "not_verified"
+    assert await fetched(bob, data) == data
+    for mover in (honest, liar, bob):
+        await mover.close()
+    await until(lambda: parts_on_disk(folder) == 4)  # nothing is left of the others
+    await beside.stop()
+
+
+async def test_what_comes_after_a_discard_is_not_kept(start: Start, tmp_path: Path) -> None:
+    """Else whoever discards what he still uploads, and breaks off, would fill the disk beyond his share."""
+    server = await start()
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    up, other = await enter(server), await enter(server)
+    await up.announce(blob, SIZE)
+    await up.pieces(data[:PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
+    await other.say(Discard(1, blob))
+    assert await other.next() == Done(1)
+    await up.pieces(data[PART_BYTES : 2 * PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
+    await up.close()
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 0)
+    await other.close()
+
+
 async def test_two_users_upload_the_same_bytes_at_once(start: Start) -> None:
     """Neither is in the other's way."""
     server = await start()

@@ -1,4 +1,4 @@
-"""As much of S3 as the relay uses, over HTTP on loopback: put, get a range, list, delete several."""
+"""As much of S3 as the relay uses, over HTTP on loopback: put, copy, get a range, list, delete several."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.server.signed += self.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256")
-        self.server.objects[self._key()] = self._body()
+        body = self._body()
+        if source := unquote(self.headers.get("x-amz-copy-source", "")):
+            self.server.objects[self._key()] = self.server.objects[source.lstrip("/").removeprefix("bucket/")]
+            self._answer(200, b'<CopyObjectResult><ETag>"1"</ETag></CopyObjectResult>')
+            return
+        self.server.objects[self._key()] = body
         self._answer(200, ETag='"1"')
 
     def do_GET(self) -> None:

@@ -41,7 +41,7 @@ def anything(_: BlobUse) -> None:
 
 def test_a_blob_is_served_between_stored_and_expired(table: BlobTable) -> None:
     """Not while it comes, not afterwards; whoever asks."""
-    blob = table.begin(upload(), NOW, anything)
+    blob, _ = table.begin(upload(), NOW, anything)
     assert table.find(blob.id, NOW) is None
     assert table.stored(blob, NOW + 500)
     found = table.find(blob.id, NOW + 499)
@@ -49,23 +49,30 @@ def test_a_blob_is_served_between_stored_and_expired(table: BlobTable) -> None:
     assert table.find(blob.id, NOW + 500) is None
 
 
-def test_an_upload_goes_on_under_the_name_that_it_had(table: BlobTable) -> None:
-    """So its parts are found; it gets a new lease. With another size it is another upload."""
-    first = table.begin(upload(), NOW, anything)
+def test_whoever_goes_on_with_an_upload_gets_a_name_of_its_own(table: BlobTable) -> None:
+    """And is told where the parts lie; the one before can store nothing any more. It gets a new lease. With
+    another size it is another upload.
+    """
+    first, _ = table.begin(upload(), NOW, anything)
     later = upload(id=first.id, now=NOW + 5000)
-    again = table.begin(later, NOW + 5000, anything)
-    assert again.folder == first.folder
+    again, before = table.begin(later, NOW + 5000, anything)
+    assert before == first
+    assert again.folder != first.folder
+    assert not table.stored(first, NOW + 9000)
     own = table.own(ADA, first.id)
     assert own is not None
     assert own.expires_ms == later.expires_ms
-    other = table.begin(replace(later, size=1001), NOW + 5000, anything)
-    assert other.folder != first.folder
+    other, before = table.begin(replace(later, size=1001), NOW + 5000, anything)
+    assert before == own
+    assert other.folder not in (first.folder, again.folder)
+    assert table.stored(other, NOW + 9000)
+    assert table.begin(replace(later, size=1001), NOW + 6000, anything)[0].folder == other.folder
 
 
 def test_what_a_user_has_and_spent_is_counted_before_each_new_upload(table: BlobTable) -> None:
     """Live blobs by count and bytes; the day's bytes also for what was given up and begun again."""
     seen: list[BlobUse] = []
-    blob = table.begin(upload(), NOW, seen.append)
+    blob, _ = table.begin(upload(), NOW, seen.append)
     table.begin(upload(BOB, size=7), NOW, seen.append)
     table.begin(upload(size=30), NOW, seen.append)
     table.gone(blob, NOW)
@@ -96,19 +103,19 @@ def test_a_refused_upload_leaves_no_row(table: BlobTable) -> None:
 
 def test_nothing_is_stored_that_was_given_up(table: BlobTable) -> None:
     """The sweep may come between the last part and the word; the row of a newer attempt is another's."""
-    blob = table.begin(upload(), NOW, anything)
+    blob, _ = table.begin(upload(), NOW, anything)
     table.gone(blob, NOW)
     assert not table.stored(blob, NOW + 500)
-    newer = table.begin(upload(id=blob.id, now=NOW + 1), NOW + 1, anything)
+    newer, _ = table.begin(upload(id=blob.id, now=NOW + 1), NOW + 1, anything)
     assert not table.stored(blob, NOW + 500)
     assert table.stored(newer, NOW + 500)
 
 
 def test_the_sweep_finds_what_is_over_and_forgets_it_after_its_day(table: BlobTable) -> None:
     """A row that counts for the day stays that long and is found once more."""
-    blob = table.begin(upload(), NOW, anything)
+    blob, _ = table.begin(upload(), NOW, anything)
     table.stored(blob, NOW + 500)
-    kept = table.begin(upload(), NOW, anything)
+    kept, _ = table.begin(upload(), NOW, anything)
     table.stored(kept, NOW + 40 * DAY_MS)
     assert table.expired(NOW + 499) == []
     (over,) = table.expired(NOW + 500)
@@ -160,6 +167,19 @@ def test_parts_come_back_as_they_went(parts: BlobFolder) -> None:
     assert parts.sizes(folder) == []
     parts.delete(folder)
     assert bytes(parts.get(other, 0, 0, 5)) == b"other"
+
+
+def test_parts_move_to_another_name(parts: BlobFolder) -> None:
+    """All of them; what lies under other names stays, and nothing there is nothing to move."""
+    for folder in ("ab/one", "ab/one-more"):
+        parts.put(folder, 0, folder.encode())
+        parts.put(folder, 1, b"xy")
+    parts.move("ab/one", "ab/two")
+    parts.move("ab/none", "ab/three")
+    assert parts.sizes("ab/one") == parts.sizes("ab/three") == []
+    assert bytes(parts.get("ab/two", 0, 0, 6)) == b"ab/one"
+    assert parts.sizes("ab/two") == [6, 2]
+    assert parts.sizes("ab/one-more") == [11, 2]
 
 
 def test_what_follows_a_gap_is_not_counted(parts: BlobFolder) -> None:
