@@ -634,6 +634,7 @@ class Contact(msgspec.Struct, frozen=True):
     """Somebody a home knows.
 
     `floor` is the highest device-list version seen, `confirmed` the highest one compared with the contract.
+    `met` is whether this home's user wrote to them, added their card or verified them; others are strangers.
     """
 
     uid: Uid
@@ -642,6 +643,7 @@ class Contact(msgspec.Struct, frozen=True):
     floor: int = 0
     confirmed: int = 0
     listed: bool = True
+    met: bool = True
 
 
 class DeedKind(StrEnum):
@@ -659,9 +661,9 @@ class Deed(msgspec.Struct, frozen=True):
     """Something that somebody does to what is there already: to a message, or to a conversation.
 
     `id` and `time_ms` are those of the message that carried it, and order deeds that exclude one another;
-    `received_ms` is the relay's time, 0 for one's own. `author` and `target` name the message that is meant.
-    `value` is the edit's text, the reaction's emoji or the profile's name; `number` the timer's seconds or 1
-    for off the record.
+    `received_ms` is the relay's time and `arrived_ms` this device's, 0 for one's own. `author` and `target`
+    name the message that is meant. `value` is the edit's text, the reaction's emoji or the profile's name;
+    `number` the timer's seconds or 1 for off the record.
     """
 
     kind: DeedKind
@@ -674,6 +676,7 @@ class Deed(msgspec.Struct, frozen=True):
     target: bytes = b""
     value: str = ""
     number: int = 0
+    arrived_ms: int = 0
 
     @property
     def place(self) -> tuple[int, bytes]:
@@ -709,6 +712,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     what a file's message says of it. `edited_ms` is the time of the edit that counts (0: none); a deleted
     message has no text left. It disappears `expires_s` after it was read (0: never), which is at `expires_ms`
     once that has begun. `reactions` are by whom and what. `path` is where its file was put on this device.
+    `received_ms` and `arrived_ms` are when it came by the relay's clock and by this device's (0: written
+    here); `time_ms` is its author's word.
     """
 
     id: bytes
@@ -731,6 +736,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     expires_ms: int = 0
     reactions: tuple[tuple[Uid, str], ...] = ()
     path: str = ""
+    received_ms: int = 0
+    arrived_ms: int = 0
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -768,7 +775,7 @@ class Arrival(msgspec.Struct, frozen=True):
     With a `deed`, `message` is what tells a person of it, and is kept only when the deed changed something.
     `refusal` takes its place when the deed is about a message that somebody else wrote. Of a sign of `typing`
     (1 started, 2 stopped) nothing is kept. `dropped` are own messages to this user of which the relay says
-    that nobody fetched them.
+    that nobody fetched them. `at_ms` is when it came, or was written if it claims to be from later.
     """
 
     sender: Uid
@@ -781,6 +788,7 @@ class Arrival(msgspec.Struct, frozen=True):
     dropped: tuple[bytes, ...] = ()
     receipt_due: bool = False
     answer: Outgoing | None = None
+    at_ms: int = 0
 
 
 class KeptSession(msgspec.Struct, frozen=True):

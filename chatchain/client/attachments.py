@@ -48,7 +48,7 @@ number of messages, and each keeps a copy.
 """
 
 AUTO_FILES_OF_STRANGERS: Final = 10
-"""The same for somebody who was never written to."""
+"""The same for a stranger: somebody whom this home's user never wrote to, added or verified."""
 
 AUTO_S: Final = 10.0
 """How long a message waits to be shown for such a file."""

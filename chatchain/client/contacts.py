@@ -50,13 +50,13 @@ class People:
 
     def known(self, user: User) -> Contact:
         """What this home remembers of a user."""
-        return self._store.contact(user.uid) or Contact(user.uid, user.username, listed=False)
+        return self._store.contact(user.uid) or Contact(user.uid, user.username, listed=False, met=False)
 
-    def remember(self, user: User) -> Contact:
-        """Lists a user among the contacts."""
-        contact = self._store.contact(user.uid)
-        if contact is None or not contact.listed or contact.username != user.username:
-            contact = msgspec.structs.replace(self.known(user), username=user.username, listed=True)
+    def remember(self, user: User, *, met: bool = True) -> Contact:
+        """Lists a user among the contacts; whoever was not met stays a stranger."""
+        before = self.known(user)
+        contact = msgspec.structs.replace(before, username=user.username, listed=True, met=before.met or met)
+        if contact != before:
             self._store.put_contact(contact)
         return contact
 
@@ -80,7 +80,13 @@ class People:
         await self._watch.confirm(user.uid)
         seen = user.device_list_version
         contact = msgspec.structs.replace(
-            contact, username=user.username, pin=pin_of(user), floor=seen, confirmed=seen, listed=True
+            contact,
+            username=user.username,
+            pin=pin_of(user),
+            floor=seen,
+            confirmed=seen,
+            listed=True,
+            met=True,
         )
         self._store.put_contact(contact)
         return contact

@@ -55,7 +55,7 @@ async def settings(
 
 
 async def profile(station: Station, name: str | None) -> ProfileView:
-    """The own display name, after changing it; whom this home knows is told now, others when it writes."""
+    """The own display name, after changing it; who was met is told now, others when this home writes."""
     account = station.home.require_account()
     uid, device, told = Uid(account.uid), DeviceId(account.device), 0
     if name is not None:
@@ -66,7 +66,7 @@ async def profile(station: Station, name: str | None) -> ProfileView:
             own = Writer(uid, device, mine, station.now_ms()).profile(chosen, mine.profile_ms)
             assert own.deed is not None
             store.queue([], [], done=[own.deed])
-        for contact in store.contacts():
+        for contact in (one for one in store.contacts() if one.met):
             writer = Writer(uid, device, store.peer(contact.uid), station.now_ms())
             written = messaging.introduced(store, writer)
             keep(store, written, [one.outgoing for one in written])

@@ -55,8 +55,9 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
     """A message that came in, with its file if that is small; what fails is left to a person's asking."""
     if message.kind != FILE or message.deleted or described(message).size > AUTO_BYTES or there(message):
         return message
-    wrote = (await station.store()).has_written(message.peer)
-    if count_from(station.files, message.sender) >= (AUTO_FILES if wrote else AUTO_FILES_OF_STRANGERS):
+    contact = (await station.store()).contact(message.peer)
+    most = AUTO_FILES if contact is not None and contact.met else AUTO_FILES_OF_STRANGERS
+    if count_from(station.files, message.sender) >= most:
         return message
     with suppress(ChatchainError, TimeoutError):
         async with asyncio.timeout(AUTO_S):

@@ -56,6 +56,9 @@ from chatchain.wire.bounds import MAX_NAMED
 TYPING_MS: Final = 15_000
 """How old a sign of typing may be; an older one says nothing any more."""
 
+AHEAD_MS: Final = 30 * 24 * 3600 * 1000
+"""How far ahead a message of suite 1 may be dated: it is remembered from its date on."""
+
 FRESH_S: Final = 5.0
 """How old the fold may be when messages are judged by it; a key or member that it does not know is looked for
 at once.
@@ -79,7 +82,7 @@ class Taken:
     typing: list[tuple[Uid, bool]]
     """Who began to type just now, or gave up."""
     deletes: bool = False
-    """Whether a message was taken back, and its file with it."""
+    """Whether a message was taken back or is over a bound, and its file with it."""
 
 
 class Inbox:
@@ -112,8 +115,10 @@ class Inbox:
             fold = await self._fold(deliveries)
             judged = self._judged(deliveries, fold)
         fresh = self._stored(deliveries, fold, judged)
-        for uid in {message.peer for message in fresh if message.kind in (TEXT, FILE)}:
-            self._people.remember(await self._people.require(uid))
+        spoken = [message for message in fresh if message.kind in (TEXT, FILE)]
+        met = {message.peer for message in spoken if message.direction is Direction.OUT}  # on another device
+        for uid in {message.peer for message in spoken}:
+            self._people.remember(await self._people.require(uid), met=uid in met)
         typing = [
             (arrival.sender, arrival.typing == TypingState.STARTED)
             for delivery, arrival in zip(deliveries, judged.arrivals, strict=True)
@@ -122,6 +127,7 @@ class Inbox:
         deletes = any(
             arrival.deed is not None and arrival.deed.kind is DeedKind.DELETE for arrival in judged.arrivals
         )
+        deletes = self._store.trim(self._own.uid, self._now_ms()) or deletes
         return Taken(fresh, tuple(delivery.sequence for delivery in deliveries), typing, deletes)
 
     async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
@@ -152,7 +158,8 @@ class Inbox:
                     raise
                 except Exception as bug:
                     sender = fold.senders[Uid(delivery.sender)]
-                    fresh += self._store.take_in([self._notice(delivery, sender, _stumbled(bug))])
+                    told = self._notice(delivery, sender, _stumbled(bug))
+                    fresh += self._store.take_in([msgspec.structs.replace(told, at_ms=self._now_ms())])
             return fresh
 
     def _judged(self, deliveries: Sequence[Delivery], fold: _Fold) -> _Judged:
@@ -180,7 +187,7 @@ class Inbox:
                 raise
             except Exception as bug:
                 arrival = self._notice(delivery, sender, _stumbled(bug))
-            arrivals.append(arrival)
+            arrivals.append(msgspec.structs.replace(arrival, at_ms=max(arrival.at_ms, self._now_ms())))
             taken.add((arrival.sender, arrival.id))
         return _Judged(arrivals, draft.changes, forged)
 
@@ -198,12 +205,13 @@ class Inbox:
                 f"A message comes from {sender.username}, who is not a member of this network."
             )
         opened = self._open(delivery, sender, draft)
+        arrival: Arrival | None
         match opened.content:
             case Receipt(ReceiptKind.UNREADABLE):
                 return self._could_not_read(delivery, sender)
             case Receipt(kind, ids):
                 states = tuple((message, _STATES[kind]) for message in ids)
-                return Arrival(sender.uid, delivery.id, states=states)
+                arrival = Arrival(sender.uid, delivery.id, states=states)
             case Unsupported():
                 arrival = None
             case content:
@@ -212,7 +220,8 @@ class Inbox:
                 )
         if arrival is None:
             raise _TooNew(f"{sender.username} sent something that this version of chatchain cannot show.")
-        return arrival
+        ahead = opened.time_ms if delivery.suite == Suite.SEALED else 0
+        return msgspec.structs.replace(arrival, at_ms=ahead)
 
     def _open(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
         if not delivery.header:
@@ -256,6 +265,14 @@ class Inbox:
             keys=self._own.readers,
             resolve=resolve,
         )
+        now = self._now_ms()
+        if not self._store.forgotten_ms(sender.uid, now) < opened.time_ms <= now + AHEAD_MS:
+            # A session opens nothing twice. Here only the memory of what was taken in stands against a
+            # repeat, and it does not reach that far.
+            raise _FarOff(
+                f"A message of {sender.username}, sealed the old way, bears a date so far off that it cannot "
+                "be told from a repeated one."
+            )
         since = self._own.ratchet_since_ms
         if since is not None and max(opened.time_ms, delivery.received_ms) > since:
             device = listed_device(sender, delivery.sender_device)
@@ -283,6 +300,8 @@ class Inbox:
             "reaches it again; if something matters, send it once more.",
             time_ms=min(delivery.received_ms, self._now_ms()),
             code="unreadable_there",
+            received_ms=delivery.received_ms,
+            arrived_ms=self._now_ms(),
         )
         return Arrival(sender.uid, delivery.id, message=message)
 
@@ -314,6 +333,8 @@ class Inbox:
             text=f"{flaw.message} {_next_step(flaw, sender)}".rstrip(),
             time_ms=min(delivery.received_ms, self._now_ms()),
             code=flaw.code,
+            received_ms=delivery.received_ms,
+            arrived_ms=self._now_ms(),
         )
         return Arrival(peer, own_id, message=message)
 
@@ -341,6 +362,12 @@ class _Downgraded(VerificationError):
 
     code = "downgraded"
     default_hint = "Nothing of it is shown: somebody may have made it with stolen keys."
+
+
+class _FarOff(VerificationError):
+    """A message without a session, of a time at which nothing is remembered of what was taken in."""
+
+    code = "too_far_off"
 
 
 class _PassedBy(VerificationError):

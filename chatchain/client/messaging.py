@@ -242,6 +242,7 @@ async def _kept(
     kept = ChainUnreachable(
         away.message, f"What you wrote is kept; the next command that connects sends it. {away.hint}"
     )
+    store.put_contact(msgspec.structs.replace(contact, met=True))
     async for chunk in chunks:
         peer = store.peer(contact.uid)
         writer = Writer(Uid(account.uid), DeviceId(account.device), peer, station.now_ms())

@@ -371,9 +371,6 @@ class Store(Protocol):
     def has_file(self, sender: int, id: bytes) -> bool:
         """Whether there is a message with a file, and it was not deleted."""
 
-    def has_written(self, peer: Uid) -> bool:
-        """Whether there is a message of one's own to a user."""
-
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
 
@@ -392,7 +389,13 @@ class Store(Protocol):
         """How many own messages wait for their tick."""
 
     def has_seen(self, sender: Uid, id: bytes) -> bool:
-        """Whether something of this sender under this id was taken in."""
+        """Whether something of this sender under this id was taken in, as far as that is remembered."""
+
+    def forgotten_ms(self, sender: Uid, now_ms: int) -> int:
+        """Up to which time things of a sender may have been taken in that are not remembered any more."""
+
+    def trim(self, me: Uid, now_ms: int) -> bool:
+        """Forgets what is over its bound, now and then; says whether messages went."""
 
     def take_in(
         self,

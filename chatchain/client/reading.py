@@ -131,6 +131,7 @@ class _Reading:
             peer=self._peer,
             time_ms=self._time_ms if target else self._not_ahead(),
             received_ms=self._delivery.received_ms,
+            arrived_ms=self._now_ms,
             author=author,
             target=target,
             value=value,
@@ -189,6 +190,8 @@ class _Reading:
             content=content,
             expires_s=expires_s,
             expires_ms=expires_ms,
+            received_ms=self._delivery.received_ms,
+            arrived_ms=self._now_ms,
         )
 
 

@@ -12,7 +12,7 @@ transaction of store/local.py.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher
@@ -28,6 +28,7 @@ from chatchain.model import (
     StoredMessage,
     Uid,
 )
+from chatchain.store import bounds
 
 MAX_EARLY: Final = 1000
 """Deeds of one sender that wait for their messages; the oldest give way."""
@@ -106,17 +107,17 @@ def act(db: sqlcipher.Connection, deed: Deed) -> tuple[Effect, int]:
     if deed.kind not in _MESSAGE_DEEDS:
         return (Effect.DONE if _set(db, deed) else Effect.NOTHING), 0
     found = db.execute(
-        "SELECT row, time_ms, deleted, kind, kind IN ('text', 'file') AND peer = ? FROM messages "
-        "WHERE sender = ? AND id = ?",
+        "SELECT row, deleted, kind, kind IN ('text', 'file') AND peer = ?, time_ms, received_ms, arrived_ms "
+        "FROM messages WHERE sender = ? AND id = ?",
         (deed.peer, deed.author, deed.target),
     ).fetchone()
     if found is None:
         return _without_message(db, deed), 0
-    row, time_ms, deleted, kind, meant = found
+    row, deleted, kind, meant, *times = found
     if deleted or not meant or (kind == "file" and deed.kind is DeedKind.EDIT):
         return Effect.NOTHING, row
     done = {DeedKind.EDIT: _edit, DeedKind.DELETE: _delete, DeedKind.REACTION: _react}[deed.kind](
-        db, deed, row, time_ms
+        db, deed, row, _Times(*times)
     )
     return (Effect.DONE if done else Effect.NOTHING), row
 
@@ -144,8 +145,9 @@ def purge(db: sqlcipher.Connection, now_ms: int) -> None:
     An own message that still waits for its tick stays until it has left.
     """
     gone = db.execute(f"SELECT sender, id FROM messages WHERE {_OVER}", (now_ms,)).fetchall()
-    # What comes later about a message that is gone must not wait for it.
-    db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", gone)
+    for author, message in gone:
+        # What comes later about a message that is gone must not wait for it.
+        bounds.see(db, author, message, now_ms)
     db.executemany(
         "DELETE FROM messages "
         "WHERE about_author = ? AND about = ? AND kind IN ('edit', 'delete', 'reaction')",
@@ -248,7 +250,7 @@ def _without_message(db: sqlcipher.Connection, deed: Deed) -> Effect:
             deed.author,
             deed.target,
             _encode(deed),
-            deed.received_ms or deed.time_ms,
+            deed.arrived_ms or deed.received_ms or deed.time_ms,
         ),
     )
     db.execute(
@@ -263,14 +265,28 @@ def _exists(db: sqlcipher.Connection, clause: str, values: tuple[object, ...]) -
     return db.execute(f"SELECT 1 {clause} LIMIT 1", values).fetchone() is not None
 
 
-def _in_time(deed: Deed, written_ms: int, window_ms: int) -> bool:
-    """Whether a message may still be changed: by its author's clock, and not much later by the relay's."""
-    late = deed.received_ms > written_ms + window_ms + GRACE_MS
-    return written_ms < deed.time_ms <= written_ms + window_ms and not late
+class _Times(NamedTuple):
+    """When a message was written by its author's clock, and came by the relay's and by this device's."""
+
+    written_ms: int
+    received_ms: int
+    arrived_ms: int
 
 
-def _edit(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
-    if not _in_time(deed, time_ms, EDIT_WINDOW_MS):
+def _in_time(deed: Deed, times: _Times, window_ms: int) -> bool:
+    """Whether a message may still be changed: by its author's clock, not much later by the relay's, and not
+    later still by this device's. Each clock is compared with itself, so one that is wrong does no harm.
+    """
+    first_ms = min(times.written_ms, times.received_ms or times.written_ms)
+    if deed.received_ms > first_ms + window_ms + GRACE_MS:
+        return False  # a message that was dated ahead is not open for longer
+    if times.arrived_ms and deed.arrived_ms > times.arrived_ms + window_ms + GRACE_MS + EARLY_MS:
+        return False  # a relay that dates back what comes gains no more than what it could keep in a mailbox
+    return times.written_ms < deed.time_ms <= times.written_ms + window_ms
+
+
+def _edit(db: sqlcipher.Connection, deed: Deed, row: int, times: _Times) -> bool:
+    if not _in_time(deed, times, EDIT_WINDOW_MS):
         return False
     db.execute(
         "INSERT OR IGNORE INTO versions SELECT row, time_ms, id, text FROM messages WHERE row = ? "
@@ -291,9 +307,9 @@ def _edit(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
     return (last_ms, bytes(last_id)) == deed.place
 
 
-def _delete(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
+def _delete(db: sqlcipher.Connection, deed: Deed, row: int, times: _Times) -> bool:
     """Leaves a tombstone: that there was a message, of whom and when, and nothing of what it said."""
-    if not _in_time(deed, time_ms, DELETE_WINDOW_MS):
+    if not _in_time(deed, times, DELETE_WINDOW_MS):
         return False
     db.execute(
         "UPDATE messages SET deleted = 1, text = '', content = x'', edited_ms = 0, about_author = 0, "
@@ -309,7 +325,7 @@ def _delete(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> boo
     return True
 
 
-def _react(db: sqlcipher.Connection, deed: Deed, row: int, time_ms: int) -> bool:
+def _react(db: sqlcipher.Connection, deed: Deed, row: int, _: _Times) -> bool:
     # What was taken away stays as an empty row, so that an older reaction that comes late does not return.
     changed = db.execute(
         "INSERT INTO reactions VALUES (?, ?, ?, ?, ?) ON CONFLICT (message, reactor) DO UPDATE SET "

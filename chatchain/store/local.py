@@ -42,7 +42,8 @@ from chatchain.model import (
     Uid,
     WaitingUpload,
 )
-from chatchain.store import deeds, sessions, uploads
+from chatchain.store import bounds, deeds, sessions, uploads
+from chatchain.store.bounds import Bounds
 from chatchain.store.deeds import Effect
 from chatchain.store.sessions import UNCHANGED
 
@@ -100,6 +101,7 @@ SCHEMA: tuple[str, ...] = (
     deeds.SCHEMA,
     sessions.SCHEMA,
     uploads.SCHEMA,
+    bounds.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -195,11 +197,11 @@ def _migrate(connection: sqlcipher.Connection) -> None:
 class LocalStore:
     """The database of one home."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
+    def __init__(self, path: Path, key: bytes, limits: Bounds = bounds.DEFAULT) -> None:
         """Opens the file or makes it (0600); a wrong key is StoreUnavailable."""
         if len(key) != KEY_BYTES:
             raise ValueError("a raw SQLCipher key has 32 bytes")
-        self._path, self._key = path, key
+        self._path, self._key, self._bounds = path, key, limits
         with _translated():
             self._db = _connect(path, key)
             try:
@@ -393,16 +395,6 @@ class LocalStore:
             ).fetchone()
         return found is not None
 
-    def has_written(self, peer: Uid) -> bool:
-        """Whether there is a message of one's own to a user."""
-        with _translated():
-            found = self._db.execute(
-                "SELECT 1 FROM messages WHERE peer = ? AND direction = 'out' AND kind IN ('text', 'file') "
-                "LIMIT 1",
-                (peer,),
-            ).fetchone()
-        return found is not None
-
     def queue_receipts(self, peer: Uid, outgoing: Outgoing, ids: Sequence[bytes]) -> None:
         """Turns receipts that are due into one thing to send."""
         with _transaction(self._db) as db:
@@ -475,10 +467,27 @@ class LocalStore:
     # --- inbox ----------------------------------------------------------------------------------------------
 
     def has_seen(self, sender: Uid, id: bytes) -> bool:
-        """Whether something of this sender under this id was taken in."""
+        """Whether something of this sender under this id was taken in, as far as that is remembered."""
         with _translated():
-            found = self._db.execute("SELECT 1 FROM seen WHERE sender = ? AND id = ?", (sender, id))
+            found = self._db.execute(
+                "SELECT 1 FROM seen WHERE sender = ?1 AND id = ?2 "
+                "UNION ALL SELECT 1 FROM messages WHERE sender = ?1 AND id = ?2",
+                (sender, id),
+            )
             return found.fetchone() is not None
+
+    def forgotten_ms(self, sender: Uid, now_ms: int) -> int:
+        """Up to which time things of a sender may have been taken in that are not remembered any more."""
+        with _translated():
+            return bounds.floor_ms(self._db, sender, now_ms)
+
+    def trim(self, me: Uid, now_ms: int) -> bool:
+        """Forgets what is over its bound, now and then; says whether messages went."""
+        with _translated():
+            if not bounds.is_due(self._db, now_ms, self._bounds):
+                return False
+        with _transaction(self._db) as db:
+            return bounds.trim(db, me, now_ms, self._bounds)
 
     def take_in(
         self, arrivals: Sequence[Arrival], changes: SessionChanges = UNCHANGED
@@ -491,10 +500,7 @@ class LocalStore:
         with _transaction(self._db) as db:
             sessions.change(db, changes)
             for arrival in arrivals:
-                new = db.execute(
-                    "INSERT OR IGNORE INTO seen VALUES (?, ?)", (arrival.sender, arrival.id)
-                ).rowcount
-                if not new:
+                if not bounds.see(db, arrival.sender, arrival.id, arrival.at_ms):
                     continue
                 _advance(db, arrival.sender, arrival.states)
                 db.executemany(
@@ -640,7 +646,7 @@ class LocalStore:
             fresh = _insert_messages(db, messages)
             for message in fresh:
                 db.execute("UPDATE messages SET shown = 1, read = 1 WHERE row = ?", (message.row,))
-                db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (message.sender, message.id))
+                bounds.see(db, message.sender, message.id, max(message.arrived_ms, message.time_ms))
                 deeds.adopt(db, message)
         return len(fresh)
 
@@ -702,7 +708,7 @@ class LocalStore:
 
 _COLUMNS = (
     "id, sender, device, peer, direction, kind, text, time_ms, code, state, row, "
-    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms, path"
+    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms, path, received_ms, arrived_ms"
 )
 _KEPT = "kind NOT IN ('edit', 'delete', 'reaction')"
 _COUNTING = (
@@ -748,7 +754,7 @@ def _message(row: tuple[object, ...]) -> StoredMessage:
 
 
 def _contact(row: tuple[object, ...]) -> Contact:
-    uid, username, pin, floor, confirmed, listed = row
+    uid, username, pin, floor, confirmed, listed, met = row
     return msgspec.convert(
         {
             "uid": uid,
@@ -757,6 +763,7 @@ def _contact(row: tuple[object, ...]) -> Contact:
             "floor": floor,
             "confirmed": confirmed,
             "listed": bool(listed),
+            "met": bool(met),
         },
         Contact,
         from_attributes=True,
@@ -766,10 +773,11 @@ def _contact(row: tuple[object, ...]) -> Contact:
 def _put_contact(db: sqlcipher.Connection, contact: Contact) -> None:
     pin = _encode(contact.pin) if contact.pin is not None else None
     db.execute(
-        "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET "
+        "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET "
         "username = excluded.username, pin = excluded.pin, floor = max(floor, excluded.floor), "
-        "confirmed = max(confirmed, excluded.confirmed), listed = max(listed, excluded.listed)",
-        (contact.uid, contact.username, pin, contact.floor, contact.confirmed, contact.listed),
+        "confirmed = max(confirmed, excluded.confirmed), listed = max(listed, excluded.listed), "
+        "met = max(met, excluded.met)",
+        (contact.uid, contact.username, pin, contact.floor, contact.confirmed, contact.listed, contact.met),
     )
 
 
@@ -781,8 +789,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
         cursor = db.execute(
             "INSERT OR IGNORE INTO messages "
             "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read, "
-            "about_author, about, content, expires_s, expires_ms, edited_ms, deleted) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "about_author, about, content, expires_s, expires_ms, edited_ms, deleted, received_ms, "
+            "arrived_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id,
                 message.sender,
@@ -803,6 +811,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
                 message.expires_ms,
                 message.edited_ms,
                 message.deleted,
+                message.received_ms,
+                message.arrived_ms,
             ),
         )
         if cursor.rowcount:

@@ -12,6 +12,7 @@ import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from chatchain.model import KeptSession, SessionChanges
+from chatchain.store import bounds
 
 SCHEMA: Final = """
     CREATE TABLE sessions (
@@ -74,6 +75,8 @@ def change(db: sqlcipher.Connection, changes: SessionChanges) -> None:
         "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [msgspec.structs.astuple(one) for one in changes.kept],
     )
-    db.executemany("INSERT OR REPLACE INTO lost_sessions VALUES (?, ?, ?)", changes.lost)
+    if changes.lost:
+        db.executemany("INSERT OR REPLACE INTO lost_sessions VALUES (?, ?, ?)", changes.lost)
+        bounds.forget_lost(db, max(at_ms for _, _, at_ms in changes.lost))
     if changes.prekeys is not None:
         db.execute("INSERT OR REPLACE INTO prekeys VALUES (1, ?)", (changes.prekeys,))

@@ -110,6 +110,38 @@ async def test_forged_sender(world: World) -> None:
     assert "signature" in (told.notice or "")
 
 
+async def test_replay_of_what_is_remembered_no_more(world: World) -> None:
+    """A relay repeats a disappeared message when its id is forgotten: its date says that it may be one."""
+    async with world.client("ada") as ada:
+        await ada.chat_settings("bob", expires=60)
+    await world.say("ada", "bob", "gone in a minute")
+    kept = mailbox(world, "bob")[-1]
+    assert [one.text for one in await world.hear("bob") if one.kind == "text"] == ["gone in a minute"]
+    world.now += 61 * 24 * 3600
+    await world.say("ada", "bob", "two months later")
+    assert [one.text for one in await world.hear("bob")] == ["two months later"]
+    async with world.client("bob") as bob:
+        store = (await bob._station.desk()).unlocked.store
+        assert not store.has_seen(world.chain.user("ada").uid, kept.id)
+        assert [one.text for one in await bob.history("ada") if one.kind == "text"] == ["two months later"]
+    world.relay.inject(world.chain.user("bob"), kept)
+    told = await notice(world)
+    assert told.code == "too_far_off"
+    assert "repeated" in (told.notice or "")
+
+
+async def test_dated_far_ahead(world: World) -> None:
+    """A message of suite 1 from a far future could not be remembered for long enough."""
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    for days, code in ((29, None), (31, "too_far_off")):
+        ahead = int((world.now + days * 24 * 3600) * 1000)
+        delivery = forge(world, world.chain.user("ada"), secrets, signed_ms=ahead)
+        world.relay.inject(world.chain.user("bob"), delivery)
+        (shown,) = await world.hear("bob", wait_s=0.5)
+        assert shown.code == code
+
+
 async def test_sender_that_does_not_exist(world: World) -> None:
     """A sender whom the chain does not list is forged by definition."""
     ghost = msgspec.structs.replace(world.chain.user("ada"), uid=world.chain.user("ada").uid + 1)
@@ -235,8 +267,9 @@ async def test_a_signed_time_that_no_database_holds_locks_no_mailbox(world: Worl
 async def test_a_message_that_cannot_be_stored_locks_no_mailbox(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Were that bound forgotten, the database's own refusal of one row would cost that row alone."""
+    """Were those bounds forgotten, the database's own refusal of one row would cost that row alone."""
     monkeypatch.setattr("chatchain.crypto.sealed.MAX_TIME_MS", 2**64)
+    monkeypatch.setattr("chatchain.client.inbox.AHEAD_MS", 2**64)
     async with world.client("ada") as ada:
         secrets = (await ada._station.desk()).own.secrets
     await world.say("ada", "bob", "before")

@@ -137,7 +137,8 @@ def test_every_order_ends_the_same(
         for number, (kind, sender, after, value) in enumerate(deeds):
             what = Deed(
                 kind,
-                b"\1" + number.to_bytes(15, "big"),
+                # Of this conversation alone: one that Hypothesis breaks off leaves deeds that wait.
+                b"\1" + (counter[0] * 100 + number).to_bytes(15, "big"),
                 peer if sender == ADA else ME,
                 peer,
                 WRITTEN + after,
@@ -269,6 +270,34 @@ def test_search_follows_an_edit(store: LocalStore) -> None:
     store.take_in([came(message("before")), done(deed(DeedKind.EDIT, "afterwards", id=b"1"))])
     assert [one.text for one in store.search(["after"], limit=5)] == ["afterwards"]
     assert store.search(["before"], limit=5) == []
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "relays_ms", "later_ms", "counts"),
+    [
+        (0, 60_000, 60_000, True),
+        (10**12, 60_000, 60_000, True),  # whoever's clock is wrong may edit, too
+        (10**12, EDIT_WINDOW_MS + GRACE_MS, EDIT_WINDOW_MS + GRACE_MS, True),
+        (10**12, EDIT_WINDOW_MS + GRACE_MS + 1, EDIT_WINDOW_MS + GRACE_MS + 1, False),
+        (0, 60_000, EDIT_WINDOW_MS + GRACE_MS + EARLY_MS, True),  # it waited in our mailbox for a month
+        (10**12, 60_000, EDIT_WINDOW_MS + GRACE_MS + EARLY_MS + 1, False),  # the relay dates it back
+        (0, 60_000, -5, True),  # the edit came before its message
+    ],
+)
+def test_a_message_that_is_dated_ahead_is_not_open_for_longer(
+    store: LocalStore, ahead_ms: int, relays_ms: int, later_ms: int, counts: bool
+) -> None:
+    """By its author's clock each of these edits comes in time; the relay's clock and ours have a say, too."""
+    written = msgspec.structs.replace(
+        message(), time_ms=WRITTEN + ahead_ms, received_ms=WRITTEN, arrived_ms=WRITTEN + 7
+    )
+    what = msgspec.structs.replace(
+        deed(DeedKind.EDIT, "new", id=b"e", after_ms=ahead_ms + 1, received_ms=WRITTEN + relays_ms),
+        arrived_ms=WRITTEN + 7 + later_ms,
+    )
+    both = [came(written), done(what)]
+    store.take_in(both if later_ms > 0 else both[::-1])
+    assert only(store).text == ("new" if counts else "hello")
 
 
 # --- what waits for its message -------------------------------------------------------------------------
