@@ -36,7 +36,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
-from chatchain.store.database import drawing, run_statements
+from chatchain.store.database import drawing, run_statements, written_out
 from chatchain.store.nodes import stored_between
 from chatchain.store.tables import counters
 
@@ -45,7 +45,15 @@ BATCH_BYTES: Final = 2 * 1024 * 1024
 """A commit takes no more than this, so that a flood delays others by one commit only."""
 
 LINGER: Final = 0.05
-"""Seconds that deletions wait for something else to be committed with."""
+ALONE: Final = 0.1
+"""Seconds after which deletions go with the next commit, and after which they get one of their own: until
+then later ones of the same device take in what earlier ones would delete.
+"""
+
+COMPANY: Final = 0.0005
+"""Seconds after a commit for which those who were just told wait for each other: who sends one message at a
+time sends the next one now, and all of these then cost one commit instead of two.
+"""
 
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
@@ -70,6 +78,8 @@ Told = list[tuple[Letter, Verdict]]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+Begin = Callable[[Connection], contextlib.AbstractContextManager[object]]
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -120,6 +130,10 @@ class Writer:
         self._backoff = 0.0  # more than 0: the database is away
         self._used_at = 0.0
         self._shut: dict[int, float] = {}  # sessions, and until when
+        self._done: dict[tuple[int, int], int] = {}  # what is to be deleted: devices, and up to where
+        self._done_since = 0.0
+        self._company: set[int] = set()  # sessions that the last commit was for
+        self._company_until = 0.0
         self.frontier: int | None = None
         """Up to which sequence it is known for whom others have written; None: there are no others."""
         self._drawn = (0, 0)  # the last transaction's numbers: above the first, up to the second
@@ -173,41 +187,69 @@ class Writer:
             self._connection.close()
 
     def _waiting(self) -> list[_Job]:
-        """Everything that waits, up to a batch; blocks for the first (while the database is away, not for
-        long).
+        """Everything that waits, up to a batch; blocks for the first (while the database is away, or while
+        something is to be deleted, not for long).
         """
         jobs: list[_Job] = []
         items = weight = 0
-        linger = 0.0
+        came: set[int] = set()
         with contextlib.suppress(queue.Empty):
-            jobs.append(self._queue.get(timeout=self._backoff or None))
-            while items < BATCH_ITEMS and weight < BATCH_BYTES and not isinstance(jobs[-1], _Stop):
-                job = jobs[-1]
+            while items < BATCH_ITEMS and weight < BATCH_BYTES:
+                job = self._next(self._patience(came) if jobs else self._idleness())
+                if isinstance(job, _Remove):
+                    self._put_down(job)
+                    continue
+                jobs.append(job)
                 if isinstance(job, _Keep):
                     items += len(job.letters)
                     weight += job.weight
-                if not isinstance(job, _Remove):
-                    linger = -1.0
-                elif not linger:
-                    linger = time.monotonic() + LINGER
-                # Deletions by themselves are worth no commit while one with messages may come.
-                left = linger - time.monotonic()
-                jobs.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
+                    came.update([letter.session for letter in job.letters])
+                elif isinstance(job, _Stop):
+                    break
+        if came:
+            self._company = came
         return jobs
+
+    def _idleness(self) -> float | None:
+        """How long there is nothing to do unless something comes; None: for ever."""
+        if self._backoff:
+            return self._backoff
+        return self._done_since + ALONE - time.monotonic() if self._done else None
+
+    def _patience(self, came: set[int]) -> float:
+        """How long those who came wait for company."""
+        if not came or self._company <= came:
+            return 0.0
+        return self._company_until - time.monotonic()
+
+    def _next(self, patience: float | None) -> _Job:
+        """What comes next, within so many seconds; raises queue.Empty."""
+        if patience is None or patience > 0:
+            return self._queue.get(timeout=patience)
+        return self._queue.get_nowait()
+
+    def _put_down(self, job: _Remove) -> None:
+        if not self._done:
+            self._done_since = time.monotonic()
+        self._done[job.device] = max(job.through, self._done.get(job.device, 0))
 
     def _serve(self, jobs: list[_Job]) -> None:
         letters = [letter for job in jobs if isinstance(job, _Keep) for letter in job.letters]
         done: dict[tuple[int, int], int] = {}
-        for job in jobs:
-            if isinstance(job, _Remove):
-                done[job.device] = max(job.through, done.get(job.device, 0))
+        waited = time.monotonic() - self._done_since
+        # Whoever has something else done finds all deleted that was to be deleted before.
+        if waited >= (LINGER if letters else ALONE) or not all(isinstance(job, _Keep) for job in jobs):
+            done, self._done = self._done, done
         if letters or done:
             self._commit(letters, done)
         for job in jobs:
             if isinstance(job, _Work):
                 self._run(job)
+        if letters:
+            self._company_until = time.monotonic() + COMPANY
 
     def _turn_away(self, jobs: list[_Job]) -> None:
+        self._done.clear()  # delivered once more, which is allowed
         for job in jobs:
             if isinstance(job, _Keep):
                 self._fail(job.letters)
@@ -275,13 +317,18 @@ class Writer:
 
     def _stored(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> tuple[Told, list[Run]]:
         """Repeated envelopes are rare: they are looked for only when the insert meets one."""
-        for look in (False, True, True):
+        try:
+            return self._attempt(lambda connection: self._write(connection, letters, done), written_out)
+        except IntegrityError:
+            if not letters:
+                raise
+        for patience in (2, 1, 0):
             try:
-                return self._attempt(lambda connection: self._write(connection, letters, done, look=look))  # noqa: B023
+                return self._attempt(lambda connection: self._look_and_write(connection, letters, done))
             except IntegrityError:
-                if not letters:
+                if not patience:
                     raise
-        return self._attempt(lambda connection: self._write(connection, letters, done, look=True))
+        raise AssertionError("unreachable")
 
     def _run(self, job: _Work) -> None:
         if not job.future.set_running_or_notify_cancel():
@@ -302,12 +349,12 @@ class Writer:
             self._disconnect()
             job.future.set_exception(error)
 
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
+    def _attempt(self, work: Callable[[Connection], T], begin: Begin = Connection.begin) -> T:
         """One transaction; a deadlock or lock timeout is tried again a few times."""
         for patience in (2, 1, 0):
             connection = self._connected()
             try:
-                with connection.begin():
+                with begin(connection):
                     return work(connection)
             except DBAPIError as error:
                 if not patience or _number(error) not in _TRANSIENT:
@@ -355,28 +402,40 @@ class Writer:
     # --- one transaction ---
 
     def _write(
-        self, connection: Connection, keeps: list[Letter], done: dict[tuple[int, int], int], *, look: bool
+        self, connection: Connection, keeps: list[Letter], done: dict[tuple[int, int], int]
     ) -> tuple[Told, list[Run]]:
-        statements = list(letters.deleting(done))
+        """Stores what was never stored before; an envelope that was is an IntegrityError."""
+        deleting = list(letters.deleting(done))
         if not keeps:
-            run_statements(connection, statements)
+            run_statements(connection, deleting, commit=True)
             return [], []
+        runs = self._insert_letters(connection, keeps, deleting, commit=True)
+        return [(keep, "stored") for keep in keeps], runs
+
+    def _look_and_write(
+        self, connection: Connection, keeps: list[Letter], done: dict[tuple[int, int], int]
+    ) -> tuple[Told, list[Run]]:
+        """Stores those that were not stored before."""
+        deleting = list(letters.deleting(done))
         first_of: dict[letters.Key, Letter] = {}
         for keep in keeps:
             first_of.setdefault((keep.sender, keep.device, keep.id), keep)
-        known = letters.accepted_of(connection, first_of.values()) if look else {}
+        known = letters.accepted_of(connection, first_of.values())
         new = [keep for key, keep in first_of.items() if key not in known]
-        if not new:
-            run_statements(connection, statements)
-            return [(keep, _repetition(keep, known)) for keep in keeps], []
-        runs = self._insert(
-            connection, letters.into_runs(new), new[-1].received_ms, statements, letters.accepting(new)
-        )
-        if len(new) == len(keeps):
-            return [(keep, "stored") for keep in new], runs
+        runs = []
+        if new:
+            runs = self._insert_letters(connection, new, deleting, commit=False)
+        else:
+            run_statements(connection, deleting)
         stored = {id(keep) for keep in new}
         known |= {key: keep.digest for key, keep in first_of.items() if key not in known}
         return [(keep, "stored" if id(keep) in stored else _repetition(keep, known)) for keep in keeps], runs
+
+    def _insert_letters(
+        self, connection: Connection, new: list[Letter], first: Iterable[str], *, commit: bool
+    ) -> list[Run]:
+        runs, received_ms = letters.into_runs(new), new[-1].received_ms
+        return self._insert(connection, runs, received_ms, first, letters.accepting(new), commit=commit)
 
     def _insert(
         self,
@@ -385,13 +444,15 @@ class Writer:
         received_ms: int,
         first: Iterable[str] = (),
         with_them: Iterable[str] = (),
+        *,
+        commit: bool = False,
     ) -> list[Run]:
         """Stores runs, some statements before and some with them; gives the runs with their sequences."""
         count = runs[-1].last
         # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
         draw, base = drawing(connection, count)
         statements = [*first, *draw, *with_them, *letters.storing(runs, base, received_ms)]
-        drawn = run_statements(connection, statements)
+        drawn = run_statements(connection, statements, commit=commit)
         before = drawn - count if draw else int(base)
         self._drawn = before, before + count
         return letters.shifted(runs, before)

@@ -37,6 +37,7 @@ from chatchain.model import (
     Uid,
     User,
 )
+from chatchain.store import letters
 from chatchain.store import writer as writing
 from chatchain.store.database import open_database
 from chatchain.store.letters import EXPIRED_RUNS, RUN_BYTES, RUN_PARCELS
@@ -586,7 +587,7 @@ def test_nothing_overtakes_what_failed(
         if away:
             raise OperationalError("BEGIN", None, ConnectionResetError())
 
-    event.listen(store._engine, "begin", lose)
+    event.listen(store._engine, "engine_connect", lose)
     try:
         first, second, other = letter(body=b"1"), letter(body=b"2"), letter(body=b"other", session=9)
         writer.keep([first])
@@ -599,8 +600,63 @@ def test_nothing_overtakes_what_failed(
         writer.keep([first, second])
         assert ears.verdicts(2) == [(first, "stored"), (second, "stored")]
     finally:
-        event.remove(store._engine, "begin", lose)
+        event.remove(store._engine, "engine_connect", lose)
     assert bodies(store) == [b"other", b"1", b"2"]
+    writer.stop()
+
+
+def test_who_was_just_told_waits_for_company(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two who send one message at a time share a commit, however their messages come; a third who sends for
+    the first time shares it; who has no company any more waits no longer than a moment.
+    """
+    monkeypatch.setattr(writing, "COMPANY", 20.0)
+    writer = store.writer(ears.listener())
+    writer.keep([letter(session=1), letter(session=2)])
+    ears.verdicts(2)
+    for session in (2, 3, 1):
+        writer.keep([letter(session=session)])
+    assert [told.session for told, _ in ears.verdicts(3)] == [2, 3, 1]
+    assert ears.batches == [2, 3]
+    monkeypatch.setattr(writing, "COMPANY", 0.01)
+    for session in (2, 3, 1):
+        writer.keep([letter(session=session)])
+    ears.verdicts(3)
+    writer.keep([letter(session=1)])
+    assert len(ears.verdicts(1)) == 1
+    writer.stop()
+
+
+def test_deletions_wait_for_a_commit_but_not_for_ever(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go with a later commit, all of a device at once, or by themselves after a while."""
+    deletions: list[int] = []
+
+    def counted(done: dict[tuple[int, int], int]) -> Iterator[str]:
+        deletions.append(len(done))
+        return deleting(done)
+
+    deleting = letters.deleting
+    monkeypatch.setattr(letters, "deleting", counted)
+    monkeypatch.setattr(writing, "LINGER", 0.0)
+    monkeypatch.setattr(writing, "ALONE", 3600.0)
+    writer = store.writer(ears.listener())
+    writer.keep([letter(body=b"1"), letter(body=b"2", sender=CARL), letter((CARL, 1), body=b"3")])
+    ears.verdicts(3)
+    deletions.clear()
+    for through in (1, 2):
+        writer.remove(BOB, 1, through)
+    writer.remove(CARL, 1, 3)
+    assert bodies(store) == [b"1", b"2"]
+    writer.keep([letter(body=b"4")])
+    ears.verdicts(1)
+    assert (bodies(store), bodies(store, CARL), deletions) == ([b"4"], [], [2])
+    monkeypatch.setattr(writing, "ALONE", 0.0)
+    writer.remove(BOB, 1, 4)
+    while bodies(store):
+        time.sleep(0.01)
     writer.stop()
 
 
