@@ -289,9 +289,10 @@ class Letters:
             self._mailbox.slow(session.name, True)
 
     async def _load(self, load: box.Load) -> None:
+        after = max(load.after, self._writer.removed(load.uid, load.device))
         try:
             runs, more = await self._threads.run(
-                lambda: self._reader.waiting(load.uid, load.device, load.after, load.rows, load.bytes)
+                lambda: self._reader.waiting(load.uid, load.device, after, load.rows, load.bytes)
             )
         except StoreUnavailable as error:
             self._log.warning("read failed", reason=error.message)

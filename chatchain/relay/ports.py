@@ -202,7 +202,10 @@ class Writer(PrekeyWriter, Protocol):
         """Stores letters; what became of them is told to `Letters.kept`."""
 
     def remove(self, uid: int, device: int, through: int) -> None:
-        """Deletes a device's rows up to a sequence."""
+        """Deletes a device's rows up to a sequence, within a moment."""
+
+    def removed(self, uid: int, device: int) -> int:
+        """Up to which sequence a device's rows are about to be deleted."""
 
     def publish(self, bundle: KeyBundle) -> Future[None]:
         """Keeps a key bundle."""

@@ -100,9 +100,8 @@ class _Keep(msgspec.Struct):
     weight: int
 
 
-class _Remove(msgspec.Struct):
-    device: tuple[int, int]
-    through: int
+class _Tidy(msgspec.Struct):
+    """There is something to delete."""
 
 
 class _Work(msgspec.Struct):
@@ -115,7 +114,7 @@ class _Stop(msgspec.Struct):
     pass
 
 
-_Job = _Keep | _Remove | _Work | _Stop
+_Job = _Keep | _Tidy | _Work | _Stop
 
 
 class Writer:
@@ -131,7 +130,9 @@ class Writer:
         self._used_at = 0.0
         self._shut: dict[int, float] = {}  # sessions, and until when
         self._done: dict[tuple[int, int], int] = {}  # what is to be deleted: devices, and up to where
+        self._going: dict[tuple[int, int], int] = {}  # what is being deleted
         self._done_since = 0.0
+        self._doing = threading.Lock()  # for these three
         self._company: set[int] = set()  # sessions that the last commit was for
         self._company_until = 0.0
         self.frontier: int | None = None
@@ -153,7 +154,19 @@ class Writer:
         """Deletes a device's rows up to a sequence; should that fail they are delivered once more, which is
         allowed.
         """
-        self._queue.put(_Remove((uid, device), through))
+        # Not through the queue, which would wake the thread for each of them.
+        with self._doing:
+            first = not self._done
+            self._done[uid, device] = max(through, self._done.get((uid, device), 0))
+            if first:
+                self._done_since = time.monotonic()
+        if first:
+            self._queue.put(_Tidy())
+
+    def removed(self, uid: int, device: int) -> int:
+        """Up to which sequence a device's rows are about to be deleted: nobody needs to read them."""
+        with self._doing:
+            return max(self._done.get((uid, device), 0), self._going.get((uid, device), 0))
 
     def run(self, work: Callable[[Connection], T]) -> Future[T]:
         """Does something in a transaction of its own; the future raises StoreUnavailable when it cannot."""
@@ -196,8 +209,7 @@ class Writer:
         with contextlib.suppress(queue.Empty):
             while items < BATCH_ITEMS and weight < BATCH_BYTES:
                 job = self._next(self._patience(came) if jobs else self._idleness())
-                if isinstance(job, _Remove):
-                    self._put_down(job)
+                if isinstance(job, _Tidy):
                     continue
                 jobs.append(job)
                 if isinstance(job, _Keep):
@@ -228,28 +240,31 @@ class Writer:
             return self._queue.get(timeout=patience)
         return self._queue.get_nowait()
 
-    def _put_down(self, job: _Remove) -> None:
-        if not self._done:
-            self._done_since = time.monotonic()
-        self._done[job.device] = max(job.through, self._done.get(job.device, 0))
-
     def _serve(self, jobs: list[_Job]) -> None:
         letters = [letter for job in jobs if isinstance(job, _Keep) for letter in job.letters]
         done: dict[tuple[int, int], int] = {}
-        waited = time.monotonic() - self._done_since
         # Whoever has something else done finds all deleted that was to be deleted before.
-        if waited >= (LINGER if letters else ALONE) or not all(isinstance(job, _Keep) for job in jobs):
-            done, self._done = self._done, done
+        patience = (LINGER if letters else ALONE) if all(isinstance(job, _Keep) for job in jobs) else 0.0
+        if self._done and time.monotonic() >= self._done_since + patience:
+            done = self._take_done()
         if letters or done:
             self._commit(letters, done)
+            self._going = {}
         for job in jobs:
             if isinstance(job, _Work):
                 self._run(job)
         if letters:
             self._company_until = time.monotonic() + COMPANY
 
+    def _take_done(self) -> dict[tuple[int, int], int]:
+        with self._doing:
+            done, self._done = self._done, {}
+            self._going = done
+        return done
+
     def _turn_away(self, jobs: list[_Job]) -> None:
-        self._done.clear()  # delivered once more, which is allowed
+        self._take_done()  # delivered once more, which is allowed
+        self._going = {}
         for job in jobs:
             if isinstance(job, _Keep):
                 self._fail(job.letters)

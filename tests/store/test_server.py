@@ -650,6 +650,7 @@ def test_deletions_wait_for_a_commit_but_not_for_ever(
         writer.remove(BOB, 1, through)
     writer.remove(CARL, 1, 3)
     assert bodies(store) == [b"1", b"2"]
+    assert (writer.removed(BOB, 1), writer.removed(CARL, 1), writer.removed(ADA, 1)) == (2, 3, 0)
     writer.keep([letter(body=b"4")])
     ears.verdicts(1)
     assert (bodies(store), bodies(store, CARL), deletions) == ([b"4"], [], [2])
