@@ -24,6 +24,7 @@ from chatchain.relay.follower import Follower
 from chatchain.relay.limits import milliseconds
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.nodes import Nodes
+from chatchain.relay.order import EVERYBODY
 from chatchain.relay.ports import Peer, Reader, Writer
 from chatchain.relay.quota import Usage
 from chatchain.relay.sessions import Session
@@ -141,10 +142,13 @@ class Letters:
 
     def submit(self, session: Session, envelope: Envelope) -> None:
         """Stores an envelope, or says why not."""
+        if session.order.owed:
+            session.order.came(envelope.id)
         wait = session.pace.take(time.monotonic())
         if wait:
             sentence = "You send faster than this relay allows."
-            self._send(session, Refused(envelope.id, "limit_reached", sentence, milliseconds(wait)))
+            refusal = Refused(envelope.id, "limit_reached", sentence, milliseconds(wait))
+            self._send_back(session, EVERYBODY, refusal)
             return
         known = self._users.known
         sender, recipient = known(session.uid), known(envelope.recipient)
@@ -177,6 +181,14 @@ class Letters:
             answer = Refused(envelope.id, "store_unavailable", "The relay cannot look anybody up now.", 2_000)
         if answer is None:
             self._store(session, envelope)
+        elif isinstance(answer, StaleDevices):
+            sentence = "A message before this one has to come again first."
+            session.order.refused(
+                envelope.recipient, Refused(envelope.id, "relay_behind", sentence, 0), time.monotonic()
+            )
+            self._send(session, answer)
+        elif isinstance(answer, Refused) and answer.retry_after_ms:
+            self._send_back(session, envelope.recipient, answer)
         else:
             self._send(session, answer)
 
@@ -205,11 +217,24 @@ class Letters:
         return digest == _digest(envelope)
 
     def _store(self, session: Session, envelope: Envelope) -> None:
+        if session.order.owed:
+            overtaking = session.order.overtakes(envelope.recipient, envelope.id, time.monotonic())
+            if overtaking is not None:
+                self._send(session, overtaking)
+                return
         actions = self._mailbox.submit(_letter(session, envelope, _now_ms()))
-        if type(actions[0]) is box.Store:
-            self._keep(actions[0].letter)
-        else:
-            self._act(actions)
+        action = actions[0]
+        if type(action) is box.Store:
+            self._keep(action.letter)
+            return
+        if isinstance(action, box.Send) and isinstance(action.message, Refused):
+            session.order.refused(envelope.recipient, action.message, time.monotonic())
+        self._act(actions)
+
+    def _send_back(self, session: Session, recipient: int, refusal: Refused) -> None:
+        """Refuses a message for now, and what would overtake it."""
+        session.order.refused(recipient, refusal, time.monotonic())
+        self._send(session, refusal)
 
     def _keep(self, letter: Letter) -> None:
         """Hands a letter to the writer, with all others of this turn of the loop."""
@@ -321,6 +346,8 @@ class Letters:
                 session.bytes -= letter.size
         verdicts = Counter([verdict for _, verdict in told])
         self._metrics.repeats.inc(verdicts["duplicate"])
+        if verdicts["failed"]:
+            self._failed([letter for letter, verdict in told if verdict == "failed"])
         if stored := verdicts["stored"]:
             self._metrics.ticks.inc(stored)
             self._metrics.batch.observe(stored)
@@ -329,6 +356,14 @@ class Letters:
         self._act(self._mailbox.kept(told, runs))
         if self._waiting:
             self._let_go()
+
+    def _failed(self, letters: list[Letter]) -> None:
+        """What comes from the same connections meanwhile must not overtake these."""
+        now = time.monotonic()
+        for letter in letters:
+            session = self._sessions.get(letter.session)
+            if session is not None:
+                session.order.refused(EVERYBODY, box.not_taken(letter.id, "failed"), now)
 
     def expired(self, gone: list[Run], notices: list[Run]) -> None:
         """The store has given these up for their age; the notices are for their senders."""

@@ -272,7 +272,7 @@ class Mailbox:
             if verdict in ("stored", "duplicate"):
                 ticks.setdefault(letter.session, []).append(letter.id)
             else:
-                actions.append(Send(letter.session, _refusal(letter.id, verdict)))
+                actions.append(Send(letter.session, not_taken(letter.id, verdict)))
             if verdict != "stored":
                 self._release(letter, len(letter.parcels))
         actions += [Ticks(session, ids) for session, ids in ticks.items()]
@@ -455,7 +455,8 @@ def _size(run: Run) -> int:
     return sum(map(len, run.parcels))
 
 
-def _refusal(id: bytes, verdict: Verdict) -> Refused:
+def not_taken(id: bytes, verdict: Verdict) -> Refused:
+    """What the sender of a message is told that the store did not take."""
     if verdict == "conflict":
         return Refused(id, "id_reused", "Another message with this id was stored before.", 0)
     return Refused(id, "store_unavailable", "The relay cannot store messages at the moment.", 2_000)

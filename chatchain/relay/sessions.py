@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from chatchain.relay.allowance import Pace
+from chatchain.relay.order import Order
 from chatchain.relay.ports import Peer
 
 
@@ -25,6 +26,7 @@ class Session(msgspec.Struct, eq=False):
     epoch: int
     peer: Peer
     pace: Pace
+    order: Order = msgspec.field(default_factory=Order)
     rows: int = 0
     bytes: int = 0
     """What it has submitted without an answer."""

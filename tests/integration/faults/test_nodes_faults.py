@@ -120,8 +120,8 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
 async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tuple[Stage, Stage]) -> None:
     """Nobody waits for its locks; awake again it has no lease, and serves.
 
-    In its sockets lies then what its clients had sent before they gave it up. It takes that in, while what it
-    had begun to store was refused: so each message arrives once, and perhaps after one that followed it.
+    In its sockets lies then what its clients had sent before they gave it up. What it had begun to store was
+    refused, and so is what followed: each message arrives once, and in order.
     """
     one, other = machines
 
@@ -141,7 +141,7 @@ async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tu
         one.process.resume()
 
     talking = pairs(one, other, PAIRS) + pairs(other, one, PAIRS)
-    await through(talking, FREEZES, MESSAGES, fault, in_order=False)
+    await through(talking, FREEZES, MESSAGES, fault)
     device = await Device(one.alone(), one.register(f"w{os.urandom(6).hex()}")).begin()
     assert isinstance(await device.send(device.account), Tick)
     await device.receive(1)
