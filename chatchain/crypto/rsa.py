@@ -65,7 +65,8 @@ _LINE: Final = 64
 MAX_BYTES: Final = _HEADER.size + 2 * _MODULUS_BYTES + MAX_PADDED + _TAG
 MAX_TEXT: Final = 2 * MAX_BYTES
 
-_PSS: Final = paddings.PSS(paddings.MGF1(SHA256()), salt_length=SHA256.digest_size)
+PSS: Final = paddings.PSS(paddings.MGF1(SHA256()), salt_length=SHA256.digest_size)
+"""RSASSA-PSS with SHA-256 throughout and a salt as long as the hash (RFC 8017, section 9.1)."""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -139,7 +140,7 @@ def seal(
         time_ms,
     )
     padded = pad(contents.encode(content))
-    signature = private.sign(_signed(network, header, padded), _PSS, SHA256())
+    signature = private.sign(_signed(network, header, padded), PSS, SHA256())
     key = os.urandom(32)
     wrapped = _public(theirs.current.key).encrypt(key, _oaep(network, header))
     # The key is random and seals this one box only, so a fixed nonce is never used twice with it.
@@ -172,7 +173,7 @@ def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, 
         raise Undecryptable("The message does not open with this key, or was altered.") from None
     signature, padded = inside[:_MODULUS_BYTES], inside[_MODULUS_BYTES:]
     try:
-        _public(theirs.current.key).verify(signature, _signed(network, header, padded), _PSS, SHA256())
+        _public(theirs.current.key).verify(signature, _signed(network, header, padded), PSS, SHA256())
     except InvalidSignature:
         raise ForgedMessage(f"The message is not signed by {sender.username}'s RSA key.") from None
     return Opened(contents.decode(unpad(padded)), sender.uid, message_id, time_ms)
