@@ -10,7 +10,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages demo test lint format faults abi mutants prove slither coverage snapshots clean bench $(BENCHES:%=bench-%)
+.PHONY: help setup packages demo test lint format faults fuzz abi mutants prove slither coverage snapshots clean bench $(BENCHES:%=bench-%)
 
 help: ## Print this menu
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ format: setup ## Rewrite the sources as `make lint` wants them
 
 faults: packages ## The fault tests at full count
 	CHATCHAIN_FAULTS=full $(VENV)/python -m pytest tests/integration/faults
+
+fuzz: setup ## Every parser of foreign bytes under atheris, FUZZ_SECONDS (20) each
+	@$(VENV)/python -m tests.fuzz
 
 abi: setup ## Compile the contracts into the artifacts that the package carries
 	@$(VENV)/python deploy/compile.py
@@ -79,5 +82,5 @@ $(BENCHES:%=bench-%): bench-%: setup
 	@$(VENV)/python benchmarks/$*.py
 
 clean: ## Remove what was built, .venv and node_modules too
-	rm -rf .venv .venv-halmos .venv-slither node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis contracts/out contracts/cache
+	rm -rf .venv .venv-halmos .venv-slither node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz contracts/out contracts/cache
 	find chatchain deploy tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

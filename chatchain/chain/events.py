@@ -359,8 +359,15 @@ class Claimed(Event, frozen=True, gc=False):
 _Topics: TypeAlias = tuple[bytes, ...]
 
 
-def _number(topic: bytes) -> int:
-    return int.from_bytes(topic, "big")
+_UINT32: Final = 2**32 - 1
+_UINT64: Final = 2**64 - 1
+
+
+def _number(topic: bytes, largest: int = _UINT64) -> int:
+    number = int.from_bytes(topic, "big")
+    if number > largest:
+        raise Malformed("a topic does not fit its type")
+    return number
 
 
 def _address(topic: bytes) -> bytes:
@@ -381,36 +388,36 @@ def _verifier_set(topics: _Topics, data: bytes) -> Event:
 
 def _device_added(topics: _Topics, data: bytes) -> Event:
     (record,) = decode_abi(("bytes",), data)
-    return DeviceAdded(_number(topics[1]), _number(topics[2]), _address(topics[3]), record)
+    return DeviceAdded(_number(topics[1]), _number(topics[2], _UINT32), _address(topics[3]), record)
 
 
 def _device_updated(topics: _Topics, data: bytes) -> Event:
     version, record = decode_abi(("uint32", "bytes"), data)
-    return DeviceUpdated(_number(topics[1]), _number(topics[2]), _address(topics[3]), version, record)
+    return DeviceUpdated(_number(topics[1]), _number(topics[2], _UINT32), _address(topics[3]), version, record)
 
 
 def _device_revoked(topics: _Topics, data: bytes) -> Event:
     decode_abi((), data)
-    return DeviceRevoked(_number(topics[1]), _number(topics[2]))
+    return DeviceRevoked(_number(topics[1]), _number(topics[2], _UINT32))
 
 
 def _group_created(topics: _Topics, data: bytes) -> Event:
-    return GroupCreated(_number(topics[1]), *decode_abi(("string", "uint8", "uint16", "uint32"), data))
+    return GroupCreated(_number(topics[1], _UINT32), *decode_abi(("string", "uint8", "uint16", "uint32"), data))
 
 
 def _member_added(topics: _Topics, data: bytes) -> Event:
     words = decode_abi(("uint32", "uint32", "bytes32"), data)
-    return MemberAdded(_number(topics[1]), _number(topics[2]), *words)
+    return MemberAdded(_number(topics[1], _UINT32), _number(topics[2]), *words)
 
 
 def _member_removed(topics: _Topics, data: bytes) -> Event:
     words = decode_abi(("uint32", "uint32", "bytes32"), data)
-    return MemberRemoved(_number(topics[1]), _number(topics[2]), *words)
+    return MemberRemoved(_number(topics[1], _UINT32), _number(topics[2]), *words)
 
 
 def _proposed(topics: _Topics, data: bytes) -> Event:
     words = decode_abi(("uint8", "uint64", "uint32", "uint64", "bytes"), data)
-    return Proposed(_number(topics[1]), _number(topics[2]), _number(topics[3]), *words)
+    return Proposed(_number(topics[1]), _number(topics[2], _UINT32), _number(topics[3]), *words)
 
 
 def _voted(topics: _Topics, data: bytes) -> Event:
@@ -570,7 +577,7 @@ def row_of(
         address = topics[3][12:]
     elif kind == _ACCOUNT_REPLACED and len(topics) == 4:
         address = topics[2][12:]
-    uid = _number(topics[1]) if len(topics) > 1 else 0
+    uid = int.from_bytes(topics[1], "big") if len(topics) > 1 else 0
     if not 0 < uid <= _MAX_UID or len(label) > _MAX_NAME or len(address) not in {0, 20}:
         raise FoldMismatch("An endpoint served a malformed event.")
     return LogRow(block, block_hash, index, time, source, topics, data, uid, label, address)

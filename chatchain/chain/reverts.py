@@ -281,15 +281,16 @@ FAILURES: Final[dict[str, _Failure]] = {
     "Panic(uint256)": _plain("Panic", "The contract stopped on an internal error (panic {0:#x})."),
 }
 
-_BY_SELECTOR: Final[dict[bytes, tuple[tuple[str, ...], _Failure]]] = {
+BY_SELECTOR: Final[dict[bytes, tuple[tuple[str, ...], _Failure]]] = {
     keccak256(signature.encode())[:4]: (split_types(signature[signature.index("(") + 1 : -1]), failure)
     for signature, failure in FAILURES.items()
 }
+"""The types of what each reason carries, and what it is to us, by the four bytes that it begins with."""
 
 
 def explain(data: bytes) -> ChatchainError:
     """The failure that revert data stands for; a Reverted with the data in hex when it is unknown."""
-    types, failure = _BY_SELECTOR.get(data[:4], ((), None))
+    types, failure = BY_SELECTOR.get(data[:4], ((), None))
     if failure is not None:
         try:
             return failure(*decode(types, data[4:]))

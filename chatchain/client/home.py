@@ -179,7 +179,7 @@ class Home:
             return None
         try:
             return msgspec.json.decode(data, type=OwnAccount)
-        except msgspec.DecodeError as failure:
+        except (msgspec.DecodeError, UnicodeDecodeError) as failure:
             raise BadConfig(f"{self.path / 'account.json'} is damaged.") from failure
 
     def put_account(self, account: OwnAccount) -> None:

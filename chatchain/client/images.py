@@ -36,8 +36,8 @@ MAX_THUMBNAIL_BYTES: Final = 12 * 1024
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
 _HEIF: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _WEBP_QUALITY: Final = 90
-_UPRIGHT: Final = 1
-_LAST_UNTURNED: Final = 4
+_ON_ITS_SIDE: Final = (5, 6, 7, 8)
+"""Of the eight orientations of EXIF, those by which width and height change places."""
 _ORIENTATION: Final = 0x0112
 
 _MALFORMED: Final = (
@@ -105,7 +105,8 @@ def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> Thumbnail:
     with _reading():
         image = _opened(data)
         width, height = image.size
-        if image.getexif().get(_ORIENTATION, _UPRIGHT) > _LAST_UNTURNED:
+        # What is written there may be anything; only these four lay a picture on its side.
+        if image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE:
             width, height = height, width
         # A JPEG is unpacked at a fraction of its size.
         image.draft("RGB", (2 * side, 2 * side))

@@ -221,7 +221,9 @@ class Newcomer:
         if handed.history is not None and not without:
             keys = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
             who = _credentials(user, record.device, secrets, keys)
-            told = _opened(handed.history, history or await self._fetched(handed.history, handed.blob, who))
+            told = open_history(
+                handed.history, history or await self._fetched(handed.history, handed.blob, who)
+            )
         elif history is not None:
             raise UsageError("The answer hands over no history, so the file is not its own.")
         new = unlocked.store.adopt(told.contacts, told.peers, told.messages)
@@ -400,14 +402,14 @@ def _newest(store: Store) -> tuple[StoredMessage, ...]:
     return tuple(reversed(found))
 
 
-def _opened(file: attachments.FileRef, blob: bytes) -> History:
+def open_history(file: attachments.FileRef, blob: bytes) -> History:
     """What the sealed file holds; raises Undecryptable for another file than the one that is meant."""
     opener = attachments.Opener(file)
     plain = opener.update(blob)
     plain += opener.finish()
     try:
         told = msgspec.msgpack.decode(plain, type=History)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Undecryptable("The history that was handed over is malformed.") from exc
     if told.format != _FORMAT:
         raise Undecryptable("The history that was handed over is of a newer program than this one.")

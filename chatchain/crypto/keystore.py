@@ -25,7 +25,7 @@ def import_keystore(text: str, password: str) -> bytes:
 
     try:
         return bytes(Account.decrypt(content, password))
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as exc:
+    except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, AssertionError) as exc:
         if str(exc) == "MAC mismatch":
             raise WrongPassword("The password does not open this keystore file.") from None
         raise UsageError("The keystore file is not a keystore V3 file that this program can read.") from exc

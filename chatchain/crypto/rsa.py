@@ -90,6 +90,22 @@ def public_of(secret: bytes) -> bytes:
     return _encoded(_private(secret))
 
 
+def public_key(data: bytes) -> rsa.RSAPublicKey:
+    """Reads a key as the registry holds it; raises BadRecord for any other than RSA-2048 with e = 65537."""
+    try:
+        key = load_der_public_key(data)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise BadRecord("The RSA key on the chain is malformed.") from exc
+    if (
+        not isinstance(key, rsa.RSAPublicKey)
+        or key.key_size != KEY_BITS
+        or key.public_numbers().e != EXPONENT
+        or len(data) != PUBLIC_BYTES
+    ):
+        raise BadRecord(f"The key on the chain is not an RSA key of {KEY_BITS} bits.")
+    return key
+
+
 def recipient_key(user: User) -> PublishedKey:
     """Gives the RSA key that this user is written to with, the newest active one.
 
@@ -142,7 +158,7 @@ def seal(
     padded = pad(contents.encode(content))
     signature = private.sign(_signed(network, header, padded), PSS, SHA256())
     key = os.urandom(32)
-    wrapped = _public(theirs.current.key).encrypt(key, _oaep(network, header))
+    wrapped = public_key(theirs.current.key).encrypt(key, _oaep(network, header))
     # The key is random and seals this one box only, so a fixed nonce is never used twice with it.
     box = AESGCM(key).encrypt(_ZERO_NONCE, signature + padded, _BODY_LABEL + header + wrapped)
     return header + wrapped + box
@@ -173,7 +189,7 @@ def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, 
         raise Undecryptable("The message does not open with this key, or was altered.") from None
     signature, padded = inside[:_MODULUS_BYTES], inside[_MODULUS_BYTES:]
     try:
-        _public(theirs.current.key).verify(signature, _signed(network, header, padded), PSS, SHA256())
+        public_key(theirs.current.key).verify(signature, _signed(network, header, padded), PSS, SHA256())
     except InvalidSignature:
         raise ForgedMessage(f"The message is not signed by {sender.username}'s RSA key.") from None
     return Opened(contents.decode(unpad(padded)), sender.uid, message_id, time_ms)
@@ -224,21 +240,6 @@ def _private(secret: bytes) -> rsa.RSAPrivateKey:
         raise BadRecord("The RSA key is damaged.") from exc
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != KEY_BITS:
         raise BadRecord(f"The key is not an RSA key of {KEY_BITS} bits.")
-    return key
-
-
-def _public(data: bytes) -> rsa.RSAPublicKey:
-    try:
-        key = load_der_public_key(data)
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise BadRecord("The RSA key on the chain is malformed.") from exc
-    if (
-        not isinstance(key, rsa.RSAPublicKey)
-        or key.key_size != KEY_BITS
-        or key.public_numbers().e != EXPONENT
-        or len(data) != PUBLIC_BYTES
-    ):
-        raise BadRecord(f"The key on the chain is not an RSA key of {KEY_BITS} bits.")
     return key
 
 

@@ -226,6 +226,14 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
 
 
+def named(message: bytes) -> tuple[Device, ...] | None:
+    """The devices that a call names, none for all of them; None for what is no call of ours."""
+    try:
+        return _DECODER.decode(message)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 class Nodes:
     """Keeps one relay process level with the others."""
 
@@ -372,9 +380,8 @@ class Nodes:
     def _heard(self, message: bytes) -> None:
         """Somebody called; whoever it was, a look is the most that comes of it."""
         assert self._inmates is not None
-        try:
-            devices = _DECODER.decode(message)
-        except msgspec.MsgspecError:
+        devices = named(message)
+        if devices is None:
             self._metrics.wakes.labels("unreadable").inc()
             return
         if not devices or any(self._inmates.holds(uid, device) for uid, device in devices):
