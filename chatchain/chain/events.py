@@ -393,7 +393,9 @@ def _device_added(topics: _Topics, data: bytes) -> Event:
 
 def _device_updated(topics: _Topics, data: bytes) -> Event:
     version, record = decode_abi(("uint32", "bytes"), data)
-    return DeviceUpdated(_number(topics[1]), _number(topics[2], _UINT32), _address(topics[3]), version, record)
+    return DeviceUpdated(
+        _number(topics[1]), _number(topics[2], _UINT32), _address(topics[3]), version, record
+    )
 
 
 def _device_revoked(topics: _Topics, data: bytes) -> Event:
@@ -402,7 +404,9 @@ def _device_revoked(topics: _Topics, data: bytes) -> Event:
 
 
 def _group_created(topics: _Topics, data: bytes) -> Event:
-    return GroupCreated(_number(topics[1], _UINT32), *decode_abi(("string", "uint8", "uint16", "uint32"), data))
+    return GroupCreated(
+        _number(topics[1], _UINT32), *decode_abi(("string", "uint8", "uint16", "uint32"), data)
+    )
 
 
 def _member_added(topics: _Topics, data: bytes) -> Event:

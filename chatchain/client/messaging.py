@@ -65,6 +65,9 @@ T = TypeVar("T")
 LOOK_AGAIN_S: Final = 5.0
 """How often, at least, a program that runs looks for messages whose time is over."""
 
+SUPPLY_AGAIN_S: Final = 3600.0
+"""How often a program that stays connected asks the relay whether it lacks prekeys, as a login does."""
+
 Texts = str | Iterable[str] | AsyncIterable[str]
 
 
@@ -450,15 +453,19 @@ async def receive(
     """Stores, acknowledges and yields what comes in; see `Client.receive`."""
     deadline = asyncio.get_running_loop().time() + wait_s
     desk = await station.desk()
-    tidying = asyncio.create_task(_tidy(station, desk.unlocked.store))
+    chores = [
+        asyncio.create_task(_tidy(station, desk.unlocked.store)),
+        asyncio.create_task(_keep_supplied(station)),
+    ]
     try:
         async with aclosing(_received(station, desk, deadline, follow, count, outage)) as stream:
             async for shown in stream:
                 if typing or shown.kind != TYPING:
                     yield shown
     finally:
-        tidying.cancel()
-        await asyncio.gather(tidying, return_exceptions=True)
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
 
 
 async def tidied(station: Station) -> Store:
@@ -475,6 +482,16 @@ async def _tidy(station: Station, store: Store) -> None:
         left_s = (following - station.now_ms()) / 1000 if following is not None else LOOK_AGAIN_S
         await asyncio.sleep(min(max(left_s, 0.0), LOOK_AGAIN_S))
         station.purge(store)
+
+
+async def _keep_supplied(station: Station) -> None:
+    """Rotates and refills prekeys on a connection that stands for long."""
+    while True:
+        await asyncio.sleep(SUPPLY_AGAIN_S)
+        session = station.session
+        if session is not None and not session.ended.is_set():
+            with suppress(ChatchainError):  # whoever uses the connection says what is wrong with it
+                await station.publish(session)
 
 
 async def _received(

@@ -12,7 +12,8 @@ has not happened. There must be no waiting between a draft's first look and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,7 +27,14 @@ from chatchain.crypto import session as sessions
 from chatchain.crypto.pqxdh import Handshake, Party
 from chatchain.crypto.prekeys import PrekeyBundle, PrekeyStore
 from chatchain.crypto.session import Session
-from chatchain.errors import BadRecord, ForgedMessage, LimitReached, RefusedError, Undecryptable
+from chatchain.errors import (
+    BadRecord,
+    ForgedMessage,
+    LimitReached,
+    RefusedError,
+    StoreUnavailable,
+    Undecryptable,
+)
 from chatchain.identity.record import device_record
 from chatchain.model import Device, KeptSession, SessionChanges, Uid, User
 
@@ -267,7 +275,8 @@ class Draft:
         lines = self._lines.get((uid, device))
         if lines is None:
             kept = self._store.sessions(uid, device)
-            lines = {each.id: Line(each, sessions.decode_session(each.state)) for each in kept}
+            with _of_this_program("sessions"):
+                lines = {each.id: Line(each, sessions.decode_session(each.state)) for each in kept}
             self._lines[uid, device] = lines
         return lines
 
@@ -276,7 +285,8 @@ class Draft:
             stored = self._store.prekeys()
             if stored is None:
                 raise LostSession("The message begins a session, and this device has published no prekeys.")
-            return prekeys.decode_store(stored)
+            with _of_this_program("prekeys"):
+                return prekeys.decode_store(stored)
         return self._prekeys
 
     def _kept(self, them: Party, session: Session, own_version: int, begun_ms: int) -> KeptSession:
@@ -310,6 +320,17 @@ class Draft:
         del self._lines[uid, device][id_]
         self._changed.discard((uid, device, id_))
         self._gone.add((uid, device, id_))
+
+
+@contextmanager
+def _of_this_program(what: str) -> Iterator[None]:
+    """What cannot be read of one's own is no fault of a message: it stays at the relay until it can be."""
+    try:
+        yield
+    except BadRecord as unreadable:
+        raise StoreUnavailable(
+            f"The {what} of this home were saved by a newer chatchain.", "Update chatchain."
+        ) from unreadable
 
 
 def _by_rank(lines: dict[bytes, Line]) -> list[Line]:

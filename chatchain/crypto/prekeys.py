@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Final
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM1024PrivateKey
@@ -51,7 +54,10 @@ MAX_ONE_TIME: Final = 500
 """One-time keys of each sort that are kept, handed out or not; the oldest go first."""
 
 MAX_SEEN: Final = 4096
-"""Handshakes without a one-time key that one signed prekey answers: each is remembered as long as the key."""
+"""Handshakes without a one-time key that are remembered of one signed prekey, for as long as the key."""
+
+MAX_SEEN_OF_USER: Final = 64
+"""How many of them one user may begin: a device of theirs begins one an hour at most, if all goes wrong."""
 
 MAX_PAIRS: Final = 8
 """Signed prekeys with their last-resort keys that are kept: more than the weekly ones of a grace."""
@@ -271,19 +277,29 @@ class Pair(msgspec.Struct, frozen=True):
         return "Pair(…)"
 
 
+class Begun(msgspec.Struct, frozen=True, order=True):
+    """By which signed prekey, and which user (0: a store of version 1 does not say), something was begun."""
+
+    signed_id: int
+    user: int
+
+
 class PrekeyStore(msgspec.Struct, frozen=True):
     """All secrets of a device's prekeys and the handshakes that must not come again.
 
-    `pairs` are the oldest first, the last one in force. `seen` maps the id of a handshake that used no
-    one-time key to its signed prekey's id: with the key goes the entry. A handshake with a one-time key
-    cannot come again, because its key is gone.
+    `pairs` are the oldest first, the last one in force. `seen` holds the handshakes that used no one-time
+    key, by their ids: with the signed prekey goes the entry. A handshake with a one-time key cannot come
+    again, because its key is gone. `closed` are users who began so many with one signed prekey that their
+    entries were given up for others': nothing of theirs is answered by that prekey any more, so nothing can
+    come again.
     """
 
     next_id: int
     pairs: tuple[Pair, ...]
     one_time: Mapping[int, Secret]
     kem_one_time: Mapping[int, Secret]
-    seen: Mapping[bytes, int]
+    seen: Mapping[bytes, Begun]
+    closed: frozenset[Begun] = frozenset()
 
     def __repr__(self) -> str:
         return "PrekeyStore(…)"
@@ -311,7 +327,7 @@ def maintain(store: PrekeyStore, now: int, left: int, kem_left: int) -> PrekeySt
     `left` and `kem_left` are the one-time keys that the relay still has. To be called at each login.
     """
     current = store.pairs[-1]
-    # A key that has answered all that it may would refuse newcomers, so it is replaced in good time.
+    # With a new key there is room again for who is remembered.
     if now >= current.issued + ROTATION or 2 * _answered(store, current.signed_id) > MAX_SEEN:
         store = _rotated(store, now)
     return _refilled(_swept(store, now), now, left, kem_left)
@@ -360,13 +376,18 @@ def upload(
     )
 
 
-def find(store: PrekeyStore, handshake_id: bytes, signed_id: int, one_time_id: int, kem_id: int) -> Found:
-    """Gives the secrets that a handshake names (one-time id 0: none); raises Undecryptable.
+def find(
+    store: PrekeyStore, handshake_id: bytes, user: int, signed_id: int, one_time_id: int, kem_id: int
+) -> Found:
+    """Gives the secrets that a handshake of a user names (one-time id 0: none).
 
-    A handshake that was answered before is refused, and so is one whose keys have been used or deleted.
+    Raises Undecryptable for a handshake that was answered before, or whose keys have been used or deleted,
+    and LimitReached for one without one-time keys of a user who has begun too many.
     """
     if handshake_id in store.seen:
         raise Undecryptable("The message repeats a handshake that this device has answered.")
+    if _unlimited(store, one_time_id, kem_id):
+        _require_room(store, Begun(signed_id, user))
     gone = Undecryptable("The message was made with a prekey that this device has used or deleted.")
     pair = next((each for each in store.pairs if each.signed_id == signed_id), None)
     if pair is None:
@@ -383,30 +404,58 @@ def find(store: PrekeyStore, handshake_id: bytes, signed_id: int, one_time_id: i
 
 
 def used(
-    store: PrekeyStore, handshake_id: bytes, signed_id: int, one_time_id: int, kem_id: int
+    store: PrekeyStore, handshake_id: bytes, user: int, signed_id: int, one_time_id: int, kem_id: int
 ) -> PrekeyStore:
     """Gives the store after an answered handshake: its one-time keys are gone, or its id is remembered.
 
-    Raises LimitReached when the signed prekey has answered its number: only what is remembered is answered.
+    Only what is remembered is answered. Raises LimitReached when this user has begun too many without
+    one-time keys, or when as many users as can be remembered have begun one.
     """
-    seen = store.seen
-    if one_time_id not in store.one_time and kem_id not in store.kem_one_time:
+    if _unlimited(store, one_time_id, kem_id):
+        begun = Begun(signed_id, user)
+        _require_room(store, begun)
         if _answered(store, signed_id) >= MAX_SEEN:
-            raise LimitReached(
-                "Too many sessions were begun without one-time keys; this one is not answered.",
-                "New prekeys are published at the next login.",
-            )
-        seen = {**seen, handshake_id: signed_id}
+            store = _with_room(store, signed_id)
+        store = msgspec.structs.replace(store, seen={**store.seen, handshake_id: begun})
     return msgspec.structs.replace(
         store,
         one_time=_without(store.one_time, one_time_id),
         kem_one_time=_without(store.kem_one_time, kem_id),
-        seen=seen,
+    )
+
+
+def _unlimited(store: PrekeyStore, one_time_id: int, kem_id: int) -> bool:
+    """Whether a handshake uses no key up, so that it could come any number of times."""
+    return one_time_id not in store.one_time and kem_id not in store.kem_one_time
+
+
+def _require_room(store: PrekeyStore, begun: Begun) -> None:
+    if begun in store.closed or sum(each == begun for each in store.seen.values()) >= MAX_SEEN_OF_USER:
+        raise LimitReached(
+            "This user has begun too many sessions without one-time keys; this one is not answered.",
+            "Once new prekeys are published, within an hour or at the next login, others are.",
+        )
+
+
+def _with_room(store: PrekeyStore, signed_id: int) -> PrekeyStore:
+    """Gives up the entries of the user who has most of them: that user is closed out, and nobody else."""
+    counts = Counter(each for each in store.seen.values() if each.signed_id == signed_id and each.user)
+    most, count = max(counts.items(), key=itemgetter(1), default=(None, 0))
+    if most is None or count < 2:
+        raise LimitReached(
+            "More users than can be remembered have begun sessions without one-time keys.",
+            "Once new prekeys are published, within an hour or at the next login, others are answered.",
+        )
+    return msgspec.structs.replace(
+        store,
+        seen={id_: each for id_, each in store.seen.items() if each != most},
+        closed=store.closed | {most},
     )
 
 
 def _answered(store: PrekeyStore, signed_id: int) -> int:
-    return sum(id_ == signed_id for id_ in store.seen.values())
+    """How much is remembered of a signed prekey."""
+    return sum(each.signed_id == signed_id for each in chain(store.seen.values(), store.closed))
 
 
 def _rotated(store: PrekeyStore, now: int) -> PrekeyStore:
@@ -427,7 +476,8 @@ def _swept(store: PrekeyStore, now: int) -> PrekeyStore:
         pairs=pairs,
         one_time=_fresh(store.one_time, now),
         kem_one_time=_fresh(store.kem_one_time, now),
-        seen={handshake: id_ for handshake, id_ in store.seen.items() if id_ in ids},
+        seen={handshake: each for handshake, each in store.seen.items() if each.signed_id in ids},
+        closed=frozenset(each for each in store.closed if each.signed_id in ids),
     )
 
 
@@ -464,13 +514,16 @@ def _kem_public(seed: bytes) -> bytes:
 
 # --- the saved store: docs/protocol.md ------------------------------------------------------------------
 
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
 
-_STORE: Final = struct.Struct(">BIBHHH")
+_STORE: Final = struct.Struct(">BIBHHHH")
+_STORE_1: Final = struct.Struct(">BIBHHH")
 _PAIR: Final = struct.Struct(">I32sI64sQQ")
 _X_SECRET: Final = struct.Struct(">IQ32s")
 _KEM_SECRET: Final = struct.Struct(">IQ64s")
-_SEEN: Final = struct.Struct(">32sI")
+_SEEN: Final = struct.Struct(">32sIQ")
+_SEEN_1: Final = struct.Struct(">32sI")
+_CLOSED: Final = struct.Struct(">IQ")
 
 
 def encode_store(store: PrekeyStore) -> bytes:
@@ -482,6 +535,7 @@ def encode_store(store: PrekeyStore) -> bytes:
         len(store.one_time),
         len(store.kem_one_time),
         len(store.seen),
+        len(store.closed),
     )
     return b"".join(
         [
@@ -489,14 +543,15 @@ def encode_store(store: PrekeyStore) -> bytes:
             *(_PAIR.pack(p.signed_id, p.signed, p.kem_id, p.kem, p.issued, p.replaced) for p in store.pairs),
             *(_X_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.one_time.items()),
             *(_KEM_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.kem_one_time.items()),
-            *(_SEEN.pack(handshake, id_) for handshake, id_ in store.seen.items()),
+            *(_SEEN.pack(handshake, each.signed_id, each.user) for handshake, each in store.seen.items()),
+            *(_CLOSED.pack(each.signed_id, each.user) for each in sorted(store.closed)),
         ]
     )
 
 
 def decode_store(data: bytes) -> PrekeyStore:
     """Reads what `encode_store` wrote, now or in an older version; raises BadRecord."""
-    read = _READERS.get(data[0]) if data else None
+    read = READERS.get(data[0]) if data else None
     if read is None:
         raise BadRecord("The saved prekeys are empty, or of a newer program than this one.")
     try:
@@ -505,26 +560,55 @@ def decode_store(data: bytes) -> PrekeyStore:
         raise BadRecord("The saved prekeys are damaged.") from exc
 
 
+def _read_2(data: bytes) -> PrekeyStore:
+    _, next_id, *counts = _STORE.unpack_from(data)
+    pairs, one_time, kem_one_time, seen, closed = _tables(
+        data, _STORE.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN, _CLOSED), counts
+    )
+    return PrekeyStore(
+        next_id,
+        tuple(Pair(*fields) for fields in pairs),
+        _secrets(one_time),
+        _secrets(kem_one_time),
+        {id_: Begun(signed_id, user) for id_, signed_id, user in seen},
+        frozenset(Begun(*fields) for fields in closed),
+    )
+
+
 def _read_1(data: bytes) -> PrekeyStore:
-    _, next_id, pairs, one_time, kem_one_time, seen = _STORE.unpack_from(data)
-    position = _STORE.size
+    """The version that did not say who had begun what is remembered."""
+    _, next_id, *counts = _STORE_1.unpack_from(data)
+    pairs, one_time, kem_one_time, seen = _tables(
+        data, _STORE_1.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN_1), counts
+    )
+    return PrekeyStore(
+        next_id,
+        tuple(Pair(*fields) for fields in pairs),
+        _secrets(one_time),
+        _secrets(kem_one_time),
+        {id_: Begun(signed_id, 0) for id_, signed_id in seen},
+    )
+
+
+def _tables(
+    data: bytes, position: int, layouts: Sequence[struct.Struct], counts: Sequence[int]
+) -> list[list[tuple[Any, ...]]]:
+    """The rows of tables that follow each other up to the end; raises ValueError."""
     tables = []
-    for layout, count in ((_PAIR, pairs), (_X_SECRET, one_time), (_KEM_SECRET, kem_one_time), (_SEEN, seen)):
+    for layout, count in zip(layouts, counts, strict=True):
         end = position + count * layout.size
         if end > len(data):
             raise ValueError("truncated")
         tables.append(list(layout.iter_unpack(data[position:end])))
         position = end
-    if position != len(data) or not pairs:
+    if position != len(data) or not counts[0]:
         raise ValueError("tail, or no signed prekey")
-    return PrekeyStore(
-        next_id,
-        tuple(Pair(*fields) for fields in tables[0]),
-        {id_: Secret(secret, issued) for id_, issued, secret in tables[1]},
-        {id_: Secret(secret, issued) for id_, issued, secret in tables[2]},
-        dict(tables[3]),
-    )
+    return tables
 
 
-# A reader for each version that was ever written; each gives today's store.
-_READERS: Final = {1: _read_1}
+def _secrets(rows: list[tuple[Any, ...]]) -> dict[int, Secret]:
+    return {id_: Secret(secret, issued) for id_, issued, secret in rows}
+
+
+READERS: Final = {1: _read_1, 2: _read_2}
+"""A reader for each version that was ever written; each gives today's store."""

@@ -505,7 +505,7 @@ def encode_ratchet(state: Ratchet) -> bytes:
 
 def decode_ratchet(data: bytes) -> Ratchet:
     """Reads what `encode_ratchet` wrote, now or in an older version; raises BadRecord."""
-    read = _READERS.get(data[0]) if data else None
+    read = READERS.get(data[0]) if data else None
     if read is None:
         raise BadRecord("The saved session is empty, or of a newer program than this one.")
     try:
@@ -569,5 +569,5 @@ def _read_1(data: bytes) -> Ratchet:
     )
 
 
-# A reader for each version that was ever written; each gives today's state.
-_READERS: Final = {1: _read_1}
+READERS: Final = {1: _read_1}
+"""A reader for each version that was ever written; each gives today's state."""

@@ -80,7 +80,7 @@ def accept(
 
     `secrets` and `me` are of the version that the handshake names, and so is `them`. Raises Undecryptable for
     a repeated, altered or misdirected message, BadRecord for a key that cannot be, LimitReached when no more
-    handshakes can be remembered.
+    handshakes of this user can be remembered.
     """
     begun = initial_handshake(message)
     if begun is None:
@@ -91,12 +91,12 @@ def accept(
     versions = (handshake.initiator_version, handshake.responder_version)
     if versions != (them.record.version, me.record.version):
         raise Undecryptable("The message begins a session with other key versions than the ones at hand.")
-    found = prekeys.find(store, id_, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
+    found = prekeys.find(store, id_, them.uid, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
     keys = pqxdh.agree_as_responder(secrets, me, them, found, message[1 : 1 + HANDSHAKE_BYTES])
     state, plaintext = ratchet.decrypt(
         ratchet.respond(keys, found.signed), message[1 + HANDSHAKE_BYTES :], ad, now
     )
-    after = prekeys.used(store, id_, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
+    after = prekeys.used(store, id_, them.uid, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
     return after, Session(id_, state), plaintext
 
 
@@ -128,7 +128,7 @@ def encode_session(session: Session) -> bytes:
 
 def decode_session(data: bytes) -> Session:
     """Reads what `encode_session` wrote, now or in an older version; raises BadRecord."""
-    read = _READERS.get(data[0]) if data else None
+    read = READERS.get(data[0]) if data else None
     if read is None:
         raise BadRecord("The saved session is empty, or of a newer program than this one.")
     return read(data)
@@ -144,5 +144,5 @@ def _read_1(data: bytes) -> Session:
     return Session(id_, ratchet.decode_ratchet(data[end:]), data[_SAVED.size : end])
 
 
-# A reader for each version that was ever written; each gives today's session.
-_READERS: Final = {1: _read_1}
+READERS: Final = {1: _read_1}
+"""A reader for each version that was ever written; each gives today's session."""

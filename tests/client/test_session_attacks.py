@@ -4,11 +4,13 @@ and the conversation goes on.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
 from msgspec.structs import replace
 
+from chatchain.client import messaging
 from chatchain.client.sessions import MAX_SESSIONS
 from chatchain.client.views import Shown
 from chatchain.crypto import content as contents
@@ -18,7 +20,7 @@ from chatchain.crypto.device import DeviceSecrets
 from chatchain.crypto.pqxdh import Party
 from chatchain.crypto.prekeys import decode_bundle
 from chatchain.crypto.sealed import Target, seal
-from chatchain.errors import FoldMismatch, KeyChanged, RefusedError
+from chatchain.errors import FoldMismatch, KeyChanged, RefusedError, StoreUnavailable
 from chatchain.identity.record import decode_record
 from chatchain.model import Address, Delivery, LogRow, SessionChanges, Suite, User
 from tests.client.families import Home, deliver, family, store_of
@@ -463,8 +465,9 @@ async def test_flood_of_sessions(world: World, ada: Home, bob: Home) -> None:
 async def test_flood_without_one_time_keys(
     world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond what can be remembered nothing is answered, and the mailbox stays open."""
-    monkeypatch.setattr(prekeys, "MAX_SEEN", 3)
+    """Whoever begins too many is answered no more; a newcomer is, and the mailbox stays open."""
+    monkeypatch.setattr(prekeys, "MAX_SEEN_OF_USER", 3)
+    await world.register("carol")
     stock = world.relay.prekeys[world.chain.user("bob").uid, 1]
     stock.one_time.clear()
     stock.kem_one_time.clear()
@@ -473,6 +476,50 @@ async def test_flood_without_one_time_keys(
     deliver(world, [((world.chain.user("bob").uid, 1), one) for one in deliveries])
     assert await bob.texts(0.3) == ["0", "1", "2", None, None]
     assert not waiting(world, "bob")
+    stock.one_time.clear()
+    stock.kem_one_time.clear()
+    await world.say("carol", "bob", "hello")
+    assert await bob.texts() == ["hello"]
+
+
+async def test_one_time_keys_used_up_while_connected(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stays connected for weeks gives the relay new prekeys all the same."""
+    await bob.texts()
+    stock = world.relay.prekeys[world.chain.user("bob").uid, 1]
+    stock.one_time.clear()
+    stock.kem_one_time.clear()
+    monkeypatch.setattr(messaging, "SUPPLY_AGAIN_S", 0.01)
+    async with bob.client() as client:
+
+        async def first() -> list[Shown]:
+            return [shown async for shown in client.receive(wait_s=30.0, follow=True, count=1)]
+
+        listening = asyncio.create_task(first())
+        await world.until(lambda: bool(stock.one_time and stock.kem_one_time))
+        await ada.send("bob", "still there?")
+        assert [shown.text for shown in await listening] == ["still there?"]
+
+
+async def test_sessions_and_prekeys_that_a_newer_program_saved(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After going back to an older program nothing is taken for undecryptable: it waits at the relay."""
+    await ada.send("bob", "one")
+    assert await bob.texts() == ["one"]
+    await ada.send("bob", "two")
+    await world.register("carol")
+    await world.say("carol", "bob", "three")
+    with monkeypatch.context() as older:
+        older.setattr("chatchain.crypto.session.READERS", {})
+        with pytest.raises(StoreUnavailable, match="newer chatchain"):
+            await bob.texts()
+    with monkeypatch.context() as older:
+        older.setattr("chatchain.crypto.prekeys.READERS", {})
+        with pytest.raises(StoreUnavailable, match="newer chatchain"):
+            await bob.texts()
+    assert await bob.texts() == ["two", "three"]
 
 
 async def test_skipped_key_exhaustion(

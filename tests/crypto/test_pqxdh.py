@@ -53,14 +53,14 @@ def test_a_second_implementation_derives_the_same_keys_and_opens_the_first_messa
     bundle = BOB.bundle(STORE, one_time=one_time, one_time_kem=one_time_kem)
     keys, handshake = pqxdh.agree_as_initiator(ADA.secrets, ADA.party, BOB.party, bundle)
     named = pqxdh.decode_handshake(handshake)
-    found = prekeys.find(STORE, bytes(32), named.signed_id, named.one_time_id, named.kem_id)
+    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
     assert pqxdh.agree_as_responder(BOB.secrets, BOB.party, ADA.party, found, handshake) == keys
     expected = naive(handshake, ADA, BOB, found)
     assert (keys.sk, keys.hka, keys.nhkb, keys.ad) == expected[1:]
 
     _, message = session.encrypt(ADA.begin(BOB, bundle), b"hello, bob", b"bound")
     handshake, rest = message[1:1621], message[1621:]
-    found = prekeys.find(STORE, bytes(32), named.signed_id, named.one_time_id, named.kem_id)
+    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
     opened = naive_pqxdh.open_first(naive(handshake, ADA, BOB, found), found.signed, rest, b"bound")
     assert opened == b"hello, bob"
     assert BOB.accept(STORE, ADA, message, b"bound")[2] == b"hello, bob"
@@ -70,7 +70,7 @@ def test_every_party_record_and_byte_of_the_handshake_enters_the_keys() -> None:
     """Who is deceived about one of them derives other keys."""
     keys, handshake = pqxdh.agree_as_initiator(ADA.secrets, ADA.party, BOB.party, BUNDLE)
     named = pqxdh.decode_handshake(handshake)
-    found = prekeys.find(STORE, bytes(32), named.signed_id, named.one_time_id, named.kem_id)
+    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
 
     def respond(**changed: object) -> SharedKeys:
         given = {"me": BOB.party, "them": ADA.party, "data": handshake, **changed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,9 @@ from chatchain.crypto.prekeys import (
     MAX_ONE_TIME,
     MAX_PAIRS,
     MAX_SEEN,
+    MAX_SEEN_OF_USER,
     ROTATION,
+    Begun,
     KeyKind,
     PrekeyBundle,
     PrekeyStore,
@@ -32,10 +35,11 @@ from chatchain.crypto.prekeys import (
     encode_signed_key,
     encode_store,
     maintain,
+    renew,
     verify_bundle,
 )
 from chatchain.errors import BadRecord, LimitReached, Undecryptable
-from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, device
+from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, Device, device
 from tests.identity.people import NETWORK, OTHER_NETWORK, OTHER_REGISTRY
 
 
@@ -119,9 +123,9 @@ def test_a_malformed_kem_key_is_refused_when_it_is_used() -> None:
 # --- rotation, refill, deletion ----------------------------------------------------------------------------
 
 
-def first_message(bundle: PrekeyBundle, now: int = NOW) -> bytes:
-    """Gives an initial message from Ada."""
-    return session.encrypt(ADA.begin(BOB, bundle, now), b"hi", b"")[1]
+def first_message(bundle: PrekeyBundle, now: int = NOW, by: Device = ADA) -> bytes:
+    """Gives an initial message, from Ada unless somebody else is named."""
+    return session.encrypt(by.begin(BOB, bundle, now), b"hi", b"")[1]
 
 
 def test_nothing_is_done_before_it_is_due() -> None:
@@ -196,37 +200,86 @@ def test_an_initial_message_is_refused_the_second_time() -> None:
             assert len(store.seen) == (not one_time and not one_time_kem)
 
 
+def last_resort(store: PrekeyStore) -> PrekeyBundle:
+    """What a relay hands out that has no one-time keys, or says so."""
+    return BOB.bundle(store, one_time=False, one_time_kem=False)
+
+
+def crowd(store: PrekeyStore, entries: int, *, users: int, first: int = 1) -> PrekeyStore:
+    """The store after so many handshakes of so many users with the keys in force."""
+    signed_id = store.pairs[-1].signed_id
+    begun = {
+        struct.pack(">IQ20x", signed_id, first + number): Begun(signed_id, first + number % users)
+        for number in range(entries)
+    }
+    return msgspec.structs.replace(store, seen={**store.seen, **begun})
+
+
+def test_a_flood_of_last_resort_handshakes_locks_out_the_flooder_alone() -> None:
+    """One user begins as many as may be remembered of one; nobody else notices, and nothing comes again."""
+    store = STORE
+    messages = [first_message(last_resort(store)) for _ in range(2)]
+    for message in messages:
+        store, _, _ = BOB.accept(store, ADA, message)
+    full = crowd(store, MAX_SEEN_OF_USER - 2, users=1, first=ADA.party.uid)
+    with pytest.raises(LimitReached, match="This user"):
+        BOB.accept(full, ADA, first_message(last_resort(full)))
+    for message in messages:
+        with pytest.raises(Undecryptable, match="repeats"):
+            BOB.accept(full, ADA, message)
+    BOB.accept(full, MALLORY, first_message(last_resort(full), by=MALLORY))
+    # Whoever has one-time keys is not concerned, and a new signed prekey is a new beginning.
+    BOB.accept(full, ADA, first_message(BOB.bundle(full)))
+    rotated = renew(full, NOW + 1)
+    BOB.accept(rotated, ADA, first_message(last_resort(rotated)))
+
+
+def test_a_flood_by_many_users_locks_out_no_newcomer() -> None:
+    """Full, the memory gives up the entries of whoever has most, who is answered no more by these keys."""
+    flooder = Begun(STORE.pairs[-1].signed_id, MALLORY.party.uid)
+    store, _, _ = BOB.accept(STORE, MALLORY, message := first_message(last_resort(STORE), by=MALLORY))
+    store = crowd(store, MAX_SEEN_OF_USER - 1, users=1, first=flooder.user)
+    store = crowd(store, MAX_SEEN - MAX_SEEN_OF_USER, users=1000)
+    assert len(store.seen) == MAX_SEEN
+    store, _, plaintext = BOB.accept(store, ADA, first_message(last_resort(store)))
+    assert plaintext == b"hi"
+    assert store.closed == {flooder}
+    assert len(store.seen) == MAX_SEEN - MAX_SEEN_OF_USER + 1
+    assert decode_store(encode_store(store)) == store
+    for each in (message, first_message(last_resort(store), by=MALLORY)):
+        with pytest.raises(LimitReached):
+            BOB.accept(store, MALLORY, each)
+    # The next login brings new keys, with which the flooder may begin anew.
+    rotated = maintain(store, NOW + 1, 50, 50)
+    assert len(rotated.pairs) == 2
+    assert maintain(rotated, NOW + 2, 50, 50) == rotated
+    BOB.accept(rotated, MALLORY, first_message(last_resort(rotated), by=MALLORY))
+    after = maintain(rotated, NOW + 1 + GRACE, 50, 50)
+    assert (after.seen, after.closed) == ({}, frozenset())
+    with pytest.raises(Undecryptable, match="used or deleted"):
+        BOB.accept(after, MALLORY, message)
+
+
 def test_the_table_of_seen_handshakes_is_bounded_and_never_forgets_early() -> None:
-    """Full, it refuses newcomers rather than open the door to a replay; half full, it rotates early."""
-    bundle = BOB.bundle(STORE, one_time=False, one_time_kem=False)
-    message = first_message(bundle)
-    store, _, _ = BOB.accept(STORE, ADA, message)
-    crowd = {number.to_bytes(32, "big"): bundle.signed.id for number in range(MAX_SEEN - 1)}
-    full = msgspec.structs.replace(store, seen={**store.seen, **crowd})
-    with pytest.raises(LimitReached):
-        BOB.accept(full, ADA, first_message(bundle))
+    """With an entry each of as many users as it holds it refuses rather than open the door to a replay."""
+    store, _, _ = BOB.accept(STORE, ADA, message := first_message(last_resort(STORE)))
+    full = crowd(store, MAX_SEEN - 1, users=MAX_SEEN)
+    with pytest.raises(LimitReached, match="More users"):
+        BOB.accept(full, MALLORY, first_message(last_resort(full), by=MALLORY))
     with pytest.raises(Undecryptable, match="repeats"):
         BOB.accept(full, ADA, message)
     rotated = maintain(full, NOW + 1, 50, 50)
-    assert len(rotated.pairs) == 2
     assert rotated.seen == full.seen
-    assert maintain(rotated, NOW + 2, 50, 50) == rotated
-    BOB.accept(rotated, ADA, first_message(BOB.bundle(rotated, one_time=False, one_time_kem=False)))
-    after = maintain(rotated, NOW + 1 + GRACE, 50, 50)
-    assert after.seen == {}
-    with pytest.raises(Undecryptable, match="used or deleted"):
-        BOB.accept(after, ADA, message)
+    BOB.accept(rotated, MALLORY, first_message(last_resort(rotated), by=MALLORY))
 
 
 def test_the_number_of_kept_pairs_is_bounded() -> None:
     """However often a crowd brings the rotation forward; seen handshakes go with their key."""
     store = STORE
     for _ in range(2 * MAX_PAIRS):
-        current = store.pairs[-1].signed_id
-        crowd = {bytes(28) + (current * MAX_SEEN + n).to_bytes(4, "big"): current for n in range(MAX_SEEN)}
-        store = maintain(msgspec.structs.replace(store, seen={**store.seen, **crowd}), NOW, 50, 50)
+        store = maintain(crowd(store, MAX_SEEN, users=MAX_SEEN), NOW, 50, 50)
         assert len(store.pairs) <= MAX_PAIRS
-        assert set(store.seen.values()) <= {pair.signed_id for pair in store.pairs}
+        assert {each.signed_id for each in store.seen.values()} <= {pair.signed_id for pair in store.pairs}
     assert len(encode_store(store)) < 2**21
     assert decode_store(encode_store(store)) == store
 
@@ -269,7 +322,7 @@ def test_a_damaged_store_is_refused() -> None:
     for length in range(len(data)):
         with pytest.raises(BadRecord):
             decode_store(data[:length])
-    for bad in (data + b"\0", b"\x02" + data[1:]):
+    for bad in (data + b"\0", b"\x01" + data[1:], b"\x03" + data[1:]):
         with pytest.raises(BadRecord):
             decode_store(bad)
 

@@ -52,13 +52,9 @@ def network() -> Network:
 
 @pytest.mark.parametrize("case", cases("prekeys.json"))
 def test_a_prekey_vector_ends_as_it_says(case: Case) -> None:
-    """Bundles are judged; saved prekeys load."""
+    """Bundles are judged."""
 
     def check() -> None:
-        if "saved" in case:
-            (data,) = unhexed(case, "saved")
-            assert prekeys.encode_store(prekeys.decode_store(data)) == data
-            return
         data, record = unhexed(case, "bundle", "record")
         bundle, owner = prekeys.decode_bundle(data), decode_record(record)
         prekeys.verify_bundle(network(), bundle, owner, case["uid"], case["now"])
@@ -89,7 +85,9 @@ def test_a_handshake_vector_ends_as_it_says(case: Case) -> None:
         assert (opened.id, plaintext) == (id_, expected)
         handshake = message[1 : 1 + HANDSHAKE_BYTES]
         named = pqxdh.decode_handshake(handshake)
-        found = prekeys.find(store, id_, named.signed_id, named.one_time_id, named.kem_id)
+        found = prekeys.find(
+            store, id_, case["initiator_uid"], named.signed_id, named.one_time_id, named.kem_id
+        )
         keys = naive_pqxdh.responder_keys(
             handshake, secret, found.signed, found.one_time, found.kem, them.uid, record_a, me.uid, record_b
         )

@@ -100,7 +100,7 @@ def username(data: bytes) -> None:
 def uid(data: bytes) -> None:
     """An id that somebody typed."""
     text = data.decode(errors="replace")
-    assert names.uid_text(names.uid_from_text(text)) == text.strip()
+    assert names.uid_text(names.uid_from_text(text)) == text.strip().replace(" ", "")
 
 
 @target(UsageError, seeds=[keys.to_checksum(ADA.account).encode()])
