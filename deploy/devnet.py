@@ -76,6 +76,8 @@ FOLDER: Final = Path(".devnet")
 LOOPBACK: Final = "127.0.0.1"
 CHAIN_PORT: Final = 8545
 RELAY_PORT: Final = 5555
+SERVER_PORTS: Final = range(15_000, 32_768)
+"""Below those that Linux, macOS and BSD lend to outgoing connections."""
 CHAIN_IDS: Final = {"anvil": 31337, "ganache": 1337}
 
 HARDFORK: Final = "shanghai"
@@ -470,12 +472,23 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _free_ports(host: str, count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Ports that nobody holds, all different.
+
+    Of those that systems lend to outgoing connections, one could be taken before the server listens there.
+    """
+    free: list[int] = []
     with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket(_family(host))) for _ in range(count)]
-        for probe in probes:
-            _bind(probe, host, 0)
-        return [probe.getsockname()[1] for probe in probes]
+        while len(free) < count:
+            port = secrets.choice(SERVER_PORTS)
+            probe = held.enter_context(socket.socket(_family(host)))
+            try:
+                _bind(probe, host, port)
+            except BadConfig as error:
+                if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                free.append(port)
+    return free
 
 
 def _require_free(host: str, port: int, flag: str) -> None:
