@@ -368,6 +368,13 @@ class Gate:
         self.known(peer)
 
 
+class _Limited(Protocol):
+    """What asyncio's and uvloop's TLS transports have besides what asyncio.Transport says."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """From how many bytes that nobody has read on no more are taken in, and until when."""
+
+
 class Peer(asyncio.Protocol):
     """A client as the relay sees it: decoded messages in, a bounded queue out."""
 
@@ -542,12 +549,16 @@ class Peer(asyncio.Protocol):
             self._handler.received(self, message)
 
     def _adjust_reading(self) -> None:
-        if self._transport is None or self._transport.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return
+        tls = cast(_Limited, transport)
         if self._holds or self.slow:
-            self._transport.pause_reading()
+            transport.pause_reading()
+            tls.set_read_buffer_limits(0, 0)  # else it would go on taking in half a MiB that nobody reads
         else:
-            self._transport.resume_reading()
+            tls.set_read_buffer_limits()
+            transport.resume_reading()
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -40,6 +40,8 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Its cure for an old C library ends each of Python's timed waits at once: a start took seconds.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def set(self, seconds: int) -> None:
