@@ -386,6 +386,7 @@ class Peer(asyncio.Protocol):
         "_holds",
         "_inbox",
         "_outgoing",
+        "_stopped",
         "_transport",
         "address",
         "asked",
@@ -419,6 +420,7 @@ class Peer(asyncio.Protocol):
         self._inbox: deque[Message] = deque()
         self._outgoing = bytearray()
         self._holds = 0
+        self._stopped = False  # whether nothing more is taken in
         self._farewell: asyncio.TimerHandle | None = None  # cuts a peer that does not read the last words
 
     @property
@@ -552,12 +554,16 @@ class Peer(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        tls = cast(_Limited, transport)
-        if self._holds or self.slow:
+        stopped = self._holds > 0 or self.slow
+        if stopped == self._stopped:
+            return
+        self._stopped = stopped
+        if stopped:
             transport.pause_reading()
-            tls.set_read_buffer_limits(0, 0)  # else it would go on taking in half a MiB that nobody reads
+            # Else TLS would go on taking in half a MiB that nobody reads.
+            cast(_Limited, transport).set_read_buffer_limits(0, 0)
         else:
-            tls.set_read_buffer_limits()
+            cast(_Limited, transport).set_read_buffer_limits()
             transport.resume_reading()
 
     def _refuse(self, violation: ProtocolViolation) -> None:
@@ -573,6 +579,7 @@ class Peer(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        cast(_Limited, transport).set_read_buffer_limits()  # the peer's own farewell must come through
         transport.close()
         self._farewell = asyncio.get_running_loop().call_later(deadlines.HANDSHAKE, transport.abort)
 

@@ -518,6 +518,43 @@ async def test_messages_wait_while_the_handler_does(server: Server) -> None:
     await link.close()
 
 
+async def test_nothing_more_is_taken_in_during_a_hold(server: Server) -> None:
+    """Neither by TLS: what the kernel does not hold stays with the peer, and comes afterwards."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    peer.hold()
+    many = [Receive(number) for number in range(200_000)]
+    link._writer.write(b"".join(map(frame, many)))
+    await asyncio.sleep(0.2)
+    assert peer._transport is not None
+    assert peer._transport.get_read_buffer_size() == 0  # type: ignore[attr-defined]  # of TLS transports
+    peer.hold()  # a second one changes nothing
+    await asyncio.sleep(0.1)
+    assert peer._transport.get_read_buffer_size() == 0  # type: ignore[attr-defined]
+    assert not peer._inbox
+    peer.release()
+    peer.release()
+    await until(lambda: len(server.handler.messages) == 1 + len(many))
+    assert server.handler.messages[1:] == many
+    await link.close()
+
+
+async def test_who_is_sent_away_while_held_ends_at_once(server: Server) -> None:
+    """Its farewell is waited for, and heard: the connection is gone long before it would be cut."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    peer.hold()
+    peer.say_goodbye("revoked", "This device has been revoked.")
+    assert isinstance(await link.receive(), Goodbye)
+    await link.close()
+    async with asyncio.timeout(deadlines.HANDSHAKE / 2):
+        await until(lambda: server.handler.gone == [peer])
+
+
 async def test_what_waits_of_somebody_sent_away_is_not_served(server: Server) -> None:
     """A revoked device's messages do not outlive its farewell."""
     link = await dial([server.named()])
