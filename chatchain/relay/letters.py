@@ -40,8 +40,10 @@ UNANSWERED_ROWS: Final = 2_000
 LETTER_BYTES: Final = 256
 """What a message takes up while it waits, besides what is in it."""
 
-PENDING_BYTES: Final = 16 * 1024 * 1024
-"""The same for all connections together."""
+PENDING_BYTES: Final = 8 * 1024 * 1024
+"""The same for all connections together: above it the relay reads from none, also from those that have
+submitted nothing yet, because what each may bring with its first word adds up.
+"""
 
 RETRY: Final = 1.0
 """Seconds between two attempts at what the database must do."""
@@ -79,6 +81,7 @@ class Letters:
         self._sessions: dict[int, Session] = {}
         self._names = 0
         self._waiting: set[Session] = set()
+        self._full = False
         self._gathered: list[Letter] = []  # of this turn of the loop
         self.pending = 0
         """Bytes that wait for their commit."""
@@ -112,6 +115,8 @@ class Letters:
         self._act(self._mailbox.opened(session.name, user.uid, device))
         waiting = self._mailbox.waiting(user.uid, device)
         peer.send(Welcome(user.uid, waiting, _now_ms()))
+        if self._full:
+            self._hold(session)
         if self._nodes is not None:
             self._nodes.logged_in(user.uid, device)
         self._metrics.logins.labels("accepted").inc()
@@ -243,14 +248,21 @@ class Letters:
         if session is not None:
             session.rows += 1
             session.bytes += letter.size
-            crowded = session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES
-            if (crowded or self.pending >= PENDING_BYTES) and not session.held:
-                session.held = True
-                session.peer.hold()
-                self._waiting.add(session)
+            if session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES:
+                self._hold(session)
+        if self.pending >= PENDING_BYTES and not self._full:
+            self._full = True
+            for each in self._sessions.values():
+                self._hold(each)
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._gathered.append(letter)
+
+    def _hold(self, session: Session) -> None:
+        if not session.held:
+            session.held = True
+            session.peer.hold()
+            self._waiting.add(session)
 
     def _hand_over(self) -> None:
         letters, self._gathered = self._gathered, []
@@ -388,12 +400,13 @@ class Letters:
 
     def _let_go(self) -> None:
         """Reads again from the connections that were held back and whose share is free."""
+        if self.pending > PENDING_BYTES // 2:
+            return
+        self._full = False
         for session in list(self._waiting):
-            if (
-                session.rows <= UNANSWERED_ROWS // 2
-                and session.bytes <= UNANSWERED_BYTES // 2
-                and self.pending <= PENDING_BYTES // 2
-            ):
+            if self._full:  # what had come of those before is enough again
+                return
+            if session.rows <= UNANSWERED_ROWS // 2 and session.bytes <= UNANSWERED_BYTES // 2:
                 self._waiting.discard(session)
                 session.held = False
                 session.peer.release()

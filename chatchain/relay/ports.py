@@ -173,8 +173,8 @@ class Reader(Protocol):
     def bundles(self, uids: Sequence[int]) -> list[KeyBundle]:
         """The key bundles of these users' devices."""
 
-    def user(self, uid: int) -> User | None:
-        """A user as last rewritten."""
+    def users(self, uids: Sequence[int]) -> list[User]:
+        """Those of these users that there are, as last rewritten."""
 
     def membership(self) -> tuple[Policy, frozenset[int]] | None:
         """The network's policy and members as last rewritten."""

@@ -10,7 +10,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Engine, Row, and_, delete, insert, or_, select
@@ -168,13 +168,25 @@ class ServerStore:
     # --- the fold of the chain ---
 
     def user(self, uid: int) -> User | None:
-        """A user as last rewritten; of each device's history only the current version is kept here."""
+        """A user as last rewritten."""
+        return next(iter(self.users([uid])), None)
+
+    def users(self, uids: Sequence[int]) -> list[User]:
+        """Those of these users that there are, as last rewritten; of each device's history only the current
+        version is kept here.
+        """
+        found: dict[int, list[Device]] = {}
+        rows: list[Row[Any]] = []
         with translated(), self._engine.connect() as connection:
-            row = connection.execute(select(users).where(users.c.uid == uid)).first()
-            if row is None:
-                return None
-            query = select(devices).where(devices.c.uid == uid).order_by(devices.c.device)
-            return _user(row, [_device(found) for found in connection.execute(query)])
+            for start in range(0, len(uids), 500):
+                some = uids[start : start + 500]
+                rows += connection.execute(select(users).where(users.c.uid.in_(some)))
+                query = (
+                    select(devices).where(devices.c.uid.in_(some)).order_by(devices.c.uid, devices.c.device)
+                )
+                for row in connection.execute(query):
+                    found.setdefault(row.uid, []).append(_device(row))
+        return [_user(row, found.get(row.uid, ())) for row in rows]
 
     def membership(self) -> tuple[Policy, frozenset[int]] | None:
         """The network's policy and members as last rewritten; None before the first time."""

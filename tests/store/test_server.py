@@ -819,6 +819,7 @@ def test_users_are_the_fold_as_last_rewritten(store: ServerStore, url: str) -> N
     )
     store.rewrite([ada, bob], [], settled_to=2)
     assert (store.user(ADA), store.user(BOB), store.user(1)) == (ada, bob, None)
+    assert sorted(store.users([BOB, *range(1, 1_000), ADA]), key=lambda one: one.username) == [ada, bob]
     engine = create_engine(url)
     with engine.connect() as connection:
         columns = connection.execute(
