@@ -42,6 +42,9 @@ WRITE_HIGH: Final = 256 * 1024
 them.
 """
 
+READ_QUEUE: Final = 32 * 1024
+"""Bytes that the kernel is asked to queue, and so gives at once, of a peer whose messages are small."""
+
 CHUNK: Final = 64 * 1024
 
 _HEARTBEATS: Final = (Ping, Pong)
@@ -527,6 +530,16 @@ class Peer(asyncio.Protocol):
         """The peer is a stranger no more: no deadline, and its address has room for another."""
         self.deadline = 0.0
         self._gate.known(self)
+
+    def narrow(self) -> None:
+        """Has the kernel queue little for this peer: many who send at once are not to cost much each.
+
+        What TLS once took in at a time is memory that it keeps as long as the connection lasts.
+        """
+        if self._transport is not None:
+            connected = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # it may be gone already
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_QUEUE)
 
     # --- inside ---
 

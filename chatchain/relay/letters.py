@@ -111,6 +111,7 @@ class Letters:
         session = Session(self._names, user.uid, device, user.epoch, peer, pace)
         peer.session = session
         peer.logged_in()
+        peer.narrow()
         self._sessions[session.name] = session
         self._act(self._mailbox.opened(session.name, user.uid, device))
         waiting = self._mailbox.waiting(user.uid, device)

@@ -90,6 +90,9 @@ class Peer(Protocol):
     def logged_in(self) -> None:
         """The peer is a stranger no more."""
 
+    def narrow(self) -> None:
+        """Has the kernel queue little for this peer, who sends messages and no files."""
+
 
 class Payer(Protocol):
     """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
