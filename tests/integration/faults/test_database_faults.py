@@ -19,7 +19,7 @@ from tests.relay import stage as stages
 from tests.relay.stage import Device, Stage
 from tests.relay.test_operation import page
 
-STOPPED: Final = 60.0 if FULL else 6.0
+STOPPED: Final = 60.0 if FULL else 4.0
 """Seconds that the database stands still: at full count longer than the relay's own patience with it."""
 
 FLOODS: Final = 100 if FULL else 10
