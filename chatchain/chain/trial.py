@@ -25,6 +25,11 @@ GAS_MARGIN: Final = 150_000
 TIP: Final = 1_000_000_000
 """Wei that a block's maker is offered for each gas when a node has no opinion."""
 
+TIP_MOST: Final = 100 * TIP
+"""More is offered on no node's word: its opinion is the one part of a price that the chain does not check. A
+transaction that waits for more than this is raised step by step.
+"""
+
 
 class Candidate(NamedTuple):
     """A call, and the most gas that its sender would pay for (0: as much as it takes)."""
@@ -83,7 +88,7 @@ class Trial:
         prices = _Prices(
             quantity(endpoint.plain(balance)),
             quantity(endpoint.read(latest, Header).base_fee_per_gas or "0x0"),
-            TIP if isinstance(tip, RpcFault) else quantity(endpoint.plain(tip)),
+            TIP if isinstance(tip, RpcFault) else min(quantity(endpoint.plain(tip)), TIP_MOST),
         )
         return prices, self._read(endpoint, places, gas)
 

@@ -84,12 +84,17 @@ class Newcomers:
             signer = None
         if signer not in _keys_of(inviter):
             raise InvitationRefused("The invitation is not signed by whom it names.")
-        wait = self._by_inviter.take(inviter.uid, now)
+        # Only looked at: whoever shows a used one, or one that comes to nothing, takes nothing from the others.
+        wait = self._by_inviter.wait(inviter.uid, now)
         if wait:
             raise LimitReached(
                 "This member's invitations were used as often as the relay lets them be for now.",
                 retry_after_ms=milliseconds(wait),
             )
+
+    def used(self, invitation: Invitation, now: float) -> None:
+        """Counts an invitation as used."""
+        self._by_inviter.take(invitation.inviter, now)
 
     def spend(self, invitation: Invitation, call: Call, time: int) -> bool:
         """Uses an invitation for the account that a call registers; whether that is for the first time.

@@ -12,9 +12,10 @@ did not use is given back.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -22,12 +23,14 @@ import msgspec
 
 from chatchain.errors import (
     AlreadyDone,
+    ChainError,
     ChatchainError,
     CommitmentNeeded,
     CommitmentPending,
     LimitReached,
     RefusedError,
     Reverted,
+    StoreUnavailable,
     TooLarge,
 )
 from chatchain.identity.keys import keccak256
@@ -199,6 +202,7 @@ class Sponsor:
         self._sent: OrderedDict[bytes, _Memory] = OrderedDict()
         self._claims: OrderedDict[bytes, float] = OrderedDict()
         self._bills: dict[bytes, _Bill] = {}
+        self._returns: deque[tuple[list[Booked], int]] = deque()
         self._turn = threading.Lock()
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
@@ -252,6 +256,7 @@ class Sponsor:
     def tend(self) -> None:
         """Sees what was sent through until it is mined and settled; higher fees are booked, too. Blocks."""
         with self._turn:
+            self._return()
             for outcome in self._payer.tend(self._allow):
                 self._settle(outcome)
 
@@ -398,15 +403,19 @@ class Sponsor:
     def _that_passes(self, batch: _Parcel) -> _Parcel | None:
         """The batch if it passes for what was booked, or with what it decides booked besides.
 
-        One of the votes may decide, though none of them would alone.
+        One of the votes may decide, though none of them would alone. Whatever keeps this from being found out,
+        each goes by itself: what was booked for it must be spent or given back.
         """
-        (told,) = self._estimate([batch.call], batch.cost.limit)
-        if isinstance(told, Cost):
-            return batch
-        more = _needed(told)
-        if not more:
+        try:
+            (told,) = self._estimate([batch.call], batch.cost.limit)
+            if isinstance(told, Cost):
+                return batch
+            more = _needed(told)
+            if not more:
+                return None
+            (booked,) = self._spending.book([more * batch.cost.fee])
+        except (ChainError, StoreUnavailable):
             return None
-        (booked,) = self._spending.book([more * batch.cost.fee])
         if not isinstance(booked, Booked):
             return None
         cost = msgspec.structs.replace(batch.cost, limit=batch.cost.limit + more)
@@ -470,10 +479,21 @@ class Sponsor:
             for claim in _claims_of(call):
                 self._claims.pop(claim, None)
 
-    def _give_back(self, booked: Iterable[Booked], wei: int) -> None:
-        for one in booked:
-            self._spending.give_back(one, wei)
-            wei = max(0, wei - one.wei)
+    def _give_back(self, booked: list[Booked], wei: int) -> None:
+        """Gives back all of what was booked but so much."""
+        self._returns.append((booked, wei))
+        self._return()
+
+    def _return(self) -> None:
+        """Gives back what is due; what the database does not take now is due still."""
+        with contextlib.suppress(StoreUnavailable):
+            while self._returns:
+                booked, wei = self._returns[0]
+                while booked:
+                    before = sum(one.wei for one in booked[:-1])
+                    self._spending.give_back(booked[-1], max(0, wei - before))
+                    booked.pop()
+                self._returns.popleft()
 
 
 def _together(payer: Payer, batch: Sequence[_Parcel]) -> _Parcel:

@@ -40,6 +40,9 @@ AT_ONCE: Final = 32
 GUESTS_AT_ONCE: Final = AT_ONCE // 2
 """Of these, calls from connections of one address that have not logged in."""
 
+STRANGERS_AT_ONCE: Final = AT_ONCE * 3 // 4
+"""The same from all addresses: the rest is kept for members' votes and calls."""
+
 TEND: Final = 3.0
 """Seconds between two looks at what was sent and is not mined."""
 
@@ -77,7 +80,9 @@ class Sponsoring:
         """Has a call sent for a device that is logged in, or for a guest; raises ChatchainError."""
         if self._sponsor is None:
             raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
-        crowded = session is None and self._guests[peer.address] >= GUESTS_AT_ONCE
+        crowded = session is None and (
+            self._guests[peer.address] >= GUESTS_AT_ONCE or self._guests.total() >= STRANGERS_AT_ONCE
+        )
         if crowded or self._under_way >= AT_ONCE:
             raise LimitReached("The relay is paying for as many calls as it can.", retry_after_ms=1_000)
         uid = session.uid if session is not None else 0
@@ -162,11 +167,14 @@ class Sponsoring:
             return await self._turns.pay(order)
         first = await self._threads.run(partial(newcomers.spend, invitation, order.call, int(time.time())))
         try:
-            return await self._turns.pay(order)
+            paid = await self._turns.pay(order)
         except ChatchainError:
             if first:
                 await self._threads.run(partial(newcomers.restore, invitation, order.call))
             raise
+        if first:
+            newcomers.used(invitation, time.monotonic())
+        return paid
 
 
 def _give_time(peer: Peer) -> None:

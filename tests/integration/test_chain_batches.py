@@ -131,6 +131,20 @@ def test_no_call_of_a_batch_runs_with_more_gas_than_is_paid_for(anvil: DevChain)
     assert [gas for method, gas in asked if method == "eth_call"] == [good.limit] * 2
 
 
+def test_no_node_talks_an_account_out_of_its_ether(anvil: DevChain) -> None:
+    """What it calls a usual tip would be paid to whoever makes the block."""
+    world = World(anvil)
+    _, sponsor = purse(world)
+
+    def dear(method: str, _: list[Any], told: dict[str, Any]) -> dict[str, Any] | None:
+        return told | {"result": hex(10**15)} if method == "eth_maxPriorityFeePerGas" else None
+
+    with proxy(anvil.port, dear) as liar:
+        cost = ChainWriter(Endpoints([liar.url]), world.network).estimate(newcomer(world, "bob"), sponsor)
+    assert cost.tip == 100 * 10**9
+    assert cost.wei < 10**17
+
+
 def test_what_a_node_refuses_leaves_no_gap(anvil: DevChain) -> None:
     """The nonce of the refused transaction is used up, so that those above it are mined."""
     world = World(anvil)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
+from chatchain.errors import StoreUnavailable
 from chatchain.relay.spending import Judge
 
 
@@ -12,6 +14,8 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.slices: Counter[int] = Counter()
+        self.away: Callable[[int], bool] | None = None
+        """Which changes it does not take, as when the database is away."""
 
     @property
     def total(self) -> int:
@@ -23,7 +27,12 @@ class MemoryJournal:
         for window in (hour, day):
             within = {at: gwei for at, gwei in self.slices.items() if at > slice_ - window and gwei > 0}
             sums.append((sum(within.values()), min(within, default=slice_)))
-        self.slices[slice_] += judge(sums[0][0], sums[1][0], sums[0][1], sums[1][1])
+        self._add(slice_, judge(sums[0][0], sums[1][0], sums[0][1], sums[1][1]))
 
     def give_back(self, slice_: int, gwei: int) -> None:
-        self.slices[slice_] -= gwei
+        self._add(slice_, -gwei)
+
+    def _add(self, slice_: int, gwei: int) -> None:
+        if self.away is not None and self.away(gwei):
+            raise StoreUnavailable("Away.")
+        self.slices[slice_] += gwei

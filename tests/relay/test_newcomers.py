@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,15 +14,16 @@ import pytest
 
 from chatchain.errors import NameUnavailable
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
-from chatchain.identity.keys import new_secret, sign_digest
+from chatchain.identity.keys import address_of, new_secret, sign_digest
 from chatchain.model import Address, Call, Network
-from chatchain.relay import follower, newcomers
+from chatchain.relay import follower, newcomers, sponsoring
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import Failed, Message, Sponsored
 from chatchain.wire.messages import Sponsor as Request
 from tests.relay.test_mailbox import ADA, BOB
+from tests.relay.test_sponsor import calls_of
 from tests.relay.test_sponsor import newcomers as registrations
 from tests.relay.test_time import NETWORK, Here
 
@@ -188,6 +191,50 @@ async def test_one_member_s_invitations_are_not_everybody_s_share(
     assert answers == ["", "", "limit_reached"]
     assert newcomers.INVITATIONS.burst >= 10
     await link.close()
+
+
+async def test_whoever_shows_a_used_invitation_takes_nothing_from_the_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a registration that is refused: a member's share is for newcomers who came in."""
+    assert door.here.newcomers is not None
+    monkeypatch.setattr(door.here.newcomers, "_by_inviter", Buckets(Rate.hourly(2)))
+    link = await door.knock()
+    used, taken = door.invitation().encode(), next(door.calls)
+    assert await told(link, 1, next(door.calls), used) == ""
+    for ref in range(2, 5):
+        assert await told(link, ref, next(door.calls), used) == "invitation_refused"
+    door.here.payer.refused[taken] = NameUnavailable("The name is taken.")
+    for ref in range(5, 8):
+        assert await told(link, ref, taken, door.invitation().encode()) == "name_unavailable"
+    assert await told(link, 8, next(door.calls), door.invitation().encode()) == ""
+    assert await told(link, 9, next(door.calls), door.invitation().encode()) == "limit_reached"
+    await link.close()
+
+
+async def test_strangers_leave_room_for_members_at_the_sponsor(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From however many addresses they come."""
+    monkeypatch.setattr(sponsoring, "AT_ONCE", 3)
+    monkeypatch.setattr(sponsoring, "STRANGERS_AT_ONCE", 2)
+    go_on = threading.Event()
+    monkeypatch.setattr(door.here.payer, "has_code", lambda _: not go_on.wait(20))
+    links = [await door.knock() for _ in range(3)]
+    calls = [next(door.calls) for _ in links]
+    for link, call in zip(links[:2], calls, strict=False):
+        await link.send(Request(1, call.contract, call.data, door.work(link, 1, call)))
+    while door.here.relay._sponsoring._guests.total() < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert await told(links[2], 1, calls[2], door.work(links[2], 1, calls[2])) == "limit_reached"
+    member = await door.here.connect()
+    vote = calls_of(ADA, address_of(door.here.account.signer))["voteBySig"]
+    assert await told(member, 1, vote, b"") == ""
+    go_on.set()
+    for link in links[:2]:
+        assert isinstance(await link.receive(), Sponsored)
+    for link in (*links, member):
+        await link.close()
 
 
 async def test_a_relay_may_take_only_who_is_invited(tmp_path: Path) -> None:

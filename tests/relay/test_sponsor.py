@@ -382,6 +382,44 @@ def test_what_mining_did_not_use_is_given_back() -> None:
     assert kinds(pay(made, later)) == [Paid, LimitReached]
 
 
+def test_what_is_due_is_given_back_when_the_database_is_there_again() -> None:
+    """It was away when transactions were mined, and when another could not be sent: no sum stays booked."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    first, second, third = newcomers(3)
+    sent = pay(made, [first, second])
+    payer.unsendable[third] = NoEther("The purse is empty.")
+    journal.away = lambda gwei: gwei < 0
+    assert kinds(pay(made, [third])) == [NoEther]
+    for paid in sent:
+        assert isinstance(paid, Paid)
+        payer.mine(paid.tx_hash, 1000 * GWEI)
+    made.tend()
+    assert journal.total == 3 * WEI // GWEI
+    journal.away = None
+    made.tend()
+    assert journal.total == 2000
+    assert kinds(pay(made, [first])) == [Paid]  # and what was mined is remembered
+    assert payer.paid == [first, second]
+
+
+def test_a_batch_that_cannot_be_tried_out_leaves_nothing_booked() -> None:
+    """The endpoint or the database went away between booking and sending."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    votes = [vote(1), vote(2)]
+    payer.refused[CALLS.vote_batch([arguments(each) for each in votes])] = Reverted(
+        "It needs gas.", error="NotEnoughGas", values=(MOST_FOR_DECISIONS,)
+    )
+    journal.away = lambda gwei: gwei > 0 and journal.total > 0
+    assert kinds(pay(made, votes)) == [Paid, Paid]
+    journal.away = None
+    for number in range(1, 3):
+        payer.mine(number.to_bytes(32, "big"), 1000 * GWEI)
+    made.tend()
+    assert journal.total == 2000
+
+
 def test_what_failed_when_it_was_mined_costs_what_it_cost() -> None:
     """No more and no less; what was never mined costs nothing."""
     journal = MemoryJournal()
