@@ -84,7 +84,7 @@ class Newcomers:
             signer = None
         if signer not in _keys_of(inviter):
             raise InvitationRefused("The invitation is not signed by whom it names.")
-        # Only looked at: whoever shows a used one, or one that comes to nothing, takes nothing from the others.
+        # Only looked at: whoever shows one that was used, or comes to nothing, takes nothing from others.
         wait = self._by_inviter.wait(inviter.uid, now)
         if wait:
             raise LimitReached(

@@ -403,8 +403,8 @@ class Sponsor:
     def _that_passes(self, batch: _Parcel) -> _Parcel | None:
         """The batch if it passes for what was booked, or with what it decides booked besides.
 
-        One of the votes may decide, though none of them would alone. Whatever keeps this from being found out,
-        each goes by itself: what was booked for it must be spent or given back.
+        One of the votes may decide, though none of them would alone. Where that cannot be found out, each
+        goes by itself: what was booked for it must be spent or given back.
         """
         try:
             (told,) = self._estimate([batch.call], batch.cost.limit)
