@@ -245,6 +245,8 @@ class Chain:
         self._new_user(account, username, verifier, kdf, recovery, signer, record)
 
     def _add(self, user: User, signer: bytes, record: bytes) -> None:
+        if user.next_account is not None:
+            raise RefusedError("a recovery is pending")
         number = len(user.devices) + 1
         self._emit(
             IDENTITY, "DeviceAdded(uint64,uint32,address,bytes)", (user.uid, number, signer), (record,)
@@ -340,6 +342,28 @@ class Chain:
         self._signed(digest, signature, user.account, deadline)
         self.nonces[uid] = self.nonces.get(uid, 0) + 1
         self._emit(IDENTITY, "VerifierSet(uint64,bytes32,bytes)", (uid,), (verifier, kdf))
+
+    def propose_recovery(self, name: str, account: bytes) -> None:
+        """Somebody's recovery address proposes another account."""
+        ready = int(self.clock()) + 7 * 24 * 3600
+        uid = self.user(name).uid
+        self._emit(IDENTITY, "RecoveryProposed(uint64,address,uint64)", (uid, account), (ready,))
+
+    def _veto_recovery(self, sender: Address) -> None:
+        self._refuse(self._by_account(sender))
+
+    def _veto_recovery_for(self, _: Address, uid: int, deadline: int, signature: bytes) -> None:
+        user = self._existing(uid)
+        assert user.next_account is not None
+        proposed, nonce = user.next_account.address, self.nonces.get(uid, 0)
+        digest = typed_data.veto_recovery_digest(NETWORK, uid, user.epoch, proposed, nonce, deadline)
+        self._signed(digest, signature, user.account, deadline)
+        self.nonces[uid] = nonce + 1
+        self._refuse(user)
+
+    def _refuse(self, user: User) -> None:
+        assert user.next_account is not None
+        self._emit(IDENTITY, "RecoveryVetoed(uint64,address)", (user.uid, user.next_account.address), ())
 
     def _existing(self, uid: int) -> User:
         user = self.fold.user(Uid(uid))
@@ -743,7 +767,7 @@ class Relay:
         self._say(peer, m.PrekeysLeft(given.ref, len(current.one_time), len(current.kem_one_time)))
 
     def _sponsor(self, peer: _Peer, ref: int, call: Call) -> None:
-        early = ("registerFor", "addDeviceFor", "setVerifierFor")
+        early = ("registerFor", "addDeviceFor", "setVerifierFor", "vetoRecoveryFor")
         if peer.user is None and calls.verb(call) not in early:
             self._say(
                 peer, m.Failed(ref, "refused", "Before login the relay pays for a registration only.", 0)

@@ -41,6 +41,8 @@ NEXT_VAULT: Final = "vault.new"
 ACCOUNT_KEY: Final = "account.key"
 NEXT_VERIFIER: Final = "next_verifier"
 """The setting that holds the verifier that belongs to `vault.new`: public, and compared with the chain's."""
+PHRASE: Final = "phrase"
+"""The setting that holds a new phrase until it was shown."""
 
 
 @dataclass(frozen=True, repr=False)

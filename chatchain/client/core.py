@@ -24,11 +24,13 @@ from chatchain.client import (
     links,
     login,
     messaging,
+    recovery,
     registration,
 )
 from chatchain.client.decisions import Wish
 from chatchain.client.links import INVITATION_DAYS
 from chatchain.client.ports import Edges
+from chatchain.client.recovery import Choose
 from chatchain.client.station import Station
 from chatchain.client.views import (
     CardView,
@@ -50,15 +52,19 @@ from chatchain.client.views import (
     PasswordChanged,
     ProfileView,
     ProposalView,
+    Recoverable,
+    Recovered,
     Registered,
     RsaKey,
     RsaSealed,
     Sent,
     Shown,
     Status,
+    Vetoed,
     WhoAmI,
 )
 from chatchain.crypto.password import check_password
+from chatchain.crypto.phrase import normalise_phrase
 from chatchain.errors import ChatchainError
 
 
@@ -134,6 +140,35 @@ class Client:
             on_phrase=on_phrase,
             invitation=invitation,
         )
+
+    @staticmethod
+    def check_phrase(phrase: str) -> None:
+        """Raises UsageError, which repeats no word of it, for a recovery phrase that cannot be one."""
+        normalise_phrase(phrase)
+
+    async def identify(self, mnemonic: str) -> Recoverable:
+        """Whose account a recovery phrase belongs to; nothing is written. Raises UnknownUser."""
+        return await recovery.identify(self._station, mnemonic)
+
+    async def recover(
+        self, mnemonic: str | None = None, *, choose: Choose = lambda _: (), veto: bool = False
+    ) -> Recovered:
+        """Brings an account back to a new home from its phrase: a further device, with this home's password.
+
+        `choose` is called once, before anything is sent, and says which of the other devices are lost: they
+        are revoked. With `veto` a pending recovery by the account's recovery address is refused first;
+        without, it keeps any device from being added (RefusedError). May be repeated until it is done, then
+        also without the phrase. Raises UnknownUser for a phrase that no account belongs to, AlreadyDone for a
+        home that is somebody's.
+        """
+        return await recovery.recover(self._station, mnemonic, choose=choose, veto=veto)
+
+    async def veto_recovery(self) -> Vetoed:
+        """Refuses the pending recovery of this home's account; possible once in 30 days.
+
+        Raises NotFoundError when none is pending, AccountKeyElsewhere in a linked home.
+        """
+        return await recovery.veto(self._station)
 
     async def require_free(self, name: str) -> None:
         """Raises what would keep a new account from having this name; nothing is sent, and no new home stays

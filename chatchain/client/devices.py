@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.acting import Acting
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
 from chatchain.client.session import made_up_for_later
+from chatchain.client.showing import second_text
 from chatchain.client.views import KeyView
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import AlreadyDone, UnknownDevice, UnknownUser
@@ -113,9 +113,7 @@ def key_view(device: Device, *, here: bool, paid: Paid | None = None) -> KeyView
         signer=to_checksum(current.signer),
         fingerprint=fingerprint_of(decode_record(current.record)),
         block=device.revoked_block if revoked else current.block,
-        time=datetime.fromtimestamp(device.revoked_time if revoked else current.time, UTC).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        ),
+        time=second_text(device.revoked_time if revoked else current.time),
         tx=paid.tx if paid else None,
     )
 

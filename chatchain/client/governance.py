@@ -7,7 +7,6 @@ and the relay's sponsor pays. Whatever can be known from the fold is refused bef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.acting import Acting
@@ -15,6 +14,7 @@ from chatchain.client.contacts import find
 from chatchain.client.decisions import KIND_OF, Wish, sentence
 from chatchain.client.decisions import reason as pause_reason
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
+from chatchain.client.showing import second_text
 from chatchain.client.views import MemberView, ProposalView
 from chatchain.client.watch import Watch
 from chatchain.errors import (
@@ -101,7 +101,7 @@ async def proposal_view(
         group=group.name or NETWORK,
         subject_uid=proposal.subject,
         proposer=await _name(watch, proposal.proposer),
-        deadline=datetime.fromtimestamp(proposal.deadline, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        deadline=second_text(proposal.deadline),
         voted=me is not None and me in proposal.voters,
         action=sentence(proposal.kind, subject, proposal.decision, proposal.group),
         tx=paid.tx if paid else None,

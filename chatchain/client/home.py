@@ -33,7 +33,8 @@ MAX_FILE = 64 * 1024
 class OwnAccount(msgspec.Struct, frozen=True):
     """Whose home this is. `uid` and `device` are 0 while it is being registered or linked.
 
-    A `linked` home has no key of the account: that stays on the device that let this one in.
+    A `linked` home has no key of the account: that stays on the device that let this one in. A `restored` one
+    was brought back from a phrase or keystore as a further device.
     """
 
     username: str
@@ -43,6 +44,7 @@ class OwnAccount(msgspec.Struct, frozen=True):
     uid: int = 0
     device: int = 0
     linked: bool = False
+    restored: bool = False
 
 
 class _NetworkFile(msgspec.Struct, frozen=True):
@@ -195,6 +197,11 @@ class Home:
             raise NoAccount(
                 f"This home waits to be linked to the account of {account.username}.",
                 "Bring the old device's answer: `chatchain link --answer TEXT`.",
+            )
+        if not account.uid and account.restored:
+            raise NoAccount(
+                f"The recovery of {account.username} in {self.path} is not finished.",
+                "Go on with `chatchain recover`.",
             )
         if not account.uid:
             raise NoAccount(

@@ -10,13 +10,13 @@ join.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
 from chatchain.client.ports import NetworkSettings
+from chatchain.client.showing import second_text
 from chatchain.client.views import Invited, Joined
 from chatchain.client.watch import Watch
 from chatchain.errors import AlreadyDone, NotAMember, UsageError
@@ -127,5 +127,4 @@ async def invite(station: Station, *, days: int = INVITATION_DAYS) -> Invited:
     text = msgspec.structs.replace(plain, signature=signature).text()
     settings = station.settings()
     link = join_link(msgspec.structs.replace(settings, chain_id=own.network.chain_id, invitation=text))
-    time = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Invited(invitation=text, expires=time, join=link)
+    return Invited(invitation=text, expires=second_text(expires), join=link)

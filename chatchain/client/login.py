@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatchain.client import devices
-from chatchain.client.account import holds, set_password
+from chatchain.client.account import PHRASE, holds, set_password
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount, require_folder, write_new
-from chatchain.client.registration import PHRASE
 from chatchain.client.showing import problem_of
 from chatchain.client.station import LAST_WORDS_S
 from chatchain.client.views import Exported, KeyView, LoggedIn, LoggedOut, PasswordChanged, Status, WhoAmI

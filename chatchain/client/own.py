@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatchain.client.ports import Store
+from chatchain.client.showing import second_text
 from chatchain.crypto.device import DeviceSecrets, KemSecret
 from chatchain.crypto.pqxdh import Party
 from chatchain.errors import BadRecord, LoginRefused
@@ -14,6 +15,12 @@ from chatchain.model import Device, DeviceId, DeviceState, Network, OwnKeys, Sui
 
 KEEP_SUPERSEDED_MS: Final = 30 * 24 * 3600 * 1000
 """How long the secrets of superseded keys are kept, to read what was under way or waited at a relay."""
+
+
+_WAY_BACK: Final = (
+    "To go on, link a new home from another device (`chatchain --home NEW-FOLDER link NAME`), "
+    "or bring it back with its recovery phrase (`chatchain --home NEW-FOLDER recover`)."
+)
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,14 @@ def own_device(user: User, device: DeviceId) -> Device:
     if found is None:
         raise LoginRefused(
             f"The chain lists no device {device} of {user.username}.",
-            "Restore it in a new home: `chatchain register NAME --mnemonic-file F`.",
+            _WAY_BACK,
         )
     if found.state is not DeviceState.ACTIVE:
         raise LoginRefused(
-            f"This home, device {device} of {user.username}, was revoked at block {found.revoked_block}.",
-            "What is stored here can still be read; a new home needs the recovery phrase.",
+            f"This home, device {device} of {user.username}, was revoked at block {found.revoked_block} "
+            f"({second_text(found.revoked_time)}) with the account's key: it can neither read what comes nor "
+            "speak for the account.",
+            f"What is stored here can still be read (`chatchain history PEER`). {_WAY_BACK}",
         )
     return found
 

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from chatchain.client.account import (
-    ACCOUNT_KEY,
-    NEXT_VAULT,
-    VAULT,
+    PHRASE,
     Unlocked,
     account_key,
-    add_device,
-    holds,
-    listed_with,
     number_of,
-    set_verifier,
     unlock,
-    with_verifier,
 )
 from chatchain.client.governance import Governance
-from chatchain.client.home import Home, OwnAccount
-from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
-from chatchain.client.ports import ChainWriter, Edges, NetworkSettings
-from chatchain.client.session import Session
+from chatchain.client.home import OwnAccount
+from chatchain.client.paying import SIGNATURE_LASTS_S
+from chatchain.client.ports import NetworkSettings
+from chatchain.client.recovery import Made, Recovery, publish_keys, require_new_home, require_settled
 from chatchain.client.showing import problem_of
 from chatchain.client.views import Problem, Registered
 from chatchain.client.watch import Watch
@@ -43,7 +36,6 @@ from chatchain.crypto import phrase as phrases
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.crypto.keystore import import_keystore
-from chatchain.crypto.vault import Secrets, new_secrets, seal_account_key, seal_vault
 from chatchain.errors import (
     AlreadyDone,
     ChainError,
@@ -58,46 +50,17 @@ from chatchain.identity.keys import NOBODY, address_of, parse_address, sign_dige
 from chatchain.identity.login import verifier_for
 from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.identity.typed_data import register_digest
-from chatchain.model import Address, Call, Mined, Network, OwnKeys, Policy, User
+from chatchain.model import Call, Mined, Network, Policy, User
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
 
-PHRASE: Final = "phrase"
-"""The setting that holds a new phrase until it was shown."""
-
 
 @dataclass(frozen=True)
-class Made:
-    """What became of a registration."""
+class Registration(Recovery):
+    """Makes an account; one that is there already is a recovery's business."""
 
-    user: User
-    device: int
-    paid: Paid
-    restored: bool
-
-
-class Registration:
-    """Makes an account, or makes this home a new device of one."""
-
-    def __init__(
-        self,
-        home: Home,
-        edges: Edges,
-        watch: Watch,
-        network: Network,
-        writer: ChainWriter,
-        connect: Callable[[], Awaitable[Session]],
-        invitation: Invitation | None = None,
-    ) -> None:
-        """`connect` opens a session without login, for the sponsor."""
-        self._home = home
-        self._edges = edges
-        self._watch = watch
-        self._network = network
-        self._writer = writer
-        self._connect = connect
-        self._invitation = invitation
+    invitation: Invitation | None = None
 
     async def prepare(
         self, name: str, password: str, *, mnemonic: str | None, keystore: tuple[str, str] | None
@@ -105,7 +68,7 @@ class Registration:
         """Checks the wishes and stores every secret in the home; nothing is sent."""
         require_post_quantum()
         username = normalise_username(name)
-        account = self._home.account()
+        account = self.home.account()
         if account is not None:
             return await self._resume(account, username, password)
         phrase = None
@@ -118,89 +81,61 @@ class Registration:
             phrase = await asyncio.to_thread(phrases.new_phrase)
             keys = await asyncio.to_thread(phrases.keys_of, phrase)
         address = address_of(keys.account_key)
-        user = await self._watch.user_by_address(address)
+        user = await self.watch.user_by_address(address)
         if user is None:
-            await _require_free(self._watch, username)
+            await _require_free(self.watch, username)
             passwords.check_password(password, [username])
         elif user.username != username:
             raise UsageError(
                 f"This recovery phrase belongs to {user.username}, not to {username}.",
-                f"Restore it with `chatchain register {user.username} --mnemonic-file F`.",
+                "Bring that account back with `chatchain recover --mnemonic-file F`.",
             )
-        secrets = await asyncio.to_thread(_home_secrets, password, keys.account_secret, user)
-        vault = await asyncio.to_thread(seal_vault, secrets, password)
-        return self._store_all(username, address, keys.account_key, secrets, vault, phrase)
+        else:
+            require_settled(user)
+        return await self.furnish(username, keys, password, user, phrase)
 
     async def require_possible(self, name: str, *, restores: bool) -> None:
         """Raises what can be known to fail before the person is asked for a password."""
         username = normalise_username(name)
-        account = self._home.account()
+        account = self.home.account()
         if account is not None:
             require_unfinished(account)
         elif not restores:
-            await _require_free(self._watch, username)
+            await _require_free(self.watch, username)
 
     async def _resume(self, account: OwnAccount, username: str, password: str) -> Unlocked:
         require_unfinished(account)
-        unlocked = await asyncio.to_thread(unlock, self._home, self._edges, password)
+        unlocked = await asyncio.to_thread(unlock, self.home, self.edges, password)
         if account.username == username:
             return unlocked
         address = parse_address(account.account)
-        if await self._watch.user_by_address(address) is not None:
+        if await self.watch.user_by_address(address) is not None:
             raise AlreadyDone(
                 f"This home already has the account of {account.username}.",
                 f"Go on with `chatchain register {account.username}`.",
             )
-        await _require_free(self._watch, username)
+        await _require_free(self.watch, username)
         renamed = msgspec.structs.replace(account, username=username)
-        self._home.put_account(renamed)
+        self.home.put_account(renamed)
         return replace(unlocked, account=renamed)
-
-    def _store_all(
-        self, username: str, address: Address, key: bytes, secrets: Secrets, vault: bytes, phrase: str | None
-    ) -> Unlocked:
-        """Writes the home, the file that says whose it is last: without it nothing here counts yet."""
-        home = self._home
-        for leftover in ("messages.db", "messages.db-wal", "messages.db-shm", NEXT_VAULT):
-            home.remove(leftover)
-        home.write(VAULT, vault)
-        home.write(ACCOUNT_KEY, seal_account_key(secrets.keystore_key, key))
-        store = self._edges.open_store(home.database, secrets.database_key)
-        store.put_own_keys(OwnKeys(1, DeviceSecrets.generate().encode()))
-        if phrase is not None:
-            store.set_setting(PHRASE, phrase.encode())
-        account = OwnAccount(
-            username, to_checksum(address), self._network.chain_id, to_checksum(self._network.directory)
-        )
-        home.put_account(account)
-        return Unlocked(account, secrets, store, from_next=False)
 
     async def carry_out(self, unlocked: Unlocked) -> Made:
         """Gets the account or device onto the chain, unless it is there already, and notes it in the home."""
-        key = account_key(self._home, unlocked.secrets)
+        key = account_key(self.home, unlocked.secrets)
         address = address_of(key)
         device = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
-        user = await self._watch.user_by_address(address)
-        if user is None:
-            made = await self._register(unlocked, key, device)
-        elif (number := number_of(user, device.signer_address)) is not None:
-            made = Made(user, number, Paid("", user.block, sponsored=False), restored=number != 1)
-        else:
-            made = await self._add_device(unlocked, user, key, device)
-        if not holds(made.user, unlocked.secrets):
-            paid = await self._set_verifier(made.user, unlocked.secrets, key)
-            made = replace(made, paid=paid if not made.paid.tx else made.paid)
-        self._home.put_account(
-            msgspec.structs.replace(unlocked.account, uid=made.user.uid, device=made.device)
-        )
-        return made
+        user = await self.watch.user_by_address(address)
+        if user is not None:
+            return await self.bring_back(unlocked, user, key)
+        made = await self._register(unlocked, key, device)
+        return self.moved_in(unlocked, made)
 
     async def _register(self, unlocked: Unlocked, key: bytes, device: DeviceSecrets) -> Made:
-        network, address, username = self._network, address_of(key), unlocked.account.username
+        network, address, username = self.network, address_of(key), unlocked.account.username
         verifier = verifier_for(unlocked.secrets.login_key, unlocked.secrets.kdf)
         kdf, signer = unlocked.secrets.kdf, device.signer_address
         record = device.record(network, address, uid=0, device=1, version=1)
-        calls = self._edges.calls
+        calls = self.edges.calls
 
         async def signed() -> Call:
             deadline = self._deadline()
@@ -214,64 +149,37 @@ class Registration:
         async def direct() -> Mined:
             call = calls.register(username, verifier, kdf, NOBODY, signer, record)
             try:
-                return await asyncio.to_thread(self._writer.send, call, key)
+                return await asyncio.to_thread(self.writer.send, call, key)
             except CommitmentNeeded:
                 pass
             commitment = calls.commit_registration(username, address, verifier)
             with suppress(AlreadyDone):  # an earlier run's is as good
-                await asyncio.to_thread(self._writer.send, commitment, key)
-            return await asyncio.to_thread(partial(self._writer.send, call, key, next_block=True))
+                await asyncio.to_thread(self.writer.send, commitment, key)
+            return await asyncio.to_thread(partial(self.writer.send, call, key, next_block=True))
 
         async def shown() -> int | None:
             # An earlier run's transaction may have been mined meanwhile; then ours had to fail.
             with suppress(ChainError):
-                await self._watch.sync()
-            done = await self._watch.user_by_address(address)
+                await self.watch.sync()
+            done = await self.watch.user_by_address(address)
             same = done is not None and done.username == username and number_of(done, signer) is not None
             return done.block if same and done is not None else None
 
-        paid = await self._payer(address).register(direct, signed, shown, self._invitation)
+        paid = await self.payer(address).register(direct, signed, shown, self.invitation)
 
         async def listed() -> User | None:
-            return await self._watch.user_by_address(address)
+            return await self.watch.user_by_address(address)
 
-        user = await self._watch.until(listed, f"The registration of {username}")
+        user = await self.watch.until(listed, f"The registration of {username}")
         return Made(user, number_of(user, signer) or 1, paid, restored=False)
 
-    async def _add_device(self, unlocked: Unlocked, user: User, key: bytes, device: DeviceSecrets) -> Made:
-        network, signer = self._network, device.signer_address
-        number = len(user.devices) + 1
-        record = device.record(network, user.account, uid=user.uid, device=number, version=1)
-        payer = self._payer(user.account)
-        paid = await add_device(self._edges, self._watch, network, payer, user, signer, record, key)
-        found = await self._watch.until(
-            lambda: listed_with(self._watch, user, signer), f"The new device of {user.username}"
-        )
-        return Made(found, number_of(found, signer) or number, paid, restored=True)
-
-    async def _set_verifier(self, user: User, secrets: Secrets, key: bytes) -> Paid:
-        return await set_verifier(
-            self._edges, self._watch, self._network, self._payer(user.account), user, secrets, key
-        )
-
-    def _payer(self, address: Address) -> Payer:
-        return Payer(self._writer, address, self._connect)
-
     def _deadline(self) -> int:
-        return int(self._edges.clock()) + SIGNATURE_LASTS_S
+        return int(self.edges.clock()) + SIGNATURE_LASTS_S
 
 
 def require_unfinished(account: OwnAccount) -> None:
     """Raises AlreadyDone for a home whose registration is finished."""
-    if account.uid:
-        raise AlreadyDone(
-            f"This home already belongs to {account.username}.", "Choose another --home or --user."
-        )
-    if account.linked:
-        raise AlreadyDone(
-            f"This home waits to be linked to the account of {account.username}.",
-            "Bring the old device's answer: `chatchain link --answer TEXT`; or choose another --home.",
-        )
+    require_new_home(account)
 
 
 async def _require_free(watch: Watch, username: str) -> None:
@@ -283,14 +191,6 @@ async def _require_free(watch: Watch, username: str) -> None:
             f"The name {username} is taken.",
             "Choose another name; if it is yours, restore it with its recovery phrase (--mnemonic-file).",
         )
-
-
-def _home_secrets(password: str, account_secret: bytes, user: User | None) -> Secrets:
-    """The keys of a new home. Where the account's verifier holds for this password, its KDF parameters are
-    kept.
-    """
-    secrets = new_secrets(password, account_secret)
-    return (with_verifier(secrets, password, user) if user is not None else None) or secrets
 
 
 async def register(
@@ -382,11 +282,7 @@ async def settle_in(station: Station, user: User) -> tuple[Problem | None, int |
     """Publishes the keys and opens the request to join; the account stands even if that fails."""
     try:
         await station.desk()
-        problem = None
-        try:
-            await station.publish(await station.connect())
-        except NetworkError as unreachable:
-            problem = problem_of(unreachable)
+        problem = await publish_keys(station)
         watch = station.require_watch()
         group = await watch.group()
         # Before founders are seated there is nobody who could vote on a request.

@@ -44,6 +44,11 @@ def time_text(time_ms: int) -> str:
     )
 
 
+def second_text(time: int) -> str:
+    """RFC 3339 in UTC, to the second: how block times and deadlines are told."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def message_ids(beginning: str) -> tuple[bytes, bytes]:
     """The first and the last id that begin so: 4 to 32 hex digits; raises UsageError."""
     digits = beginning.strip().lower()

@@ -53,6 +53,59 @@ class Registered(View, frozen=True, omit_defaults=False):
     """
 
 
+class PendingRecovery(View, frozen=True):
+    """The recovery address wants `account` to take the place of a user's, from the time `ready` on."""
+
+    account: str
+    ready: str
+
+
+class Recoverable(View, frozen=True, omit_defaults=False):
+    """The account that a recovery phrase belongs to, with the devices that are active there."""
+
+    username: str
+    uid: int
+    account: str
+    devices: tuple[KeyView, ...]
+    pending: PendingRecovery | None = None
+
+
+class Recovered(View, frozen=True, omit_defaults=False):
+    """An account that came back to a new home, as its device `device`.
+
+    `revoked` are the devices that this ended, `others` those that still speak for the account; `problem` says
+    what is left to do at the relay.
+    """
+
+    username: str
+    uid: int
+    account: str
+    device: int
+    version: int
+    state: str
+    member: bool
+    revoked: tuple[int, ...]
+    others: tuple[int, ...]
+    tx: str
+    block: int
+    sponsored: bool
+    problem: Problem | None = None
+
+
+class Vetoed(View, frozen=True, omit_defaults=False):
+    """A pending recovery that the account refused: `refused` does not take the place of `account`."""
+
+    username: str
+    uid: int
+    account: str
+    refused: str
+    device: int
+    version: int
+    state: str
+    tx: str
+    block: int
+
+
 class Invited(View, frozen=True):
     """A member's invitation for one newcomer, as text and inside the network's join link."""
 

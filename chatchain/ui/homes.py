@@ -100,6 +100,11 @@ def for_new(settings: Settings, name: str) -> Path:
     return settings.data_dir / name
 
 
+def waiting(settings: Settings) -> Path:
+    """A place that is nobody's home, for asking the network that the next user will join."""
+    return settings.data_dir / WAITING
+
+
 def for_join(settings: Settings) -> Path:
     """The home that a join link goes into: the one named, the only one, or a place for the next user."""
     if (home := named(settings)) is not None:
@@ -108,7 +113,7 @@ def for_join(settings: Settings) -> Path:
         case [name]:
             return settings.data_dir / name
         case _:
-            return settings.data_dir / WAITING
+            return waiting(settings)
 
 
 def remember_link(settings: Settings, link: str) -> None:

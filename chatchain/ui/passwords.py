@@ -25,16 +25,15 @@ def read_password(path: Path, output: Output, option: str = "--password-file") -
     """The password in a file; one final newline is ignored."""
     try:
         with path.open("rb") as file:
-            mode = file.fileno()
             data = file.read(MAX_PASSWORD + 1)
-            shared = _shared(mode)
+            others = shared(path)
     except OSError as failure:
         raise BadConfig(
             f"The password file {path} cannot be read: {failure.strerror}.", f"Check {option}."
         ) from None
     if len(data) > MAX_PASSWORD:
         raise BadConfig(f"The password file {path} is too long to hold a password.", f"Check {option}.")
-    if shared:
+    if others:
         output.note(f"Other users of this machine can read {path}; `chmod 600` it.")
     try:
         password = data.decode().removesuffix("\n").removesuffix("\r")
@@ -45,10 +44,9 @@ def read_password(path: Path, output: Output, option: str = "--password-file") -
     return password
 
 
-def _shared(descriptor: int) -> bool:
-    import os
-
-    status = os.fstat(descriptor)
+def shared(path: Path) -> bool:
+    """Whether a file can be read by others on this machine."""
+    status = path.stat()
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
         PasswordChanged,
         ProfileView,
         ProposalView,
+        Recoverable,
+        Recovered,
         Registered,
         RsaKey,
         RsaSealed,
         Sent,
         Shown,
         Status,
+        Vetoed,
         WhoAmI,
     )
     from chatchain.ui.world import Setting
@@ -213,6 +216,54 @@ def registered(view: Registered) -> list[str]:
     if view.problem is not None:
         lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
     return lines
+
+
+def recoverable(view: Recoverable) -> list[str]:
+    """Whose account comes back, and which of its devices may be in other hands."""
+    return [
+        f"This is the phrase of {clean_line(view.username)}. These devices speak for the account:",
+        *table(
+            ("device", "version", "since", "fingerprint"),
+            [
+                (str(device.device), str(device.version), local_time(device.time), device.fingerprint)
+                for device in view.devices
+            ],
+        ),
+        "What is lost or stolen should be revoked: it can then neither read what comes nor speak for you.",
+    ]
+
+
+def recovered(view: Recovered) -> list[str]:
+    """An account that is back."""
+    name = clean_line(view.username)
+    lines = [
+        f"{name} is back, as device {view.device} of the account.",
+        *fields(
+            [
+                ("id", str(view.uid)),
+                ("account", view.account),
+                ("member", yes_no(view.member)),
+                ("revoked", ", ".join(str(device) for device in view.revoked) or "no device"),
+            ]
+        ),
+        "Messages of before are on the old devices only. Who has verified you is told of the new device;",
+        "the safety number is the same as before.",
+    ]
+    lines += [
+        f"Device {device} still reads and speaks for {name}. If it is lost: `chatchain keys revoke {device}`."
+        for device in view.others
+    ]
+    if view.problem is not None:
+        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
+    return lines
+
+
+def vetoed(view: Vetoed) -> list[str]:
+    """A recovery that was refused."""
+    return [
+        f"Refused: {clean_line(view.refused)} will not be the account of {clean_line(view.username)}.",
+        "A recovery can be refused once in 30 days.",
+    ]
 
 
 def invited(view: Invited) -> list[str]:
@@ -563,8 +614,8 @@ def revoked(view: KeyView, name: str) -> list[str]:
     lines = [f"Device {view.device} is revoked; nobody encrypts to it any more."]
     if view.here:
         lines += [
-            "To go on with this account, make a new home a device of it, with the recovery phrase in F:",
-            f"`chatchain --home NEW-FOLDER register {clean_line(name)} --mnemonic-file F`.",
+            f"To go on as {clean_line(name)}, bring the account back to a new home, with its phrase:",
+            "`chatchain --home NEW-FOLDER recover`.",
         ]
     return lines
 

@@ -24,7 +24,7 @@ from chatchain.ui.world import World
 from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 
 COMMANDS = (
-    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
+    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link", "recover"),
     *("send", "receive", "history", "search", "file get", "chat"),
     *("reply", "react", "edit", "delete", "chat-settings", "profile"),
     *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),

@@ -13,6 +13,7 @@ from chatchain.errors import BadConfig, MissingInput, UsageError
 from chatchain.ui import homes, passwords, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import Desk, desk
+from chatchain.ui.output import Output
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
@@ -92,7 +93,8 @@ def register(
         raise UsageError(
             "A keystore has no recovery phrase.", "Give --mnemonic-file or --keystore, not both."
         )
-    mnemonic = _read_text(mnemonic_file) if mnemonic_file is not None and mnemonic_file.exists() else None
+    restores = mnemonic_file is not None and mnemonic_file.exists()
+    mnemonic = read_phrase(mnemonic_file, here.output) if mnemonic_file is not None and restores else None
     show = phrase_shower(here, mnemonic_file)
     stored = None
     if keystore is not None:
@@ -166,6 +168,14 @@ def write_new(path: Path, text: str) -> None:
             os.fsync(out.fileno())
     except OSError as failure:
         raise BadConfig(f"{path} cannot be written: {failure.strerror}.", "Name a new file.") from None
+
+
+def read_phrase(path: Path, output: Output) -> str:
+    """The recovery phrase in a file; says so if others can read it."""
+    phrase = _read_text(path)
+    if passwords.shared(path):
+        output.note(f"Other users of this machine can read {path}; `chmod 600` it.")
+    return phrase
 
 
 def _read_text(path: Path) -> str:

@@ -22,6 +22,7 @@ from chatchain.ui.cli import (
     messages,
     options,
     people,
+    recovery,
     rsa,
     settings,
 )
@@ -54,7 +55,7 @@ class Stopped(ChatchainError):
 
 
 ORDER: Final = (
-    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link"),
+    *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link", "recover"),
     *("send", "receive", "history", "search", "file", "chat"),
     *("reply", "react", "edit", "delete", "chat-settings", "profile", "contacts"),
     *("members", "request", "propose", "proposals", "vote", "keys", "rsa", "doctor", "config"),
@@ -101,7 +102,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
         callback=_start,
     )
-    for noun in (accounts, linking, messages, files, deeds, people, governance, rsa, settings):
+    for noun in (accounts, linking, recovery, messages, files, deeds, people, governance, rsa, settings):
         noun.add_to(app)
     return app
 
