@@ -90,7 +90,7 @@ class BadText(UsageError):
 
 
 class BadFile(UsageError):
-    """A file that is to be sent cannot be: it is empty, unreadable, or no file."""
+    """A file cannot be sent (it is empty, unreadable, or no file), or not be written where it was wanted."""
 
     code = "bad_file"
 

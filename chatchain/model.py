@@ -709,9 +709,11 @@ class StoredMessage(msgspec.Struct, frozen=True):
     delete or reaction (with the emoji in `text`). `state` is set for own messages only.
 
     `about_author` and `about` name the message that it answers, or that such a deed is about. `content` is
-    what a file's message says of it. `edited_ms` is the time of the edit that counts (0: none); a deleted
-    message has no text left. It disappears `expires_s` after it was read (0: never), which is at `expires_ms`
-    once that has begun. `reactions` are by whom and what. `path` is where its file was put on this device.
+    what a file's message says of it, `file_name` its name once more, to be searched. `edited_ms` is the time
+    of the edit that counts (0: none); a deleted message has no text left. It disappears `expires_s` after it
+    was read (0: never), which is at `expires_ms` once that has begun. `reactions` are by whom and what.
+    `path` is where its file was put on this device.
+
     `received_ms` and `arrived_ms` are when it came by the relay's clock and by this device's (0: written
     here); `time_ms` is its author's word.
     """
@@ -738,6 +740,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     path: str = ""
     received_ms: int = 0
     arrived_ms: int = 0
+    file_name: str = ""
 
 
 class Outgoing(msgspec.Struct, frozen=True):

@@ -297,14 +297,14 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
     """Copies a file that came to where a person wants it (into a folder: under this name); whole or not.
 
     Raises AlreadyDone rather than touch what is there, unless told to overwrite it; NoSuchFile for a folder
-    that does not exist.
+    that does not exist, BadFile for a place where nothing can be written.
     """
     target = out / name if out.is_dir() else out
     if not target.parent.is_dir():
         raise NoSuchFile(f"There is no folder {target.parent}.", "Make it first, or name another file.")
     # Whoever else may write in that folder must not have made the file for us, with rights of his own.
     beside = target.with_name(f".{os.urandom(8).hex()}.part")
-    with _stored(target):
+    with _copied(target):
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as copy, source.open("rb") as file:
@@ -320,9 +320,20 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
                 f"{target} exists already; it was not touched.", "Name another, or give --overwrite."
             ) from exists
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written nothing was
+                beside.unlink(missing_ok=True)
         sync_folder(target.parent)
     return target.absolute()
+
+
+def keep_private(path: Path, data: bytes) -> None:
+    """Writes a small file into a folder of the home, for its owner alone."""
+    with _stored(path):
+        make_private(path.parent)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
 
 
 def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
@@ -333,6 +344,17 @@ def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
             with suppress(ValueError):
                 if not is_wanted(int(sender), bytes.fromhex(message)):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _copied(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise BadFile(
+            f"{target} cannot be written: {failure.strerror or failure}.",
+            "The file is here; give --out a folder of yours that has room.",
+        ) from failure
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from chatchain.client import (
     conversations,
     devices,
     doctor,
+    files,
     governance,
     linking,
     links,
@@ -28,6 +29,7 @@ from chatchain.client import (
     registration,
 )
 from chatchain.client.decisions import Wish
+from chatchain.client.images import Picture
 from chatchain.client.links import INVITATION_DAYS
 from chatchain.client.ports import Edges
 from chatchain.client.recovery import Choose
@@ -247,13 +249,21 @@ class Client:
         """
         return messaging.send_file(self._station, to, path, caption, keep_metadata, wait_s)
 
-    async def fetch_file(self, id: str, out: Path | None = None, *, overwrite: bool = False) -> Fetched:
-        """Brings the file of a message here, once; with `out` a copy of it goes there.
+    async def fetch_file(
+        self, id: str, out: Path | None = None, *, overwrite: bool = False, preview: bool = False
+    ) -> Fetched:
+        """Brings the file of a message here, once; with `out` a copy of it goes there. With `preview` it is
+        only the small picture that came inside the message.
 
         Raises UnknownMessage, NotFoundError when the relay keeps it no more, VerificationError when what the
-        relay has is not the file, AlreadyDone rather than replace what is at `out`.
+        relay has is not the file, AlreadyDone rather than replace what is at `out`, BadFile when nothing can
+        be written there.
         """
-        return await messaging.fetch_file(self._station, id, out, overwrite)
+        return await messaging.fetch_file(self._station, id, out, overwrite, preview)
+
+    async def picture(self, shown: Shown, width: int, height: int) -> Picture | None:
+        """The preview inside a message as at most so many pixels, for a screen; None without a good one."""
+        return await files.picture(self._station, shown, width, height)
 
     def reply(self, id: str, text: str, *, wait_s: float = 10.0) -> AsyncIterator[Sent]:
         """Answers a message; yields and raises as `send` does, as all of the following do.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from chatchain.client.attachments import (
     count_from,
     fetch,
     forget_files,
+    keep_private,
     place_of,
 )
+from chatchain.client.images import Picture, preview_again, preview_pixels
 from chatchain.client.ports import Store
 from chatchain.client.reading import FILE
-from chatchain.client.showing import described, there
+from chatchain.client.showing import PREVIEW_TYPE, described, there
 from chatchain.client.station import Station
-from chatchain.client.views import Fetched
-from chatchain.errors import ChatchainError, RefusedError
-from chatchain.model import StoredMessage
+from chatchain.client.views import Fetched, Shown
+from chatchain.errors import ChatchainError, NotFoundError, RefusedError
+from chatchain.model import StoredMessage, Uid
 
 
 async def bring(station: Station, message: StoredMessage, out: Path | None, *, overwrite: bool) -> Fetched:
@@ -40,15 +43,37 @@ async def bring(station: Station, message: StoredMessage, out: Path | None, *, o
         path = await _fetched(station, message)
     if out is not None:
         path = await asyncio.to_thread(copy_out, path, out, name=file.name, overwrite=overwrite)
-    return Fetched(
-        id=message.id.hex(),
-        state=message.state.value if message.state is not None else "received",
-        name=file.name,
-        size=file.size,
-        sha256=file.sha256.hex(),
-        media_type=file.media_type,
-        path=str(path),
-    )
+    return _fetched_view(message, file.name, file.size, file.sha256.hex(), file.media_type, path)
+
+
+async def picture(station: Station, shown: Shown, width: int, height: int) -> Picture | None:
+    """The preview of a message that was shown, as pixels for a screen; None if there is none to be seen."""
+    message = (await station.store()).quoted(Uid(shown.from_uid), bytes.fromhex(shown.id))
+    if message is None or message.kind != FILE or not message.content:
+        return None
+    preview = described(message).thumbnail
+    try:
+        return await asyncio.to_thread(preview_pixels, preview, width, height) if preview else None
+    except RefusedError:  # not worth a word: the file itself can still be had
+        return None
+
+
+async def bring_preview(
+    station: Station, message: StoredMessage, out: Path | None, *, overwrite: bool
+) -> Fetched:
+    """Writes the preview of a message into a file, without asking the relay for anything."""
+    if message.kind != FILE or not message.content:
+        raise RefusedError("The message has no file.", "`chatchain history PEER` shows which have one.")
+    file = described(message)
+    if not file.thumbnail:
+        raise NotFoundError("The file came without a preview.", "Only pictures have one.")
+    jpeg = await asyncio.to_thread(preview_again, file.thumbnail)
+    name = f"{Path(file.name).stem[:100]}-preview.jpg"
+    path = place_of(station.files, message) / ".preview.jpg"
+    await asyncio.to_thread(keep_private, path, jpeg)
+    if out is not None:
+        path = await asyncio.to_thread(copy_out, path, out, name=name, overwrite=overwrite)
+    return _fetched_view(message, name, len(jpeg), hashlib.sha256(jpeg).hexdigest(), PREVIEW_TYPE, path)
 
 
 async def with_small_file(station: Station, message: StoredMessage) -> StoredMessage:
@@ -81,6 +106,20 @@ def forget_unless_waiting(store: Store, folder: Path, blob: bytes) -> None:
     """Deletes a sealed file that came into no message."""
     if all(upload.blob != blob for upload in store.uploads()):
         (folder / blob.hex()).unlink(missing_ok=True)
+
+
+def _fetched_view(
+    message: StoredMessage, name: str, size: int, sha256: str, media_type: str, path: Path
+) -> Fetched:
+    return Fetched(
+        id=message.id.hex(),
+        state=message.state.value if message.state is not None else "received",
+        name=name,
+        size=size,
+        sha256=sha256,
+        media_type=media_type,
+        path=str(path),
+    )
 
 
 async def _fetched(station: Station, message: StoredMessage) -> Path:

@@ -5,7 +5,8 @@ A photograph carries where and when it was taken, by which device, and often a s
 profile; so nothing hides behind its end either. `thumbnail` makes the preview that travels inside of the
 message.
 
-Bytes in, bytes out. An image comes from anywhere, so its size is judged before a pixel is unpacked.
+Bytes in, bytes or pixels out. An image comes from anywhere, so its size is judged before a pixel is unpacked;
+a preview comes from a stranger, and only what this program makes itself is read: one small plain JPEG.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from chatchain.crypto.content import MAX_THUMBNAIL_BYTES as MAX_THUMBNAIL_SENT
 from chatchain.errors import RefusedError, TooLarge
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ MAX_FRAMES: Final = 500
 THUMBNAIL_SIDE: Final = 320
 MAX_THUMBNAIL_BYTES: Final = 12 * 1024
 """Leaves the message in one of the middle buckets of padding."""
+
+MAX_PREVIEW_SIDE: Final = 512
+"""Pixels of a side of a preview that came; ours have 320 at most."""
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
 _HEIF: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
@@ -59,6 +64,14 @@ class Thumbnail(msgspec.Struct, frozen=True):
     jpeg: bytes
     width: int
     height: int
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """Pixels for a screen: rows from above, three bytes a pixel (red, green, blue)."""
+
+    width: int
+    height: int
+    rgb: bytes
 
 
 def image_format(data: bytes) -> str | None:
@@ -119,6 +132,37 @@ def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> Thumbnail:
                 if len(target.getvalue()) <= MAX_THUMBNAIL_BYTES:
                     return Thumbnail(target.getvalue(), width, height)
             side = side * 3 // 4
+
+
+def preview_pixels(jpeg: bytes, width: int, height: int) -> Picture:
+    """Gives the preview of a message in at most so many pixels; raises RefusedError for what is none."""
+    image = _preview(jpeg)
+    scale = min(width / image.width, height / image.height, 1.0)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    small = image.resize(size)
+    return Picture(small.width, small.height, small.tobytes())
+
+
+def preview_again(jpeg: bytes) -> bytes:
+    """Gives the preview of a message as a JPEG written anew from its pixels; raises as above."""
+    target = BytesIO()
+    _preview(jpeg).save(target, "JPEG", quality=90)
+    return target.getvalue()
+
+
+def _preview(jpeg: bytes) -> Image:
+    """Unpacks a preview. One that is built up in passes is refused: a few bytes each, they cost the whole
+    picture's work.
+    """
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    if len(jpeg) > MAX_THUMBNAIL_SENT or image_format(jpeg) != "JPEG":
+        raise RefusedError("The preview is no small JPEG.")
+    with _reading():
+        image = JpegImageFile(BytesIO(jpeg))  # and nothing else that Pillow knows, whatever the bytes say
+        if max(image.size) > MAX_PREVIEW_SIDE or "progressive" in image.info:
+            raise RefusedError("The preview is no small JPEG.")
+        return image.convert("RGB")
 
 
 @contextmanager

@@ -116,9 +116,10 @@ async def send_file(
         files.forget_unless_waiting(await station.store(), folder, packed.blob)
 
 
-async def fetch_file(station: Station, id: str, out: Path | None, overwrite: bool) -> Fetched:
-    """Brings the file of a message here; see `Client.fetch_file`."""
-    return await files.bring(station, find_message(await tidied(station), id), out, overwrite=overwrite)
+async def fetch_file(station: Station, id: str, out: Path | None, overwrite: bool, preview: bool) -> Fetched:
+    """Brings the file of a message here, or only its preview; see `Client.fetch_file`."""
+    bring = files.bring_preview if preview else files.bring
+    return await bring(station, find_message(await tidied(station), id), out, overwrite=overwrite)
 
 
 async def reply(station: Station, id: str, text: str, wait_s: float) -> AsyncIterator[Sent]:

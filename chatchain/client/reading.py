@@ -14,6 +14,7 @@ from chatchain.crypto.content import (
     Delete,
     Edit,
     File,
+    GroupControl,
     OffTheRecord,
     Profile,
     Reaction,
@@ -42,6 +43,7 @@ NOTICE: Final = "notice"
 TIMER_CHANGED: Final = "timer_changed"
 OFF_THE_RECORD_CHANGED: Final = "off_the_record_changed"
 PROFILE_CHANGED: Final = "profile_changed"
+GROUP_CONTROL: Final = "group_control"
 NOT_THE_AUTHOR: Final = "not_the_author"
 
 _UNITS: Final = ((7 * 86_400, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
@@ -60,7 +62,10 @@ def arrival(
         case Reply(author, target, text, expires):
             return reading.message(TEXT, text, expires, Uid(author), target)
         case File():
-            return reading.message(FILE, content.caption, content.expires, content=contents.encode(content))
+            encoded = contents.encode(content)
+            return reading.message(
+                FILE, content.caption, content.expires, content=encoded, file_name=content.name
+            )
         case Edit(target, text):
             return reading.deed(DeedKind.EDIT, sender.uid, target, value=text)
         case Delete(target):
@@ -75,6 +80,14 @@ def arrival(
             return reading.deed(DeedKind.PROFILE, value=name)
         case Typing(state):
             return Arrival(sender.uid, delivery.id, typing=int(state))
+        case GroupControl() if mine:
+            return Arrival(sender.uid, delivery.id)
+        case GroupControl():
+            return reading.notice(
+                GROUP_CONTROL,
+                f"{sender.username} sent what a group chat needs to begin, and this version of chatchain has "
+                "no group chats. There is nothing to do; update chatchain to take part.",
+            )
         case _:
             return None
 
@@ -100,6 +113,7 @@ class _Reading:
         about_author: Uid = Uid(0),  # noqa: B008 - a number
         about: bytes = b"",
         content: bytes = b"",
+        file_name: str = "",
     ) -> Arrival:
         """A message, for which a receipt is owed unless it is one's own."""
         message = self._stored(
@@ -108,11 +122,16 @@ class _Reading:
             about_author=about_author,
             about=about,
             content=content,
+            file_name=file_name,
             expires_s=expires_s,
             # What another device of one's own sent disappears here as it does there.
             expires_ms=self._time_ms + 1000 * expires_s if self._mine and expires_s else 0,
         )
         return Arrival(self._sender.uid, self._delivery.id, message=message, receipt_due=not self._mine)
+
+    def notice(self, code: str, sentence: str) -> Arrival:
+        """Something of which a person is told, and that changes nothing."""
+        return Arrival(self._sender.uid, self._delivery.id, message=self._stored(NOTICE, sentence, code=code))
 
     def deed(
         self,
@@ -171,6 +190,7 @@ class _Reading:
         about_author: Uid = Uid(0),  # noqa: B008 - a number
         about: bytes = b"",
         content: bytes = b"",
+        file_name: str = "",
         expires_s: int = 0,
         expires_ms: int = 0,
     ) -> StoredMessage:
@@ -188,6 +208,7 @@ class _Reading:
             about_author=about_author,
             about=about,
             content=content,
+            file_name=file_name,
             expires_s=expires_s,
             expires_ms=expires_ms,
             received_ms=self._delivery.received_ms,
@@ -205,9 +226,15 @@ def switched(deed: Deed, who: str) -> tuple[str, str] | None:
         case DeedKind.TIMER:
             return TIMER_CHANGED, f"{who} turned disappearing messages off; new ones stay."
         case DeedKind.OFF_THE_RECORD if deed.number:
-            return OFF_THE_RECORD_CHANGED, f"{who} took this conversation off the record."
+            return OFF_THE_RECORD_CHANGED, (
+                f"{who} took this conversation off the record: what you both write from now on is not meant "
+                "to be kept as proof."
+            )
         case DeedKind.OFF_THE_RECORD:
-            return OFF_THE_RECORD_CHANGED, f"{who} put this conversation on the record again."
+            return OFF_THE_RECORD_CHANGED, (
+                f"{who} put this conversation on the record again: what you both write from now on may be "
+                "kept as proof."
+            )
         case DeedKind.PROFILE if who == "You":
             return None
         case DeedKind.PROFILE if deed.value:

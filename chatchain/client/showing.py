@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.reading import FILE, NOTICE
-from chatchain.client.views import Attachment, Problem, Quote, Reacted, Shown
+from chatchain.client.views import Attachment, Preview, Problem, Quote, Reacted, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import File
 from chatchain.errors import (
@@ -28,6 +28,8 @@ DEEDS: Final = (EDIT, DeedKind.DELETE.value, REACTION)
 
 QUOTED: Final = 80
 """Characters of a message that an answer shows of it."""
+
+PREVIEW_TYPE: Final = "image/jpeg"
 
 _ID: Final = re.compile(r"[0-9a-f]{4,32}")
 
@@ -142,6 +144,7 @@ def _attachment(message: StoredMessage) -> Attachment | None:
         sha256=file.sha256.hex(),
         media_type=file.media_type,
         path=str(path) if path is not None else None,
+        thumbnail=Preview(PREVIEW_TYPE, len(file.thumbnail)) if file.thumbnail else None,
     )
 
 

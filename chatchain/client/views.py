@@ -215,6 +215,13 @@ class Reacted(View, frozen=True, omit_defaults=False):
     emoji: str
 
 
+class Preview(View, frozen=True, omit_defaults=False):
+    """The small picture inside a message: of which type, and how many bytes."""
+
+    media_type: str
+    size: int
+
+
 class Attachment(View, frozen=True, omit_defaults=False):
     """The file that a message brings; `path` is where it was stored, if it was."""
 
@@ -223,6 +230,7 @@ class Attachment(View, frozen=True, omit_defaults=False):
     sha256: str
     media_type: str
     path: str | None = None
+    thumbnail: Preview | None = None
 
 
 class Shown(View, frozen=True):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from chatchain.client.reading import FILE, NOTICE, TEXT, switched
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import Content
-from chatchain.errors import LimitReached, RefusedError
+from chatchain.errors import AlreadyDone, LimitReached, RefusedError
 from chatchain.model import (
     DELETE_WINDOW_MS,
     EDIT_WINDOW_MS,
@@ -104,9 +104,16 @@ class Writer:
         return self._deed(DeedKind.DELETE, contents.delete(target.id), target=target, after_ms=target.time_ms)
 
     def reaction(self, target: StoredMessage, emoji: str) -> Written:
-        """An emoji at a message, or with an empty one its removal; raises BadText and RefusedError."""
+        """An emoji at a message, or with an empty one its removal; raises BadText, RefusedError and, when
+        nothing would change, AlreadyDone.
+        """
         content = contents.reaction(target.sender, target.id, emoji)
         _there(target, "reacted to")
+        mine = next((sign for reactor, sign in target.reactions if reactor == self.uid), "")
+        if mine == emoji:  # the other side need not be told of nothing
+            raise AlreadyDone(
+                "That is your reaction already." if emoji else "There is no reaction of yours to take away."
+            )
         return self._deed(DeedKind.REACTION, content, target=target, value=emoji)
 
     def timer(self, seconds: int) -> Written:
@@ -150,7 +157,8 @@ class Writer:
             about=target.id if target is not None else b"",
             expires_s=content.expires,
             expires_ms=self.now_ms + 1000 * content.expires if content.expires else 0,
-            content=contents.encode(content) if kind == FILE else b"",
+            content=contents.encode(content) if isinstance(content, contents.File) else b"",
+            file_name=content.name if isinstance(content, contents.File) else "",
         )
         return Written(self._outgoing(place, kind, content, self.now_ms), message)
 

@@ -74,7 +74,8 @@ def is_emoji(text: str) -> bool:
 def display_name(text: str) -> str:
     """Gives a name as it is sent: composed (NFC), blanks made single; raises BadText for what must not be."""
     name = unicodedata.normalize("NFC", " ".join(text.split()))
-    if not is_display_name(name) or any(unicodedata.category(sign) == "Cn" for sign in name):
+    controls = any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in text)
+    if controls or not is_display_name(name) or any(unicodedata.category(sign) == "Cn" for sign in name):
         raise BadText(
             "That cannot be a display name.",
             f"It has up to {MAX_DISPLAY_NAME} letters, digits, signs and single blanks, at least one to be "

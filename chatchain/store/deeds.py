@@ -312,8 +312,8 @@ def _delete(db: sqlcipher.Connection, deed: Deed, row: int, times: _Times) -> bo
     if not _in_time(deed, times, DELETE_WINDOW_MS):
         return False
     db.execute(
-        "UPDATE messages SET deleted = 1, text = '', content = x'', edited_ms = 0, about_author = 0, "
-        "about = x'' WHERE row = ?",
+        "UPDATE messages SET deleted = 1, text = '', content = x'', file_name = '', edited_ms = 0, "
+        "about_author = 0, about = x'' WHERE row = ?",
         (row,),
     )
     db.execute("DELETE FROM versions WHERE message = ?", (row,))

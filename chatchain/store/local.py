@@ -42,7 +42,7 @@ from chatchain.model import (
     Uid,
     WaitingUpload,
 )
-from chatchain.store import bounds, deeds, sessions, uploads
+from chatchain.store import bounds, deeds, search, sessions, uploads
 from chatchain.store.bounds import Bounds
 from chatchain.store.deeds import Effect
 from chatchain.store.sessions import UNCHANGED
@@ -102,6 +102,7 @@ SCHEMA: tuple[str, ...] = (
     sessions.SCHEMA,
     uploads.SCHEMA,
     bounds.SCHEMA,
+    search.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -188,6 +189,7 @@ def _migrate(connection: sqlcipher.Connection) -> None:
         raise StoreUnavailable(
             "The database of this home was written by a newer chatchain.", "Update chatchain."
         )
+    search.prepare(connection)
     for number in range(version, len(SCHEMA)):
         connection.executescript(
             f"BEGIN EXCLUSIVE;\n{SCHEMA[number]}\nPRAGMA user_version = {number + 1};\nCOMMIT;"
@@ -651,22 +653,11 @@ class LocalStore:
         return len(fresh)
 
     def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Text messages that contain every word, newest first; the index serves words of three characters or
-        more.
-        """
-        indexed = [word for word in words if len(word) >= 3]
-        clauses, values = ["kind IN ('text', 'file')"], list[object]()
-        if indexed:
-            clauses.append("row IN (SELECT rowid FROM words WHERE words MATCH ?)")
-            values.append(" ".join('"' + word.replace('"', '""') + '"' for word in indexed))
-        for word in words:
-            if len(word) < 3:
-                clauses.append("text LIKE ? ESCAPE '\\'")
-                values.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
+        """Messages that contain every word in their text or their file's name, newest first."""
+        clause, values = search.condition(words)
         with _translated():
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM messages WHERE {' AND '.join(clauses)} ORDER BY row DESC LIMIT ?",
-                (*values, limit),
+                f"SELECT {_COLUMNS} FROM messages WHERE {clause} ORDER BY row DESC LIMIT ?", (*values, limit)
             ).fetchall()
         return self._whole(rows)
 
@@ -708,7 +699,8 @@ class LocalStore:
 
 _COLUMNS = (
     "id, sender, device, peer, direction, kind, text, time_ms, code, state, row, "
-    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms, path, received_ms, arrived_ms"
+    "about_author, about, content, edited_ms, deleted, expires_s, expires_ms, path, received_ms, arrived_ms, "
+    "file_name"
 )
 _KEPT = "kind NOT IN ('edit', 'delete', 'reaction')"
 _COUNTING = (
@@ -790,7 +782,8 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
             "INSERT OR IGNORE INTO messages "
             "(id, sender, device, peer, direction, kind, text, code, time_ms, state, shown, read, "
             "about_author, about, content, expires_s, expires_ms, edited_ms, deleted, received_ms, "
-            "arrived_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "arrived_ms, file_name) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id,
                 message.sender,
@@ -813,6 +806,7 @@ def _insert_messages(db: sqlcipher.Connection, messages: Iterable[StoredMessage]
                 message.deleted,
                 message.received_ms,
                 message.arrived_ms,
+                message.file_name,
             ),
         )
         if cursor.rowcount:

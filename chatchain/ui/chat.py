@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import ChatchainError, UnknownMessage, UsageError
-from chatchain.ui import render
+from chatchain.ui import pictures, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.deeds import timer_seconds
 from chatchain.ui.cli.messages import outage
@@ -144,7 +144,7 @@ async def talk(client: Client, peer: str, console: Console, output: Output) -> N
     earlier = await client.history(peer, limit=EARLIER)
     screen = Screen(console, output)
     if not output.json:
-        lines = [line for view in earlier for line in render.message(view)]
+        lines = await pictures.messages(client, earlier, output) if earlier else []
         output.lines([*lines, f"Talking with {clean_line(peer)}. {QUIT} leaves, /help says what else."])
     signs = _Signs(client, peer)
     screen.on_typing = signs.typed
@@ -215,7 +215,7 @@ async def _show_incoming(client: Client, screen: Screen, output: Output) -> None
             clear.cancel()
         if view.kind != "typing":
             screen.remark("")
-            _show(view, screen, output)
+            await _show(client, view, screen, output)
         elif view.state == "started":
             screen.remark(f"{view.from_} is typing")
             clear = asyncio.get_running_loop().call_later(TYPING_SHOWN_S, screen.remark, "")
@@ -223,11 +223,11 @@ async def _show_incoming(client: Client, screen: Screen, output: Output) -> None
             screen.remark("")
 
 
-def _show(view: Shown, screen: Screen, output: Output) -> None:
+async def _show(client: Client, view: Shown, screen: Screen, output: Output) -> None:
     if output.json:
         output.object(message_object(view, stored=False))
     else:
-        screen.show(render.message(view))
+        screen.show(await pictures.message(client, view, output))
 
 
 async def _send_typed(client: Client, peer: str, screen: Screen, output: Output) -> None:

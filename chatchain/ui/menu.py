@@ -35,7 +35,7 @@ from chatchain.errors import (
     VotingClosed,
     WrongPassword,
 )
-from chatchain.ui import homes, passwords, render
+from chatchain.ui import homes, passwords, pictures, render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
 from chatchain.ui.cli.deeds import timer_seconds
@@ -384,13 +384,14 @@ class Menu:
         nothing = True
         async for view in client.receive(wait_s=WAIT_READ):
             nothing = False
-            self._output.lines(render.message(view))
+            self._output.lines(await pictures.message(client, view, self._output))
         if nothing:
             self._say("Nothing new.")
 
     async def _history(self, client: Client) -> None:
         peer = await self._need("With whom? ")
-        self._output.lines(render.messages(await client.history(peer, limit=PAGE)))
+        views = await client.history(peer, limit=PAGE)
+        self._output.lines(await pictures.messages(client, views, self._output))
 
     async def _chat(self, client: Client) -> None:
         from chatchain.ui.chat import talk

@@ -36,13 +36,26 @@ STORED_KEYS: Mapping[str, object] = {
 class Output:
     """Writes results and troubles, for people or for programs."""
 
-    def __init__(self, *, json: bool, environment: Mapping[str, str]) -> None:
+    def __init__(self, *, json: bool, environment: Mapping[str, str], colour: bool = True) -> None:
         self.json = json
-        self._colour = "NO_COLOR" not in environment and environment.get("TERM", "dumb") != "dumb"
+        self._environment = environment
+        dumb = environment.get("TERM", "dumb") == "dumb"
+        self._colour = colour and "NO_COLOR" not in environment and not dumb
         for stream in (sys.stdout, sys.stderr):
             # A character that this terminal cannot show must not end the program.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+
+    @property
+    def colours(self) -> int:
+        """How many colours a picture may have on stdout; 0 where it can be none, or must not."""
+        if self.json or not self._colour or not sys.stdout.isatty():
+            return 0
+        if not (sys.stdout.encoding or "").lower().startswith("utf"):
+            return 0
+        if self._environment.get("COLORTERM", "") in ("truecolor", "24bit"):
+            return 2**24
+        return 256 if "256color" in self._environment["TERM"] else 0
 
     def result(self, view: ViewT, text: Callable[[ViewT], Sequence[str]]) -> None:
         """Gives one result: the view's fields to a program, the lines of `text` to a person."""

@@ -347,6 +347,66 @@ async def test_a_photograph_leaves_without_its_place_and_with_a_preview(world: W
     assert PIL.Image.open(BytesIO(read(photo))).getexif()[0x010E] == "at home"
 
 
+async def test_a_preview_is_seen_and_saved_without_the_relay(world: World, tmp_path: Path) -> None:
+    """As pixels for a screen, and as a file written anew from them; both sides have it."""
+    photo = tmp_path / "photo.png"
+    PIL.Image.new("RGB", (64, 48), "teal").save(photo)
+    await give(world, photo)
+    shown = await take(world)
+    assert shown.attachment is not None
+    assert shown.attachment.thumbnail is not None
+    assert (shown.attachment.thumbnail.media_type, shown.attachment.thumbnail.size > 100) == (
+        "image/jpeg",
+        True,
+    )
+    world.relay.up = False
+    for who, peer in (("ada", "bob"), ("bob", "ada")):
+        async with world.client(who) as client:
+            (view,) = await client.history(peer)
+            picture = await client.picture(view, 20, 20)
+            assert picture is not None
+            assert (picture.width, picture.height, len(picture.rgb)) == (20, 15, 900)
+            assert all(abs(a - b) < 12 for a, b in zip(picture.rgb[:3], (0, 128, 128), strict=True))
+            saved = await client.fetch_file(view.id, tmp_path / f"{who}.jpg", preview=True)
+            assert (saved.name, saved.media_type, saved.size) == (
+                "photo-preview.jpg",
+                "image/jpeg",
+                len(read(saved.path)),
+            )
+            assert PIL.Image.open(BytesIO(read(saved.path))).size == (64, 48)
+            kept = await client.fetch_file(view.id, preview=True)
+            assert mode(Path(kept.path)) == 0o600
+
+
+async def test_other_files_have_no_preview(world: World, path: Path) -> None:
+    """Neither to be seen nor to be saved; a text has none either."""
+    await give(world, path)
+    shown = await take(world)
+    await world.say("ada", "bob", "a text")
+    (text,) = await world.hear("bob")
+    async with world.client("bob") as bob:
+        assert await bob.picture(shown, 20, 20) is None
+        assert await bob.picture(text, 20, 20) is None
+        with pytest.raises(NotFoundError):
+            await bob.fetch_file(shown.id, preview=True)
+        with pytest.raises(RefusedError):
+            await bob.fetch_file(text.id, preview=True)
+
+
+async def test_a_place_where_nothing_can_be_written_is_named(
+    world: World, path: Path, tmp_path: Path
+) -> None:
+    """It is a mistake in the command and no fault of the network; the file stays where it is."""
+    await give(world, path)
+    shown = await take(world)
+    async with world.client("bob") as bob:
+        for out in (Path("/proc/x"), Path("/proc/x/y"), Path("/dev/full/x")):
+            with pytest.raises((BadFile, NoSuchFile)) as told:
+                await bob.fetch_file(shown.id, out)
+            assert str(out.parent) in told.value.message
+            assert told.value.exit_code in (2, 6)
+
+
 async def test_what_cannot_be_sent_is_refused_before_anything_is_stored(
     world: World, tmp_path: Path, path: Path
 ) -> None:

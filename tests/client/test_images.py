@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, PngImagePlugin
 
 from chatchain.client import images
-from chatchain.client.images import image_format, thumbnail, without_metadata
+from chatchain.client.images import (
+    MAX_PREVIEW_SIDE,
+    image_format,
+    preview_again,
+    preview_pixels,
+    thumbnail,
+    without_metadata,
+)
 from chatchain.errors import RefusedError, TooLarge
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -148,6 +155,65 @@ def test_a_thumbnail_carries_no_metadata() -> None:
     shown = thumbnail(with_metadata("JPEG"))
     assert SECRET not in shown.jpeg
     assert not opened(shown.jpeg).getexif()
+
+
+# --- previews that came -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("box", "size"), [((40, 24), (36, 24)), ((9, 40), (9, 6)), ((999, 999), (120, 80))])
+def test_a_preview_fits_into_its_box_and_never_grows(box: tuple[int, int], size: tuple[int, int]) -> None:
+    """Pixels in rows, three bytes each; dark above on the left, bright below on the right."""
+    small = preview_pixels(thumbnail(saved(picture(), "PNG")).jpeg, *box)
+    assert ((small.width, small.height), len(small.rgb)) == (size, 3 * size[0] * size[1])
+    assert max(small.rgb[:3]) < 60
+    assert min(small.rgb[-3:]) > 200
+
+
+def test_a_preview_of_one_line_is_still_seen() -> None:
+    """No side becomes nothing."""
+    small = preview_pixels(saved(picture(400, 1), "JPEG"), 40, 24)
+    assert (small.width, small.height) == (40, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])
+def test_a_preview_in_other_colours_becomes_ours(mode: str) -> None:
+    """Whatever a JPEG may hold, a screen gets red, green and blue."""
+    small = preview_pixels(saved(picture(mode=mode), "JPEG"), 12, 12)
+    assert len(small.rgb) == 3 * small.width * small.height
+
+
+HOSTILE = {
+    "nothing": b"",
+    "text": b"GIF89a or what",
+    "another format": saved(picture(), "PNG"),
+    "an animation's head": saved(picture(), "GIF"),
+    "too wide": saved(picture(MAX_PREVIEW_SIDE + 1, 1), "JPEG"),
+    "in passes": saved(picture(), "JPEG", progressive=True),
+    "too many bytes": saved(picture(), "JPEG") + bytes(16 * 1024),
+    "cut": saved(picture(), "JPEG")[:700],
+    "a bomb": bytes.fromhex("ffd8ffc0001108ffffffff03011100021100031100"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_preview_is_refused(what: str) -> None:
+    """With the one error that is documented."""
+    for work in (lambda data: preview_pixels(data, 40, 24), preview_again):
+        with pytest.raises(RefusedError):
+            work(HOSTILE[what])
+
+
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=8))
+@settings(max_examples=80, deadline=None)
+def test_a_damaged_preview_is_pixels_or_refused(at: int, junk: bytes) -> None:
+    """Wherever its bytes are changed, nothing else escapes."""
+    whole = saved(picture(), "JPEG")
+    damaged = whole[: at % len(whole)] + junk + whole[at % len(whole) + len(junk) :]
+    try:
+        small = preview_pixels(damaged, 40, 24)
+    except RefusedError:
+        return
+    assert len(small.rgb) == 3 * small.width * small.height <= 3 * 40 * 24
 
 
 def bomb(width: int, height: int) -> bytes:

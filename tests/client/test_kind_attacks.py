@@ -14,7 +14,7 @@ from chatchain.client.attachments import AUTO_FILES_OF_STRANGERS, copy_out
 from chatchain.client.sessions import MAX_AFRESH
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
-from chatchain.errors import AlreadyDone, BadRecord, FoldMismatch, NoTick, StoreUnavailable
+from chatchain.errors import AlreadyDone, BadRecord, FoldMismatch, NoTick
 from chatchain.model import RELAYS_WORD, Delivery, Outgoing, Suite
 from tests.client.families import Home, family, store_of
 from tests.world import World
@@ -264,7 +264,7 @@ def test_a_file_that_waits_where_ours_will_be(tmp_path: Path, monkeypatch: pytes
     ):
         trap = tmp_path / name
         trap.touch(mode=0o666)
-        with pytest.raises((StoreUnavailable, AlreadyDone, FileExistsError)):
+        with pytest.raises((AlreadyDone, FileExistsError)):
             act()
         assert not out.exists()
         assert not trap.exists() or trap.read_bytes() == b""

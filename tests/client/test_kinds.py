@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from chatchain.client import reading
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.attachments import FileRef
 from chatchain.crypto.groups import Distribution, GroupEpoch
 from chatchain.errors import (
+    AlreadyDone,
     AmbiguousName,
     BadText,
     ChainUnreachable,
@@ -25,7 +28,7 @@ from chatchain.errors import (
     UnknownMessage,
     UsageError,
 )
-from chatchain.model import Delivery, Outgoing
+from chatchain.model import Arrival, Delivery, Outgoing
 from tests.world import World
 
 DAY_S = 24 * 3600
@@ -194,6 +197,24 @@ async def test_an_answer_to_a_deleted_message_says_so(world: World) -> None:
 # --- reactions ------------------------------------------------------------------------------------------
 
 
+async def test_a_reaction_that_changes_nothing_is_told_to_nobody(world: World) -> None:
+    """Taking away what is not there, and the same emoji again, are refused before anything leaves."""
+    target = await said(world)
+    async with world.client("bob") as bob:
+        with pytest.raises(AlreadyDone, match="no reaction of yours"):
+            await one(bob.react(target, ""))
+        await one(bob.react(target, "👍"))
+        with pytest.raises(AlreadyDone, match="already"):
+            await one(bob.react(target, "👍"))
+        await one(bob.react(target, ""))
+        with pytest.raises(AlreadyDone, match="no reaction of yours"):
+            await one(bob.react(target, ""))
+    assert [(shown.kind, shown.emoji) for shown in await world.hear("ada")] == [
+        ("reaction", "👍"),
+        ("reaction", ""),
+    ]
+
+
 async def test_a_reaction_is_one_a_person(world: World) -> None:
     """The last one stands, an empty one takes it away, and each side may have one."""
     target = await said(world)
@@ -229,7 +250,7 @@ async def test_a_message_is_named_by_the_beginning_of_its_id(world: World) -> No
         store.queue([msgspec.structs.replace(twin, id=other)], [])
         with pytest.raises(AmbiguousName, match=other.hex()):
             await one(ada.react(ids[0][:8], "👍"))
-        assert (await one(ada.react(ids[0].upper(), "👍"))).id == ids[0]
+        assert (await one(ada.react(ids[0].upper(), "🎉"))).id == ids[0]
         unknown = "0000" if all(not known.startswith("0000") for known in ids) else "ffff"
         with pytest.raises(UnknownMessage):
             await one(ada.react(unknown, "👍"))
@@ -395,12 +416,18 @@ async def test_off_the_record_is_seen_by_both(world: World) -> None:
         (told,) = [shown async for shown in bob.receive()]
         assert (told.code, told.notice) == (
             "off_the_record_changed",
-            "ada took this conversation off the record.",
+            (
+                "ada took this conversation off the record: what you both write from now on is not meant "
+                "to be kept as proof."
+            ),
         )
         assert (await bob.chat_settings("ada")).off_the_record
         await bob.chat_settings("ada", off_the_record=False)
         assert [shown.notice async for shown in ada.receive()] == [
-            "bob put this conversation on the record again."
+            (
+                "bob put this conversation on the record again: what you both write from now on may be "
+                "kept as proof."
+            )
         ]
         assert not (await ada.chat_settings("bob")).off_the_record
 
@@ -477,7 +504,14 @@ async def test_a_group_key_is_a_notice_for_now(world: World) -> None:
     key = Distribution(GroupEpoch(bytes(32), 1, bytes(32)), 1, 0, 0, b"k" * 32, b"p" * 32)
     await send_raw(world, "ada", "bob", contents.group_control(1, key.encode()))
     (told,) = await world.hear("bob")
-    assert (told.kind, told.code, told.text) == ("notice", "unsupported", None)
+    assert (told.kind, told.code, told.text) == ("notice", "group_control", None)
+    assert "ada sent what a group chat needs" in (told.notice or "")
+    assert "nothing to do" in (told.notice or "")
+    ada, bob = world.chain.user("ada"), world.chain.user("bob")
+    content = contents.group_control(9, b"a later program's")
+    sent = Delivery(1, b"i" * 16, 2, ada.uid, 2, bob.uid, 1, b"", b"")
+    own = reading.arrival(sent, ada, ada.uid, content, 1, 1)
+    assert own == Arrival(ada.uid, b"i" * 16)  # of one's own doing on another device one is not told
 
 
 async def test_a_file_shows_what_it_is(world: World) -> None:
@@ -492,6 +526,13 @@ async def test_a_file_shows_what_it_is(world: World) -> None:
     async with world.client("bob") as bob:
         await one(bob.reply(shown.id, "thank you"))
         assert await bob.search("promised") != []
+        for words in ("notes.txt", "OTES prom", "xt", "as ot"):
+            assert [found.id for found in await bob.search(words)] == [shown.id], words
+        assert await bob.search("notes thank") == []
+    await send_raw(world, "ada", "bob", contents.delete(bytes.fromhex(shown.id)))
+    assert [told.kind for told in await world.hear("bob")] == ["delete"]
+    async with world.client("bob") as bob:
+        assert await bob.search("notes.txt") == []
 
 
 # --- five devices ---------------------------------------------------------------------------------------
@@ -577,7 +618,8 @@ async def test_five_devices_converge_in_any_order(empty: World, seed: int) -> No
             mine, all_ids = ids[name], ids["ada"] + ids["bob"]
             for number in range(3):
                 await one(client.edit(chance.choice(mine[1:]), f"{home} edit {number}"))
-                await one(client.react(chance.choice(all_ids[1:]), chance.choice(["👍", "🎉", ""])))
+                with suppress(AlreadyDone):
+                    await one(client.react(chance.choice(all_ids[1:]), chance.choice(["👍", "🎉", ""])))
             await one(client.reply(chance.choice(all_ids[1:]), f"{home} answers"))
             await client.chat_settings(other(name), expires=chance.choice([0, DAY_S, 2 * DAY_S]))
             await client.chat_settings(other(name), off_the_record=chance.random() < 0.5)

@@ -55,7 +55,7 @@ def test_everything_else_is_not(text: str) -> None:
     ("typed", "name"),
     [
         ("Ada Lovelace", "Ada Lovelace"),
-        ("  Ada \t Lovelace\u3000", "Ada Lovelace"),
+        ("  Ada \u00a0 Lovelace\u3000", "Ada Lovelace"),
         ("e\u0301te\u0301", "été"),
         ("艾达", "艾达"),
         ("عَائِشَة", "عَائِشَة"),
@@ -78,6 +78,7 @@ def test_a_display_name_has_one_form(typed: str, name: str) -> None:
         *("a\u200bb", "a\u200db", "a\u200cb", "a\ufeffb", "a\u00adb", "\u3164", "\u2800\u2800", "a\u034fb"),
         *("a\ufe0fb", "a\U000e0041b", "\u0301", "a" + "\u0316" * 5, "\ue000", "\ud800", 'a" b', "a” b"),
         *("a\U000e0100b", "\u115f", "\u0378"),
+        *("a\nb", "a\tb", "a\n", "\ra", "a\x1fb", "a\x85b", "a\u2028b", "a\u2029"),
     ],
 )
 def test_what_deceives_is_no_display_name(name: str) -> None:

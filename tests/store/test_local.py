@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from chatchain.crypto import content as contents
+from chatchain.crypto.attachments import FileRef
 from chatchain.errors import StoreUnavailable
 from chatchain.model import (
     Arrival,
@@ -26,7 +28,9 @@ from chatchain.model import (
     StoredMessage,
     Uid,
 )
+from chatchain.store import local
 from chatchain.store.local import FORWARD, KEPT_BLOCKS, SCHEMA, LocalStore
+from chatchain.store.search import SCHEMA as SEARCH_SCHEMA
 
 KEY = bytes(range(32))
 ME, ADA, BOB = Uid(100000000000001), Uid(100000000000002), Uid(100000000000003)
@@ -329,6 +333,32 @@ def test_search_finds_every_word(store: LocalStore, words: list[str], found: set
         store.queue([own(text)], [])
     store.take_in([Arrival(ADA, b"n" * 16, message=incoming("quick notice", id=b"n" * 16, kind="notice"))])
     assert {message.text for message in store.search(words, limit=10)} == found
+
+
+def test_names_of_files_from_before_their_column_are_found(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older database gives its files' names to the new index, and its texts; damage gives none."""
+    ref = FileRef(b"k" * 32, 5, b"h" * 32)
+    content = contents.encode(
+        contents.file(ref, b"b" * 32, "Überblick.pdf", "application/pdf", caption="as promised")
+    )
+    with monkeypatch.context() as older:
+        older.setattr(local, "SCHEMA", SCHEMA[: SCHEMA.index(SEARCH_SCHEMA)])
+        old = LocalStore(path, KEY)
+        columns = "id, sender, device, peer, direction, kind, text, code, time_ms, shown, read, content"
+        for number, (kind, text, what) in enumerate(
+            [("file", "as promised", content), ("file", "", b"\1junk"), ("text", "a plain word", b"")]
+        ):
+            old._db.execute(
+                f"INSERT INTO messages ({columns}) VALUES (?, ?, 1, ?, 'in', ?, ?, '', 1, 1, 1, ?)",
+                (bytes([number]), ADA, ADA, kind, text, what),
+            )
+        old.close()
+    store = LocalStore(path, KEY)
+    for words, found in (("überblick", [b"\0"]), ("pdf promised", [b"\0"]), ("plain", [b"\2"]), ("junk", [])):
+        assert [message.id for message in store.search(words.split(), limit=9)] == found
+    store._db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
 
 def test_search_is_newest_first_and_limited(store: LocalStore) -> None:

@@ -113,6 +113,7 @@ def _start(
     user: options.User = None,
     json: options.Json = False,
     no_input: options.NoInput = False,
+    no_color: options.NoColor = False,
     password_file: options.PasswordFile = None,
     rpc: options.Rpc = None,
     directory: options.Directory = None,
@@ -146,7 +147,11 @@ def _start(
 
 def main(arguments: Sequence[str], world: World) -> int:
     """Runs one command line and gives the exit code; every trouble has been said."""
-    output = Output(json=options.wants_json(arguments, world.environment), environment=world.environment)
+    output = Output(
+        json=options.wants_json(arguments, world.environment),
+        environment=world.environment,
+        colour=not options.is_given("--no-color", arguments),
+    )
     here = Desk(world, {}, output)
     debug = "--debug" in arguments
     try:

@@ -26,11 +26,14 @@ def get(
         typer.Option("--out", metavar="PATH", help="Where to put a copy: a file, or a folder."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at PATH.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only the small picture that came in the message.")
+    ] = False,
 ) -> None:
     """Bring a message's file here; what broke off goes on."""
 
     async def work(client: Client) -> Fetched:
-        return await client.fetch_file(message, out, overwrite=overwrite)
+        return await client.fetch_file(message, out, overwrite=overwrite, preview=preview)
 
     here = desk(context)
     here.output.result(here.run(work), render.fetched)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from chatchain.errors import BadText, ChatchainError, MissingInput, TooLarge, UsageError
-from chatchain.ui import render
+from chatchain.ui import pictures, render
 from chatchain.ui.cli.desk import UTF8, Desk, argument_text, desk
 from chatchain.ui.output import message_object
 
@@ -179,7 +179,7 @@ def receive(
         async for view in client.receive(
             wait_s=wait, follow=follow, count=count, outage=lambda reason: here.output.note(outage(reason))
         ):
-            show(here, view)
+            await show(here, client, view)
 
     try:
         here.run(work)
@@ -194,12 +194,12 @@ def outage(reason: ChatchainError | None) -> str:
     return CONNECTED if reason is None else f"Not connected: {reason.message} Trying again."
 
 
-def show(here: Desk, view: Shown) -> None:
+async def show(here: Desk, client: Client, view: Shown) -> None:
     """Prints one message that came in."""
     if here.output.json:
         here.output.object(message_object(view, stored=False))
     else:
-        here.output.lines(render.message(view))
+        here.output.lines(await pictures.message(client, view, here.output))
 
 
 def history(
@@ -215,34 +215,36 @@ def history(
 ) -> None:
     """Show the messages with somebody, from this device's database."""
 
-    async def work(client: Client) -> list[Shown]:
-        return await client.history(peer, limit=limit, before=before)
-
     here = desk(context)
-    _show_stored(here, here.run(work), ids=ids)
+
+    async def work(client: Client) -> None:
+        await _show_stored(here, client, await client.history(peer, limit=limit, before=before), ids=ids)
+
+    here.run(work)
 
 
 def search(
     context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words that a message holds.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words of a message, or of its file's name.")],
     limit: Limit = 50,
 ) -> None:
     """Find messages in this device's database."""
     words = argument_text(text, "What to search for")
 
-    async def work(client: Client) -> list[Shown]:
-        return await client.search(words, limit=limit)
-
     here = desk(context)
-    _show_stored(here, here.run(work))
+
+    async def work(client: Client) -> None:
+        await _show_stored(here, client, await client.search(words, limit=limit))
+
+    here.run(work)
 
 
-def _show_stored(here: Desk, views: list[Shown], *, ids: bool = False) -> None:
+async def _show_stored(here: Desk, client: Client, views: list[Shown], *, ids: bool = False) -> None:
     if here.output.json:
         for view in views:
             here.output.object(message_object(view, stored=True))
     else:
-        here.output.lines(render.messages(views, ids=ids))
+        here.output.lines(await pictures.messages(client, views, here.output, ids=ids))
 
 
 def chat(context: typer.Context, peer: Peer) -> None:

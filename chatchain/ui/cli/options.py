@@ -11,7 +11,7 @@ import typer
 from chatchain.errors import UsageError
 
 VALUED: Final = ("--home", "--user", "--password-file", "--rpc", "--directory")
-PLAIN: Final = ("--json", "--no-input", "--debug")
+PLAIN: Final = ("--json", "--no-input", "--no-color", "--debug")
 """Every other option belongs to a command; a test compares both lists with what is declared below."""
 
 Home = Annotated[
@@ -40,6 +40,7 @@ Directory = Annotated[
         "--directory", metavar="ADDRESS", help="The network's Directory contract (CONTRACT_ADDRESS)."
     ),
 ]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colours and no pictures (NO_COLOR).")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
 
 
@@ -67,6 +68,15 @@ def hoist(arguments: Sequence[str]) -> list[str]:
 
 def wants_json(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether programs read the output, also when the rest of the command line cannot be understood."""
+    return is_given("--json", arguments) or environment.get("CHATCHAIN_JSON", "").lower() in {
+        "1",
+        "true",
+        "yes",
+        "on",
+    }
+
+
+def is_given(option: str, arguments: Sequence[str]) -> bool:
+    """Whether an option without a value stands on the command line, before a bare `--`."""
     words = list(arguments)
-    before = words[: words.index("--")] if "--" in words else words
-    return "--json" in before or environment.get("CHATCHAIN_JSON", "").lower() in {"1", "true", "yes", "on"}
+    return option in (words[: words.index("--")] if "--" in words else words)
