@@ -349,6 +349,16 @@ class Chain:
         uid = self.user(name).uid
         self._emit(IDENTITY, "RecoveryProposed(uint64,address,uint64)", (uid, account), (ready,))
 
+    def replace_account(self, name: str, account: bytes) -> None:
+        """The account that was proposed takes over."""
+        user = self.user(name)
+        self._emit(
+            IDENTITY,
+            "AccountReplaced(uint64,address,address,uint32)",
+            (user.uid, account, user.account),
+            (user.epoch + 1,),
+        )
+
     def _veto_recovery(self, sender: Address) -> None:
         self._refuse(self._by_account(sender))
 

@@ -7,15 +7,16 @@ import stat
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from chatchain.client.contacts import find
 from chatchain.client.home import Home, OwnAccount
+from chatchain.client.own import own_device
 from chatchain.client.ports import Dialer, NetworkSettings
+from chatchain.client.recovery import require_same, require_settled
 from chatchain.client.views import Finding
 from chatchain.client.watch import Watch
 from chatchain.crypto.derive import require_post_quantum
-from chatchain.errors import BadConfig, ChatchainError
+from chatchain.errors import BadConfig, ChatchainError, UnknownUser
 from chatchain.identity.keys import to_checksum
-from chatchain.model import Policy
+from chatchain.model import DeviceId, Policy, Uid, User
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
@@ -131,7 +132,23 @@ async def examine(station: Station) -> list[Finding]:
         )
     elif all(finding.ok for finding in findings[2:]):
         findings.append(await attempt("account", lambda: _account_holds(station, account)))
+        findings.append(await attempt("recovery", lambda: _nobody_takes_over(station, account)))
     return findings
+
+
+async def _nobody_takes_over(station: Station, account: OwnAccount) -> str:
+    """Whether the account is still the one of this home, and no other is proposed in its place."""
+    user = await _registered(await station.public_watch(), account)
+    require_settled(user)
+    require_same(user, account)
+    return "Nobody else was proposed for this account."
+
+
+async def _registered(watch: Watch, account: OwnAccount) -> User:
+    user = await watch.user(Uid(account.uid))
+    if user is None:
+        raise UnknownUser(f"The chain does not know {account.username}.")
+    return user
 
 
 async def _account_holds(station: Station, account: OwnAccount) -> str:
@@ -139,7 +156,8 @@ async def _account_holds(station: Station, account: OwnAccount) -> str:
     holds.
     """
     watch = await station.public_watch()
-    user = await find(watch, account.account)
+    user = await _registered(watch, account)
+    own_device(user, DeviceId(account.device))
     await watch.confirm(user.uid)
     if station.password is None:
         return f"{user.username} is registered; without a password the login was not tried."

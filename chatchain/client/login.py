@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,27 @@ from chatchain.client import devices
 from chatchain.client.account import PHRASE, holds, set_password
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount, require_folder, write_new
+from chatchain.client.own import own_device
+from chatchain.client.recovery import pending, require_same, require_settled
 from chatchain.client.showing import problem_of
 from chatchain.client.station import LAST_WORDS_S
-from chatchain.client.views import Exported, KeyView, LoggedIn, LoggedOut, PasswordChanged, Status, WhoAmI
+from chatchain.client.views import (
+    Exported,
+    KeyView,
+    LoggedIn,
+    LoggedOut,
+    PasswordChanged,
+    PendingRecovery,
+    Problem,
+    Status,
+    WhoAmI,
+)
+from chatchain.client.watch import Watch
 from chatchain.crypto import keystore
 from chatchain.errors import (
     ChainError,
     ChainUnreachable,
+    LoginRefused,
     MissingInput,
     NetworkError,
     RefusedError,
@@ -27,7 +41,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import SUITES
-from chatchain.model import ProposalState, Uid
+from chatchain.model import DeviceId, DeviceState, ProposalState, Uid
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
@@ -74,13 +88,46 @@ async def logout(station: Station) -> LoggedOut:
 async def whoami(station: Station) -> WhoAmI:
     """The account of this home; needs no password, and no chain but for the membership."""
     account = station.home.require_account()
+    try:
+        watch = await station.public_watch()
+        member, standing = await watch.is_member(Uid(account.uid)), await _standing(watch, account)
+    except ChainUnreachable:
+        member, standing = None, Standing()
     return WhoAmI(
         username=account.username,
         uid=account.uid,
         account=account.account,
         device=account.device,
-        member=await _is_member(station, account),
+        member=member,
+        state=standing.state,
+        recovery=standing.recovery,
+        problem=standing.problem,
     )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How this home's device stands on the chain, and what its person should know of that."""
+
+    state: str | None = None
+    recovery: PendingRecovery | None = None
+    problem: Problem | None = None
+
+
+async def _standing(watch: Watch, account: OwnAccount) -> Standing:
+    user = await watch.user(Uid(account.uid))
+    if user is None:
+        return Standing()
+    active, waiting = DeviceState.ACTIVE.name.lower(), pending(user)
+    try:
+        own_device(user, DeviceId(account.device))
+        require_settled(user)
+        require_same(user, account)
+    except LoginRefused as out:
+        return Standing(DeviceState.REVOKED.name.lower(), waiting, problem_of(out))
+    except RefusedError as unsettled:
+        return Standing(active, waiting, problem_of(unsettled))
+    return Standing(active)
 
 
 async def _is_member(station: Station, account: OwnAccount) -> bool | None:
@@ -99,6 +146,7 @@ async def status(station: Station) -> Status:
     network, group = await watch.network(), await watch.group()
     relays, proposals = await watch.relays(), await watch.proposals()
     store = station.unlocked.store if station.unlocked is not None else None
+    standing = await _standing(watch, account)
     return Status(
         username=account.username,
         uid=account.uid,
@@ -115,6 +163,9 @@ async def status(station: Station) -> Status:
         open_proposals=sum(proposal.state is ProposalState.OPEN for proposal in proposals),
         queued=store.count_queued() if store else None,
         unread=store.count_unread() if store else None,
+        state=standing.state,
+        recovery=standing.recovery,
+        problem=standing.problem,
     )
 
 

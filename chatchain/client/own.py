@@ -81,8 +81,7 @@ def own_device(user: User, device: DeviceId) -> Device:
     if found.state is not DeviceState.ACTIVE:
         raise LoginRefused(
             f"This home, device {device} of {user.username}, was revoked at block {found.revoked_block} "
-            f"({second_text(found.revoked_time)}) with the account's key: it can neither read what comes nor "
-            "speak for the account.",
+            f"({second_text(found.revoked_time)}): it can neither read what comes nor speak for the account.",
             f"What is stored here can still be read (`chatchain history PEER`). {_WAY_BACK}",
         )
     return found

@@ -50,6 +50,7 @@ from chatchain.crypto.password import check_password
 from chatchain.crypto.phrase import PhraseKeys
 from chatchain.crypto.vault import new_secrets, seal_account_key, seal_vault
 from chatchain.errors import (
+    AccountKeyElsewhere,
     AlreadyDone,
     ChainError,
     MissingInput,
@@ -232,6 +233,19 @@ def require_settled(user: User) -> None:
             "If you did not ask for it, refuse it: add --veto to `chatchain recover`. Else use the new "
             "account's phrase once it has taken over.",
         )
+
+
+def require_same(user: User, account: OwnAccount) -> None:
+    """Raises AccountKeyElsewhere when another account took the place of the one that a home belongs to."""
+    if user.account == parse_address(account.account):
+        return
+    raise AccountKeyElsewhere(
+        f"Since block {user.former_accounts[-1].block} the account of {user.username} is "
+        f"{to_checksum(user.account)}: this home still reads and sends, but the key that it holds "
+        "is the one before, and changes nothing any more.",
+        "If it was you, bring the account to a new home with the new key. If not, warn your contacts: "
+        "whoever has it may end this device and speak for you.",
+    )
 
 
 async def owner(watch: Watch, address: Address) -> User:

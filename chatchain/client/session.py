@@ -157,7 +157,10 @@ def failure(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
 
 def parting(code: str, message: str, retry_after_ms: int = 0) -> ChatchainError:
     """The error that a relay's Goodbye stands for; a code that ends no session is RelayFailure."""
-    return _error(_PARTINGS.get(code, RelayFailure), message, retry_after_ms)
+    parted = _error(_PARTINGS.get(code, RelayFailure), message, retry_after_ms)
+    if code == "revoked":
+        parted.hint = "`chatchain whoami` says when that was, and what to do."
+    return parted
 
 
 def _error(kind: type[ChatchainError], message: str, retry_after_ms: int) -> ChatchainError:

@@ -142,19 +142,27 @@ class LoggedOut(View, frozen=True, omit_defaults=False):
 
 
 class WhoAmI(View, frozen=True, omit_defaults=False):
-    """The account of this home; `member` is None while the chain cannot be asked."""
+    """The account of this home; `member` and `state` are None while the chain cannot be asked.
+
+    `state` is this home's device's: active or revoked. `recovery` is the account that was proposed in the
+    place of this one, and `problem` says what happened and what to do.
+    """
 
     username: str
     uid: int
     account: str
     device: int
     member: bool | None
+    state: str | None = None
+    recovery: PendingRecovery | None = None
+    problem: Problem | None = None
 
 
 class Status(View, frozen=True, omit_defaults=False):
     """The account of this home and how its network looks from here.
 
-    `queued` and `unread` are None while the home is locked (no password given) or in use by another process.
+    `queued` and `unread` are None while the home is locked (no password given) or in use by another process;
+    `state`, `recovery` and `problem` are as in `whoami`.
     """
 
     username: str
@@ -172,6 +180,9 @@ class Status(View, frozen=True, omit_defaults=False):
     open_proposals: int
     queued: int | None = None
     unread: int | None = None
+    state: str | None = None
+    recovery: PendingRecovery | None = None
+    problem: Problem | None = None
 
 
 class Sent(View, frozen=True):

@@ -310,10 +310,21 @@ def who_am_i(view: WhoAmI) -> list[str]:
             ("name", view.username),
             ("id", str(view.uid)),
             ("account", view.account),
-            ("device", str(view.device)),
+            ("device", _device(view)),
             ("member", "not known while the chain is away" if view.member is None else yes_no(view.member)),
         ]
-    )
+    ) + _advice(view)
+
+
+def _device(view: WhoAmI | Status) -> str:
+    return f"{view.device} ({view.state})" if view.state not in (None, "active") else str(view.device)
+
+
+def _advice(view: WhoAmI | Status) -> list[str]:
+    """What is wrong with the account or its device, and what to do, below everything else."""
+    if view.problem is None:
+        return []
+    return ["", clean_line(view.problem.message), clean_line(view.problem.hint)]
 
 
 def status(view: Status) -> list[str]:
@@ -323,7 +334,7 @@ def status(view: Status) -> list[str]:
             ("name", view.username),
             ("id", str(view.uid)),
             ("account", view.account),
-            ("device", str(view.device)),
+            ("device", _device(view)),
             ("member", yes_no(view.member)),
             ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
             ("directory", view.directory),
@@ -334,7 +345,7 @@ def status(view: Status) -> list[str]:
             ("unread messages", _unless_locked(view.unread)),
             ("waiting to be sent", _unless_locked(view.queued)),
         ]
-    )
+    ) + _advice(view)
 
 
 def _unless_locked(number: int | None) -> str:

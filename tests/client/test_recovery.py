@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Collection
 from typing import Any
@@ -341,3 +342,69 @@ async def test_a_home_refuses_a_recovery(empty: World, phrase: str) -> None:
     assert (refused.device, refused.state) == (1, "active")
     assert refused.refused.lower() == "0x" + empty.address_of("thief").hex()
     assert empty.chain.user("ada").next_account is None
+
+
+# --- what a home says of itself -----------------------------------------------------------------------------
+
+
+async def test_a_revoked_home_says_when_and_what_to_do(empty: World, phrase: str) -> None:
+    """`whoami` and `status` need no password for it; every command that needs the relay names it too."""
+    async with new_home(empty) as ada:
+        await ada.recover(phrase, choose=those(1))
+    block = empty.chain.user("ada").devices[0].revoked_block
+    async with empty.client("ada", password=None) as ada:
+        for told in (await ada.whoami(), await ada.status()):
+            assert (told.device, told.state, told.recovery) == (1, "revoked", None)
+            assert told.problem is not None
+            assert f"device 1 of ada, was revoked at block {block} (2027-" in told.problem.message
+            assert "NEW-FOLDER recover" in told.problem.hint
+            assert "NEW-FOLDER link" in told.problem.hint
+    async with empty.client("ada") as ada:
+        for attempt in (ada.login, ada.own_card, lambda: ada.vote(1, True), ada.rotate_keys):
+            with pytest.raises(LoginRefused, match=f"revoked at block {block}"):
+                await attempt()
+        assert [kept.text for kept in await ada.history("bob")] == ["before"]
+        found = {finding.check: finding for finding in await ada.doctor()}
+    assert (found["account"].ok, found["account"].exit_code) == (False, 3)
+    async with new_home(empty) as ada:
+        assert ((await ada.whoami()).state, (await ada.whoami()).problem) == ("active", None)
+        assert all(finding.ok for finding in await ada.doctor())
+
+
+async def test_who_listens_while_being_revoked_hears_why(empty: World, phrase: str) -> None:
+    """The session ends at once, and the error says where to read more."""
+    async with empty.client("ada") as listening, new_home(empty, PASSWORD) as ada:
+        await listening.login()
+        hearing = asyncio.create_task(empty.drain(listening.receive(follow=True), []))
+        await ada.recover(phrase, choose=those(1))
+        empty.relay.revoked(empty.chain.user("ada").uid, 1)
+        with pytest.raises(LoginRefused, match="revoked") as told:
+            await hearing
+    assert "chatchain whoami" in told.value.hint
+
+
+async def test_a_pending_recovery_is_shown_with_the_way_to_refuse_it(empty: World, phrase: str) -> None:
+    """The account and the time that count; once it has taken over, that too."""
+    thief = empty.address_of("thief")
+    empty.chain.propose_recovery("ada", thief)
+    async with empty.client("ada", password=None) as ada:
+        for told in (await ada.whoami(), await ada.status()):
+            assert told.recovery is not None
+            assert told.problem is not None
+            assert told.recovery.account.lower() == "0x" + thief.hex()
+            assert told.recovery.ready in told.problem.message
+            assert "--veto" in told.problem.hint
+            assert told.state == "active"
+    async with empty.client("ada") as ada:
+        found = {finding.check: finding for finding in await ada.doctor()}
+        assert (found["account"].ok, found["recovery"].ok, found["recovery"].exit_code) == (True, False, 7)
+    empty.chain.replace_account("ada", thief)
+    async with empty.client("ada", password=None) as ada:
+        told = await ada.whoami()
+        found = {finding.check: finding for finding in await ada.doctor()}
+    assert told.problem is not None
+    assert (told.problem.code, told.recovery) == ("account_key_elsewhere", None)
+    assert not found["recovery"].ok
+    async with new_home(empty) as ada:
+        with pytest.raises(UnknownUser, match="replaced"):
+            await ada.recover(phrase)

@@ -88,6 +88,8 @@ def test_a_lost_home_comes_back_and_the_old_one_is_cut_off(town: Town) -> None:
     cut_off = fails(ada, 3, "receive")
     assert (cut_off["code"], "was revoked at block" in cut_off["message"]) == ("login_refused", True)
     assert "recover" in cut_off["hint"]
+    [who] = results(ada, "whoami")
+    assert (who["state"], who["problem"]["message"]) == ("revoked", cut_off["message"])
     assert [one["text"] for one in results(ada, "history", "bob")] == ["before"]
     assert [view["state"] for view in results(new, "keys", "list")] == ["revoked", "active"]
 
