@@ -794,6 +794,16 @@ class Arrival(msgspec.Struct, frozen=True):
     at_ms: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a home has come at a relay, which it knows by the hash of its key: everything up to sequence
+    `after` is stored. Sequences count in a space whose identity the relay tells; 0 is none.
+    """
+
+    relay: bytes
+    space: int
+    after: int
+
+
 class KeptSession(msgspec.Struct, frozen=True):
     """A session of suite 2 with one device, as a home keeps it; `state` is the crypto room's.
 

@@ -666,6 +666,7 @@ class Relay:
         """What becomes of each prekey bundle on its way to whoever asked."""
         self.submitted: list[m.Submit] = []
         self.logins = 0
+        self.space = 7
         self._sequence = itertools.count(1)
         self._numbers = itertools.count(1)
         self._peers: dict[int, _Peer] = {}
@@ -738,8 +739,10 @@ class Relay:
                 self._say(peer, m.Prekeys(ref, tuple(one for one in bundles if one is not None)))
             case m.Submit():
                 self._submit(peer, message, fold)
-            case m.Receive():
-                self._act(self.mailbox.receive(peer.number))
+            case m.Resume(space, after):
+                start = after if space == self.space else 0
+                self._say(peer, m.Resumed(self.space, start))
+                self._act(self.mailbox.receive(peer.number, start))
             case m.Acknowledge(sequences):
                 self._act(self.mailbox.acknowledged(peer.number, sequences))
             case _:
@@ -928,6 +931,18 @@ class Relay:
             for uid, device, given in letter.parcels:
                 sequence = next(self._sequence)
                 self.rows[sequence] = (uid, device), _delivery(sequence, given)
+        self.reopen()
+
+    def restore(
+        self,
+        rows: dict[int, tuple[tuple[int, int], Delivery]],
+        stored: dict[tuple[int, int, bytes], bytes],
+        *,
+        space: int,
+    ) -> None:
+        """Starts over with what was on an older disk, and counts on from there."""
+        self.rows, self.stored, self.space = dict(rows), dict(stored), space
+        self._sequence = itertools.count(max(rows, default=0) + 1)
         self.reopen()
 
     def reopen(self) -> None:

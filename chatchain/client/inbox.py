@@ -45,6 +45,7 @@ from chatchain.model import (
     MessageState,
     Outgoing,
     Policy,
+    Progress,
     SessionChanges,
     StoredMessage,
     Suite,
@@ -104,8 +105,10 @@ class Inbox:
         self._sessions = sessions
         self._now_ms = now_ms
 
-    async def take(self, deliveries: Sequence[Delivery]) -> Taken:
-        """Opens, checks and stores deliveries; afterwards they may be acknowledged."""
+    async def take(self, deliveries: Sequence[Delivery], progress: Progress) -> Taken:
+        """Opens, checks and stores deliveries and how far they bring this home; afterwards they may be
+        acknowledged.
+        """
         fresh_fold = await self._watch.sync_if_older(FRESH_S)
         fold = await self._fold(deliveries)
         judged = self._judged(deliveries, fold)
@@ -114,7 +117,7 @@ class Inbox:
             await self._watch.sync()
             fold = await self._fold(deliveries)
             judged = self._judged(deliveries, fold)
-        fresh = self._stored(deliveries, fold, judged)
+        fresh = self._stored(deliveries, fold, judged, progress)
         spoken = [message for message in fresh if message.kind in (TEXT, FILE)]
         met = {message.peer for message in spoken if message.direction is Direction.OUT}  # on another device
         for uid in {message.peer for message in spoken}:
@@ -142,10 +145,12 @@ class Inbox:
 
     # --- from here to the storing nothing waits, so no session can change in between ------------------------
 
-    def _stored(self, deliveries: Sequence[Delivery], fold: _Fold, judged: _Judged) -> list[StoredMessage]:
+    def _stored(
+        self, deliveries: Sequence[Delivery], fold: _Fold, judged: _Judged, progress: Progress
+    ) -> list[StoredMessage]:
         """Stores arrivals in one transaction; one that cannot be stored as it is becomes a notice."""
         try:
-            return self._store.take_in(judged.arrivals, judged.changes)
+            return self._store.take_in(judged.arrivals, judged.changes, progress)
         except _NOT_ITS_FAULT:
             raise  # nothing was stored, nothing is acknowledged, everything comes again
         except Exception:
@@ -160,7 +165,7 @@ class Inbox:
                     sender = fold.senders[Uid(delivery.sender)]
                     told = self._notice(delivery, sender, _stumbled(bug))
                     fresh += self._store.take_in([msgspec.structs.replace(told, at_ms=self._now_ms())])
-            return fresh
+            return fresh + self._store.take_in([], progress=progress)
 
     def _judged(self, deliveries: Sequence[Delivery], fold: _Fold) -> _Judged:
         """What deliveries come to, in their order, with the sessions after them."""

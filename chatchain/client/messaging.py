@@ -513,7 +513,7 @@ async def _received(
     session, since = await station.connect(), loop.time()
     while left is None or left > 0:
         try:
-            await session.receive()
+            await session.receive(desk.unlocked.store.progress(session.link.spki))
             station.background(station.publish(session))
             while left is None or left > 0:
                 wanted = CHUNK if left is None else min(CHUNK, left)
@@ -561,7 +561,7 @@ async def _batch(
         except TimeoutError:
             session.announced = 0
             continue
-        taken = await desk.inbox.take(deliveries)
+        taken = await desk.inbox.take(deliveries, session.progress(deliveries))
         await session.acknowledge(taken.sequences)
         if taken.deletes:
             desk.courier.forget_deleted()

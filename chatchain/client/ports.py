@@ -31,6 +31,7 @@ from chatchain.model import (
     Outgoing,
     OwnKeys,
     Peer,
+    Progress,
     Proposal,
     ProposalId,
     RelayAddress,
@@ -397,13 +398,17 @@ class Store(Protocol):
     def trim(self, me: Uid, now_ms: int) -> bool:
         """Forgets what is over its bound, now and then; says whether messages went."""
 
+    def progress(self, relay: bytes) -> Progress:
+        """How far this home has come at a relay, known by the hash of its key."""
+
     def take_in(
         self,
         arrivals: Sequence[Arrival],
         changes: SessionChanges = SessionChanges(),  # noqa: B008 - a frozen value
+        progress: Progress | None = None,
     ) -> list[StoredMessage]:
-        """Stores what came, with the sessions after it, in one transaction and gives the messages that were
-        not there before, with their rows.
+        """Stores what came, with the sessions after it and how far it brings this home, in one transaction
+        and gives the messages that were not there before, with their rows.
         """
 
     def receipts_due(self, limit: int = 256) -> dict[tuple[Uid, MessageState], list[bytes]]:

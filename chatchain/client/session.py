@@ -50,7 +50,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
 from chatchain.identity.login import login_proof
-from chatchain.model import Call, Delivery, Envelope, KeyBundle, MessageId, Network
+from chatchain.model import Call, Delivery, Envelope, KeyBundle, MessageId, Network, Progress
 from chatchain.wire.bounds import MAX_FETCHED_DEVICES
 from chatchain.wire.messages import (
     Acknowledge,
@@ -67,9 +67,10 @@ from chatchain.wire.messages import (
     PrekeysLeft,
     PublishKeys,
     PublishPrekeys,
-    Receive,
     Refused,
     RelayMessage,
+    Resume,
+    Resumed,
     Sponsor,
     Sponsored,
     StaleDevices,
@@ -185,6 +186,7 @@ class Session:
         """Whether anything was delivered, or a message of ours taken: more than a login came of it."""
         self._held = 0  # bytes of the deliveries that wait
         self._receiving = False
+        self._space = 0  # in which the relay's sequences count
         self.ended = asyncio.Event()
         self._ended: ChatchainError | None = None
         self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
@@ -306,14 +308,18 @@ class Session:
 
     # --- deliveries -----------------------------------------------------------------------------------------
 
-    async def receive(self) -> None:
-        """Has the relay start to deliver everything that was not acknowledged; asked once a session."""
+    async def receive(self, known: Progress) -> None:
+        """Has the relay start to deliver what this home lacks, which has come so far at it; asked once a
+        session.
+        """
         if self._receiving:
             return
         self._receiving = True
-        # What this home has stored was acknowledged or comes again and is recognised, so nothing is skipped
-        # by number: a relay whose database was restored counts anew.
-        await self._send(Receive(0))
+        await self._send(Resume(known.space, known.after))
+
+    def progress(self, deliveries: Sequence[Delivery]) -> Progress:
+        """How far this home has come at the relay once these are stored."""
+        return Progress(self.link.spki, self._space, max(delivery.sequence for delivery in deliveries))
 
     async def deliveries(self, limit: int) -> list[Delivery]:
         """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended."""
@@ -401,6 +407,8 @@ class Session:
     def _dispatch(self, message: RelayMessage) -> None:
         match message:
             case Deliver(delivery):
+                if not self._space:
+                    raise ProtocolViolation("The relay delivers without saying what its numbers mean.")
                 if self._deliveries.full() or self._held + _size(delivery) > MAX_WAITING_BYTES:
                     raise ProtocolViolation("The relay sends without waiting for acknowledgements.")
                 self._held += _size(delivery)
@@ -415,6 +423,8 @@ class Session:
                 self._answer(ref, message)
             case Failed(ref, code, sentence, retry):
                 self._answer(ref, failure(code, sentence, retry))
+            case Resumed(space):
+                self._space = space
             case Welcome():
                 if not self._welcome.done():
                     self._welcome.set_result(message)

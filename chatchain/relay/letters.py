@@ -30,7 +30,7 @@ from chatchain.relay.quota import Usage
 from chatchain.relay.sessions import Session
 from chatchain.relay.tasks import Tasks, Threads
 from chatchain.relay.users import Users
-from chatchain.wire.messages import Deliver, Message, Refused, StaleDevices, Tick, Welcome
+from chatchain.wire.messages import Deliver, Message, Refused, Resumed, StaleDevices, Tick, Welcome
 from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
 
 UNANSWERED_BYTES: Final = 1024 * 1024
@@ -53,6 +53,7 @@ class Letters:
     """All connections for messages of one relay process."""
 
     _writer: Writer
+    _space: int
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class Letters:
     async def start(self, writer: Writer) -> None:
         """Counts what waits; raises StoreUnavailable."""
         self._writer = writer
+        self._space = await self._threads.run(self._reader.space)
         usage, counted_to = await self._threads.run(self._reader.usage)
         self._mailbox = box.Mailbox(usage, counted_to, quota=self._quota)
 
@@ -272,8 +274,14 @@ class Letters:
     # --- out ---
 
     def receive(self, session: Session) -> None:
-        """A device wants its deliveries."""
+        """A device wants its deliveries, from the start."""
         self._act(self._mailbox.receive(session.name))
+
+    def resume(self, session: Session, space: int, after: int) -> None:
+        """A device wants those behind a sequence of a space: only of this one does that say anything."""
+        start = after if space == self._space else 0
+        session.peer.send(Resumed(self._space, start))
+        self._act(self._mailbox.receive(session.name, start))
 
     def acknowledge(self, session: Session, sequences: tuple[int, ...]) -> None:
         """A device has these on its disk."""

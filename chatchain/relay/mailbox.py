@@ -235,13 +235,15 @@ class Mailbox:
         """The sessions of a user's devices."""
         return [session.name for key, session in self._by_device.items() if key[0] == uid]
 
-    def receive(self, session: int) -> list[Action]:
-        """A device wants its deliveries."""
+    def receive(self, session: int, after: int = 0) -> list[Action]:
+        """A device wants its deliveries; those up to a sequence are on its disk."""
         found = self._sessions.get(session)
         if found is None or found.receiving:
             return []
         found.receiving = True
-        return self._pump(found)
+        found.cursor = after
+        done = [Remove(*found.key, after)] if after else []
+        return [*done, *self._pump(found)]
 
     def slow(self, session: int, slow: bool) -> list[Action]:
         """A device has stopped, or started again, to take in what it is sent."""

@@ -167,6 +167,9 @@ class Reader(Protocol):
     def usage(self) -> tuple[Usage, int]:
         """What waits for each device from each sender, and the sequence up to which that was counted."""
 
+    def space(self) -> int:
+        """The identity of the space in which the sequences count."""
+
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
         """The next runs after a sequence; whether there may be more."""
 

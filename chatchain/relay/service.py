@@ -49,6 +49,7 @@ from chatchain.wire.messages import (
     PublishKeys,
     PublishPrekeys,
     Receive,
+    Resume,
     Submit,
 )
 from chatchain.wire.messages import (
@@ -253,6 +254,8 @@ class Relay:
         match message:
             case Acknowledge(sequences):
                 self.letters.acknowledge(session, sequences)
+            case Resume(space, after):
+                self.letters.resume(session, space, after)
             case Receive():
                 self.letters.receive(session)
             case PublishKeys(ref) | FetchKeys(ref) | PublishPrekeys(ref) | FetchPrekeys(ref):

@@ -2,8 +2,8 @@
 
 Users, members and events come from the chain again; processes, leases and presence are of the moment. What is
 left is written as one consistent state, table by table, in a form that fits SQLite and MySQL alike, with a
-checksum at its end. After a load the counter of sequences is far above all that was ever given out, also
-after the backup was made: a device that says how far it has come must not miss what is new.
+checksum at its end. After a load sequences count in another space, and on from far above all that was ever
+given out, also after the backup was made: a device that says how far it has come must not miss what is new.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _OF_THE_MOMENT: Final = (nodes, leases, presence, folded)
 _MADE: Final = {"sponsor_spending": 1}
 """Rows that a table has when it is made."""
 
-_COUNTERS_OF_THE_MOMENT: Final = ("login", "fold", "looks", "head")
+_COUNTERS_OF_THE_MOMENT: Final = ("login", "fold", "looks", "head", "space")
 
 
 T = TypeVar("T")

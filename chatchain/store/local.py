@@ -37,12 +37,13 @@ from chatchain.model import (
     OwnKeys,
     Peer,
     Pin,
+    Progress,
     SessionChanges,
     StoredMessage,
     Uid,
     WaitingUpload,
 )
-from chatchain.store import bounds, deeds, search, sessions, uploads
+from chatchain.store import bounds, deeds, search, sessions, streams, uploads
 from chatchain.store.bounds import Bounds
 from chatchain.store.deeds import Effect
 from chatchain.store.sessions import UNCHANGED
@@ -103,6 +104,7 @@ SCHEMA: tuple[str, ...] = (
     uploads.SCHEMA,
     bounds.SCHEMA,
     search.SCHEMA,
+    streams.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -491,16 +493,26 @@ class LocalStore:
         with _transaction(self._db) as db:
             return bounds.trim(db, me, now_ms, self._bounds)
 
+    def progress(self, relay: bytes) -> Progress:
+        """How far this home has come at a relay."""
+        with _translated():
+            return streams.known(self._db, relay)
+
     def take_in(
-        self, arrivals: Sequence[Arrival], changes: SessionChanges = UNCHANGED
+        self,
+        arrivals: Sequence[Arrival],
+        changes: SessionChanges = UNCHANGED,
+        progress: Progress | None = None,
     ) -> list[StoredMessage]:
-        """Stores what came, with the sessions after it, in one transaction and gives the messages that were
-        not there before, with their rows.
+        """Stores what came, with the sessions after it and how far it brings this home, in one transaction
+        and gives the messages that were not there before, with their rows.
         """
         fresh: list[StoredMessage] = []
         changed: set[int] = set()
         with _transaction(self._db) as db:
             sessions.change(db, changes)
+            if progress is not None:
+                streams.advance(db, progress)
             for arrival in arrivals:
                 if not bounds.see(db, arrival.sender, arrival.id, arrival.at_ms):
                     continue

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, and_, delete, insert, or_, select
+from sqlalchemy import Connection, Engine, Row, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from chatchain.errors import BadConfig
@@ -41,6 +41,7 @@ from chatchain.store.sponsoring import SpentInvitations, SponsorJournal
 from chatchain.store.tables import (
     accepted_ids,
     chain_blocks,
+    counters,
     devices,
     key_bundles,
     mail,
@@ -99,13 +100,27 @@ class ServerStore:
     def claim(self) -> None:
         """Makes this process the database's only relay; raises RefusedError while there is another."""
         self._claim = claim(self._engine)
+        self._draw_space()
 
     def join(self, name: str) -> NodeStore:
         """Takes a place among the processes that share the database, once per process."""
+        self._engine.dispose()  # of connections from before nobody would know that they are to be fenced
         nodes = self._nodes = NodeStore(self._engine, name)
         self.log.guard = nodes.guard
-        nodes.beat()
+        with nodes.turn("join"):  # or two that begin together would each take the other for one at work
+            if not nodes.beat():
+                self._draw_space()
         return nodes
+
+    def _draw_space(self) -> None:
+        """Gives the space of sequences another identity, before the only process on this database begins.
+
+        It cannot know whether the database is as the last one left it. Somebody may have put an older one in
+        its place, which gives sequences out again that devices have seen.
+        """
+        same = counters.c.name == "space"
+        with translated(), self._engine.execution_options(writes=True).begin() as connection:
+            connection.execute(update(counters).where(same).values(value=secrets.randbelow(2**63 - 1) + 1))
 
     def writer(self, listener: Listener) -> ServerWriter:
         """Starts the thread that commits."""
@@ -131,6 +146,13 @@ class ServerStore:
         """What waits for each device from each sender, in rows and bytes, and the highest sequence of it."""
         with translated(), self._engine.connect() as connection:
             return letters.usage(connection)
+
+    def space(self) -> int:
+        """The identity of the space in which the sequences count."""
+        with translated(), self._engine.connect() as connection:
+            return int(
+                connection.execute(select(counters.c.value).where(counters.c.name == "space")).scalar_one()
+            )
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
         """The runs after a sequence, within both limits but at least one; whether there may be more."""

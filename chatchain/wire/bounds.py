@@ -169,6 +169,13 @@ def check(message: m.Message) -> None:
             _count(nonce)
         case m.Receive(after):
             _count(after)
+        case m.Resume(space, after):
+            _count(space)
+            _count(after)
+        case m.Resumed(space, after):
+            _count(space)
+            _require(space > 0, "a space without an identity")
+            _count(after)
         case m.Login(uid, device, epoch, kdf, login_signature, device_signature) | m.EnterFiles(
             uid, device, epoch, kdf, login_signature, device_signature
         ):

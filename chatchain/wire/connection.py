@@ -76,6 +76,7 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
             (
                 m.Submit,
                 m.Receive,
+                m.Resume,
                 m.Acknowledge,
                 m.PublishKeys,
                 m.FetchKeys,
@@ -92,6 +93,7 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
                     m.Tick,
                     m.Refused,
                     m.StaleDevices,
+                    m.Resumed,
                     m.Deliver,
                     m.Keys,
                     m.PrekeysLeft,

@@ -38,7 +38,10 @@ class Submit(Message, frozen=True, tag=2):
 
 
 class Receive(Message, frozen=True, tag=3):
-    """Starts delivery of what waits and of what comes, after the last sequence this device has stored."""
+    """Starts delivery of what waits and of what comes, from the start; `after` says nothing.
+
+    Clients of before `Resume` begin with this.
+    """
 
     after: int
 
@@ -110,6 +113,15 @@ class FetchPrekeys(Message, frozen=True, tag=11):
     ref: int
     uid: int
     devices: tuple[int, ...]
+
+
+class Resume(Message, frozen=True, tag=12):
+    """Starts delivery of what waits and of what comes, behind the last sequence that this device has stored
+    of that space; answered by Resumed. Of a space that is not the relay's (0: of none) it is from the start.
+    """
+
+    space: int
+    after: int
 
 
 class EnterFiles(Message, frozen=True, tag=16):
@@ -259,6 +271,13 @@ class Prekeys(Message, frozen=True, tag=44):
     bundles: tuple[bytes, ...]
 
 
+class Resumed(Message, frozen=True, tag=45):
+    """Answers Resume: the space in which this relay's sequences count, and behind which one it delivers."""
+
+    space: int
+    after: int
+
+
 class FilesOpen(Message, frozen=True, tag=48):
     """The login of a connection for files holds; no blob may be larger than `largest` bytes."""
 
@@ -299,6 +318,7 @@ ClientMessage = (
     | Pong
     | PublishPrekeys
     | FetchPrekeys
+    | Resume
     | EnterFiles
     | Upload
     | Fetch
@@ -319,6 +339,7 @@ RelayMessage = (
     | Goodbye
     | PrekeysLeft
     | Prekeys
+    | Resumed
     | FilesOpen
     | Uploading
     | Stored

@@ -45,6 +45,8 @@ from chatchain.wire.messages import (
     Message,
     Receive,
     Refused,
+    Resume,
+    Resumed,
     Sponsor,
     StaleDevices,
     Submit,
@@ -311,6 +313,11 @@ class Device:
         await self.connect()
         await self.say(Receive(0))
         return self
+
+    async def resume(self, space: int, after: int) -> Resumed:
+        """Asks for the deliveries behind a sequence of a space."""
+        await self.say(Resume(space, after))
+        return await self.expect(Resumed)
 
     async def sponsor(self, call: Call, ref: int = 1, *, admission: bytes | None = None) -> Message:
         """Asks the relay to pay for a call."""

@@ -336,6 +336,20 @@ def test_an_acknowledgement_ahead_of_the_verdict_is_counted_once() -> None:
     assert mailbox._early == set()
 
 
+def test_who_resumes_is_given_what_comes_behind() -> None:
+    """And what it has is deleted, as if the acknowledgement had not got lost."""
+    mailbox = Mailbox({(BOB, 1, ADA): (3, 30)}, 12)
+    mailbox.opened(2, BOB, 1)
+    assert mailbox.receive(2, 11) == [
+        box.Remove(BOB, 1, 11),
+        box.Load(2, BOB, 1, 11, box.WINDOW_ROWS, box.WINDOW_BYTES),
+    ]
+    assert sent(mailbox.loaded(2, [row(12)], False)) == [12]
+    assert mailbox.acknowledged(2, [12]) == [box.Remove(BOB, 1, 12)]
+    assert mailbox.waiting(BOB, 1) == 0
+    assert sent(stored(mailbox, submit(mailbox), 13)) == [13]
+
+
 def test_after_a_failure_of_the_store_everybody_reads() -> None:
     """The row of a commit whose answer was lost is found before anything newer is delivered."""
     mailbox = Mailbox()
@@ -528,13 +542,30 @@ class World(RuleBasedStateMachine):
         given.append(sequence)
         self.seen[key].add(name)
 
-    @rule(device=st.sampled_from(DEVICES), receive=st.sampled_from([True, True, True, False]))
-    def connect(self, device: Key, receive: bool) -> None:
+    @rule(
+        device=st.sampled_from(DEVICES),
+        receive=st.sampled_from([True, True, True, False]),
+        resume=st.booleans(),
+    )
+    def connect(self, device: Key, receive: bool, resume: bool) -> None:
         self.names += 1
         self.act(self.mailbox.opened(self.names, *device))
         self.sessions[self.names] = device
         if receive:
-            self.act(self.mailbox.receive(self.names))
+            self.act(self.mailbox.receive(self.names, self.complete_to(device) if resume else 0))
+
+    def complete_to(self, device: Key) -> int:
+        """The highest sequence up to which a device has everything on its disk."""
+        missing = [n for n, (to, _, _) in self.rows.items() if to == device and n not in self.disk[device]]
+        first = min(missing, default=self.last + 1)
+        return max((n for n in self.disk[device] if n < first), default=0)
+
+    @precondition(lambda self: any(self.on_connection[session] for session in self.sessions))
+    @rule(data=st.data())
+    def store_without_a_word(self, data: st.DataObject) -> None:
+        """What the device has on its disk, and whose acknowledgement gets lost."""
+        session = data.draw(st.sampled_from(sorted(s for s in self.sessions if self.on_connection[s])))
+        self.disk[self.sessions[session]] |= set(self.on_connection[session])
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data())

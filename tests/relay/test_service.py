@@ -34,6 +34,7 @@ from chatchain.wire.messages import (
     PublishKeys,
     Receive,
     Refused,
+    Resumed,
     Sponsored,
     StaleDevices,
     Submit,
@@ -113,6 +114,44 @@ async def test_what_was_not_acknowledged_comes_again(stage: Stage, someone: Some
     last = await Device(stage, bob).begin()
     assert await last.receive(1) == first[2:]
     await closing(sender, last)
+
+
+async def test_who_resumes_gets_the_rest_exactly(stage: Stage, someone: Someone) -> None:
+    """Behind the last sequence that it has stored, though no acknowledgement came; the rest is deleted."""
+    ada, bob = someone(), someone()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    space = (await recipient.resume(0, 0)).space
+    for number in range(4):
+        await sender.send(bob, bytes([number]))
+    first = await recipient.receive(4, acknowledge=False)
+    await recipient.close()
+    for _ in range(2):
+        again = await Device(stage, bob).connect()
+        assert await again.resume(space, first[1].sequence) == Resumed(space, first[1].sequence)
+        assert await again.receive(2, acknowledge=False) == first[2:]
+        await again.close()
+    assert isinstance(await sender.send(ada), Tick), "committed, and the deletion with it"
+    whole = await Device(stage, bob).connect()
+    assert await whole.resume(space ^ 1, first[3].sequence) == Resumed(space, 0), "of another space"
+    assert await whole.receive(2) == first[2:], "what was stored is deleted"
+    await closing(sender, whole)
+
+
+async def test_a_relay_that_was_restarted_starts_from_the_start(stage: Stage, someone: Someone) -> None:
+    """It cannot know that nobody has put an older database in place of the one that it left."""
+    ada, bob = someone(), someone()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    space = (await recipient.resume(0, 0)).space
+    await sender.send(bob)
+    first = await recipient.receive(1, acknowledge=False)
+    await closing(sender, recipient)
+    stage.stop()
+    stage.start()
+    again = await Device(stage, bob).connect()
+    resumed = await again.resume(space, first[0].sequence)
+    assert (resumed.space != space, resumed.after) == (True, 0)
+    assert await again.receive(1) == first
+    await again.close()
 
 
 async def test_a_replayed_message_is_stored_once(stage: Stage, someone: Someone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ async def test_after_a_restore_nothing_is_missed_and_what_comes_again_is_known_b
 ) -> None:
     """Sequences go on above all that clients have seen, however old the backup is."""
     ada, bob = stage.register("backupada"), stage.register("backupbob")
-    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).begin()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    space = (await recipient.resume(0, 0)).space
     again, waiting = sender.envelope(bob, b"again"), sender.envelope(bob, b"waiting")
     assert isinstance(await sender.submit(again), Tick)
     await recipient.receive(1, acknowledge=False)
@@ -67,7 +69,9 @@ async def test_after_a_restore_nothing_is_missed_and_what_comes_again_is_known_b
     stage.database = new_database()
     assert program.main(["load", str(file), "--db", stage.database]) == 0
     stage.start()
-    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).begin()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    resumed = await recipient.resume(space, highest)
+    assert (resumed.space != space, resumed.after) == (True, 0)
     assert isinstance(await sender.submit(again), Tick), "its id is remembered: it is not stored twice"
     assert isinstance(await sender.send(bob, b"new"), Tick)
     repeated, new = await recipient.receive(2)
@@ -76,6 +80,37 @@ async def test_after_a_restore_nothing_is_missed_and_what_comes_again_is_known_b
     assert repeated.sequence < highest < new.sequence
     for device in (sender, recipient):
         await device.close()
+
+
+async def test_an_older_file_in_the_place_of_the_database_swallows_nothing(
+    anvil: DevChain, tmp_path: Path
+) -> None:
+    """Its sequences are given out again, for other messages: what a device has says nothing of them."""
+    file, old = tmp_path / "relay.db", tmp_path / "old.db"
+    stage = Stage(anvil, tmp_path, f"sqlite:///{file}")
+    stage.start()
+    ada, bob = stage.register("olderada"), stage.register("olderbob")
+    stage.stop()
+    shutil.copy(file, old)
+    stage.start()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    space = (await recipient.resume(0, 0)).space
+    for number in range(5):
+        await sender.send(bob, b"before %d" % number)
+    seen = await recipient.receive(5)
+    for device in (sender, recipient):
+        await device.close()
+    stage.stop()
+    shutil.copy(old, file)
+    stage.start()
+    sender, recipient = await Device(stage, ada).connect(), await Device(stage, bob).connect()
+    for number in range(5):
+        await sender.send(bob, b"after %d" % number)
+    await recipient.resume(space, seen[-1].sequence)
+    assert [delivery.body for delivery in await recipient.receive(5)] == [b"after %d" % n for n in range(5)]
+    for device in (sender, recipient):
+        await device.close()
+    stage.stop()
 
 
 def filled(url: str) -> None:

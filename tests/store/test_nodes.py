@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -48,6 +49,31 @@ def test_processes_see_each_other_come_and_go(join: Join) -> None:
     assert first.beat() == second.beat() == 1
     second_store.close()
     assert first.beat() == 0
+
+
+def test_processes_share_a_space_until_none_is_left(join: Join) -> None:
+    """Who joins others goes on in theirs; who begins alone begins another."""
+    (first_store, _), (second_store, _) = join("first"), join("second")
+    space = first_store.space()
+    assert second_store.space() == space
+    first_store.close()
+    third_store, _ = join("third")
+    assert third_store.space() == space
+    second_store.close()
+    third_store.close()
+    fourth_store, _ = join("fourth")
+    assert fourth_store.space() != space
+
+
+def test_of_those_that_begin_together_all_go_on_in_one_space(join: Join) -> None:
+    """Whoever is first begins it, also when none of them was there before."""
+    for number in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda n: join(f"{n}")[0], range(4)))
+        spaces = {store.space() for store in together}
+        assert len(spaces) == 1, number
+        for store in together:
+            store.close()
 
 
 def test_one_process_follows_the_chain_and_another_takes_over(join: Join) -> None:

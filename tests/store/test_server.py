@@ -153,6 +153,7 @@ def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         found = {row.name: row.value for row in connection.execute(select(counters))}
+        assert found.pop("space") > 0
         assert found == dict.fromkeys(("sequence", "login", "fold", "looks", "head"), 0)
     engine.dispose()
     store.close()
@@ -189,6 +190,20 @@ def test_an_sqlite_database_serves_one_relay_at_a_time(tmp_path: Path) -> None:
     store.close()
     second.claim()
     second.close()
+
+
+def test_a_relay_that_begins_alone_begins_another_space(tmp_path: Path) -> None:
+    """It cannot know whether the database is as it was left; until it ends the space stays."""
+    url, spaces = f"sqlite:///{tmp_path / 'relay.db'}", []
+    for _ in range(3):
+        store = ServerStore(url)
+        store.migrate()
+        store.claim()
+        assert store.space() == store.space()
+        spaces.append(store.space())
+        store.close()
+    assert len(set(spaces)) == 3
+    assert all(0 < space < 2**63 for space in spaces)
 
 
 def test_f10_nobody_else_can_lock_a_database_file(tmp_path: Path) -> None:
