@@ -175,7 +175,8 @@ class Letter(msgspec.Struct, eq=False, gc=False):
     """An envelope on its way into the relay's store: for each device, by uid and number, its parcel.
 
     A parcel is the encoded delivery without its sequence. `session` is where the tick goes; `size` the bytes
-    that the letter takes up until it is stored.
+    that the letter takes up until it is stored. `round` rises when the relay has heard that letters of the
+    session failed, and refuses what would overtake them.
     """
 
     session: int
@@ -186,6 +187,7 @@ class Letter(msgspec.Struct, eq=False, gc=False):
     received_ms: int
     parcels: tuple[tuple[int, int, bytes], ...]
     size: int
+    round: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

@@ -384,6 +384,7 @@ class Letters:
         for letter in letters:
             session = self._sessions.get(letter.session)
             if session is not None:
+                session.round = max(session.round, letter.round + 1)
                 session.order.refused(EVERYBODY, box.not_taken(letter.id, "failed"), now)
 
     def expired(self, gone: list[Run], notices: list[Run]) -> None:
@@ -465,7 +466,8 @@ def _letter(session: Session, envelope: Envelope, now_ms: int) -> Letter:
         made = parcel(envelope, copy, uid, device, now_ms)
         parcels.append((copy.uid, copy.device, made))
         size += len(made)
-    return Letter(session.name, uid, device, envelope.id, _digest(envelope), now_ms, tuple(parcels), size)
+    digest, name = _digest(envelope), session.name
+    return Letter(name, uid, device, envelope.id, digest, now_ms, tuple(parcels), size, session.round)
 
 
 def _now_ms() -> int:

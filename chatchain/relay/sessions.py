@@ -32,3 +32,5 @@ class Session(msgspec.Struct, eq=False):
     """What it has submitted without an answer."""
     held: bool = False
     """Whether the relay has stopped reading from it until some of that is answered."""
+    round: int = 0
+    """How often it was heard that the store had failed at something of it."""

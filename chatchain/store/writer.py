@@ -8,7 +8,7 @@ its connection in mid-commit must give back before the next one goes on. After a
 first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
 committed.
 While the database is away, what comes is told back as failed at once: nothing piles up. A session of which
-something failed is refused for a moment longer, so that its order holds.
+something failed is refused until the relay has heard of it, so that its order holds.
 """
 
 from __future__ import annotations
@@ -59,10 +59,8 @@ RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 """Seconds between attempts to reach a database that is away."""
 
-SHUT: Final = 1.0
-"""Seconds in which a session that was refused something is refused the rest, too: what it had sent already
-must not overtake what it has to send again.
-"""
+SHUT_SESSIONS: Final = 20_000
+"""Sessions of which it is remembered that something failed: twice as many as a relay has connections."""
 
 IDLE: Final = 30.0
 """Seconds after which the connection is no longer taken for granted."""
@@ -128,7 +126,7 @@ class Writer:
         self._retry_at = 0.0
         self._backoff = 0.0  # more than 0: the database is away
         self._used_at = 0.0
-        self._shut: dict[int, float] = {}  # sessions, and until when
+        self._shut: dict[int, int] = {}  # sessions, and the last round of which something failed
         self._done: dict[tuple[int, int], int] = {}  # what is to be deleted: devices, and up to where
         self._going: dict[tuple[int, int], int] = {}  # what is being deleted
         self._done_since = 0.0
@@ -272,19 +270,22 @@ class Writer:
                 job.future.set_exception(StoreUnavailable("The relay's database does not answer."))
 
     def _fail(self, letters: Sequence[Letter]) -> None:
-        until = time.monotonic() + SHUT
-        self._shut |= {letter.session: until for letter in letters}
+        for letter in letters:
+            self._shut.pop(letter.session, None)  # the latest stand last
+            self._shut[letter.session] = letter.round
+        for session in list(self._shut)[:-SHUT_SESSIONS]:
+            del self._shut[session]
         self._listener.kept([(letter, "failed") for letter in letters], [])
 
     def _in_order(self, letters: list[Letter]) -> list[Letter]:
-        """Those of sessions that were refused nothing of late; the others are told that they failed."""
-        now = time.monotonic()
-        self._shut = {session: until for session, until in self._shut.items() if now < until}
-        late: Told = [(letter, "failed") for letter in letters if letter.session in self._shut]
+        """Without those that came before the relay had heard that others of their session failed: they fail,
+        too.
+        """
+        late = [letter for letter in letters if letter.round <= self._shut.get(letter.session, -1)]
         if not late:
             return letters
-        self._listener.kept(late, [])
-        return [letter for letter in letters if letter.session not in self._shut]
+        self._listener.kept([(letter, "failed") for letter in late], [])
+        return [letter for letter in letters if letter.round > self._shut.get(letter.session, -1)]
 
     def _commit(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> None:
         if self._shut:

@@ -180,7 +180,6 @@ async def test_nothing_overtakes_what_the_database_did_not_take(begin: Begin) ->
         async with asyncio.timeout(20):
             while not here.relay.letters.store_sound:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(1.2)
         assert await told(link, envelope(2)) == "store_unavailable"
         assert await told(link, envelope(1)) == "tick"
         assert await told(link, envelope(2)) == "tick"
