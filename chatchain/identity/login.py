@@ -14,7 +14,7 @@ import msgspec
 from chatchain.errors import LoginRefused, VerificationError
 from chatchain.identity.keys import address_of_public, keccak256, public_key, recover_public, sign_digest
 from chatchain.identity.typed_data import login_digest
-from chatchain.model import Device, DeviceState, Network, User
+from chatchain.model import Address, Device, DeviceState, Network, User
 
 MAX_KDF_BYTES = 64
 """The registry's limit for the public KDF parameters."""
@@ -97,3 +97,23 @@ def check_login(
     if not password_holds:
         raise LoginRefused("The password's key does not match the verifier on the chain.")
     return found
+
+
+def bears_device(
+    network: Network,
+    user: User,
+    *,
+    spki: bytes,
+    nonce: bytes,
+    device: int,
+    epoch: int,
+    device_signature: bytes,
+) -> bool:
+    """Whether the device that a proof names has signed it: whoever it is has the device, if not the password."""
+    digest = login_digest(network, spki, nonce, user.uid, device, epoch)
+    try:
+        signer = address_of_public(recover_public(digest, device_signature))
+    except VerificationError:
+        return False
+    named = (found.current.signer for found in user.active_devices if found.device == device)
+    return hmac.compare_digest(signer, next(named, Address(bytes(20))))

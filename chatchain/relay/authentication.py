@@ -20,6 +20,9 @@ from chatchain.relay.users import Users
 from chatchain.wire.connection import State
 from chatchain.wire.messages import EnterFiles, Login
 
+Subject = tuple[str, int, bool]
+"""Who logs in: from which address, as whom, and whether it has the device that it names."""
+
 
 class Authentication:
     """Tells the owner of a proof, or says goodbye."""
@@ -57,11 +60,14 @@ class Authentication:
         if wait:
             self._turn_away(peer, "Too many logins from this address.", wait)
             return None
-        wait = self._failing(peer.address, proof.uid)
-        if wait:
-            self._turn_away(peer, "Too many failed logins from this address.", wait)
-            return None
+        subject = None
         try:
+            # Whoever has not even the device keeps nobody out who has it, and guesses only the password.
+            subject = peer.address, proof.uid, await self._bears_device(guest, proof)
+            wait = self._failing(subject)
+            if wait:
+                self._turn_away(peer, "Too many failed logins from this address.", wait)
+                return None
             user = await self._prove(guest, proof)
         except LoginRefused as refusal:
             self._metrics.logins.labels("refused").inc()
@@ -69,10 +75,11 @@ class Authentication:
             peer.say_goodbye("login_refused", login.REFUSAL)
             return None
         except StoreUnavailable:
-            self._forgive(peer.address, proof.uid)
+            if subject is not None:
+                self._forgive(subject)
             peer.say_goodbye("store_unavailable", "The relay cannot look anybody up at the moment.", 2_000)
             return None
-        self._forgive(peer.address, proof.uid)
+        self._forgive(subject)
         if peer.state is State.CLOSED:
             return None
         wait = self._logins.take(user.uid, time.monotonic())  # not before: nobody uses up another's
@@ -85,22 +92,29 @@ class Authentication:
         self._metrics.logins.labels("limited").inc()
         peer.say_goodbye("limit_reached", sentence, milliseconds(wait))
 
-    def _failing(self, address: str, uid: int) -> float:
+    async def _bears_device(self, guest: Guest, proof: Login | EnterFiles) -> bool:
+        user = await self._users.user(proof.uid)
+        return any(
+            login.bears_device(self._network, user, proof, spki=spki, nonce=guest.nonce)
+            for spki in self._keys
+        )
+
+    def _failing(self, subject: Subject) -> float:
         """Counts one more login of this address as failed, until it is forgiven; or says how long it has to
         wait.
         """
         now = time.monotonic()
-        wait = self._failures.take((address, uid), now)
+        wait = self._failures.take(subject, now)
         if wait:
             return wait
-        wait = self._failures_of_address.take(address, now)
+        wait = self._failures_of_address.take(subject[0], now)
         if wait:
-            self._failures.give_back((address, uid))
+            self._failures.give_back(subject)
         return wait
 
-    def _forgive(self, address: str, uid: int) -> None:
-        self._failures.give_back((address, uid))
-        self._failures_of_address.give_back(address)
+    def _forgive(self, subject: Subject) -> None:
+        self._failures.give_back(subject)
+        self._failures_of_address.give_back(subject[0])
 
     async def _prove(self, guest: Guest, proof: Login | EnterFiles) -> User:
         """Gives the user whom the proof shows, after a look at the chain if the first answer is no."""

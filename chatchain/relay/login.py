@@ -10,6 +10,7 @@ import secrets
 from typing import Final
 
 from chatchain.errors import LoginRefused
+from chatchain.identity import login as identity
 from chatchain.identity.login import check_login
 from chatchain.model import Address, Device, DeviceId, DeviceState, DeviceVersion, Network, Uid, User
 from chatchain.wire.messages import EnterFiles, Login
@@ -60,3 +61,18 @@ def check(
     if known is None:
         raise LoginRefused("Nobody has this id.")
     return device
+
+
+def bears_device(
+    network: Network, user: User | None, login: Login | EnterFiles, *, spki: bytes, nonce: bytes
+) -> bool:
+    """Whether a proof is signed by the device that it names; of nobody it takes as long to say no."""
+    return identity.bears_device(
+        network,
+        user or nobody(),
+        spki=spki,
+        nonce=nonce,
+        device=login.device,
+        epoch=login.epoch,
+        device_signature=login.device_signature,
+    )

@@ -286,6 +286,22 @@ async def test_f7_who_fails_on_purpose_keeps_no_neighbour_out(tmp_path: Path) ->
     await here.stop()
 
 
+async def test_who_has_not_even_the_device_locks_nobody_out_of_it(tmp_path: Path) -> None:
+    """A neighbour who fails in somebody's name, on and on, does not keep them from logging in."""
+    here = Here(tmp_path, Allowance(failed_logins=Rate(burst=3, per_second=0.001)))
+    await here.start()
+    told = []
+    for _ in range(5):
+        link = await dial(here.named)
+        proof = here.login(link)
+        forged = proof.login_signature[:-2] + b"\x00" + proof.login_signature[-1:]
+        await link.send(msgspec.structs.replace(proof, device_signature=forged))
+        told.append((await farewell(link)).code)
+    assert told == ["login_refused"] * 3 + ["limit_reached"] * 2
+    await (await here.connect()).close()
+    await here.stop()
+
+
 @pytest.mark.parametrize("limit", ["logins", "address_logins"])
 async def test_logins_are_limited(tmp_path: Path, limit: str) -> None:
     """Of an account, and from an address whoever it is; the farewell says how long to wait."""
