@@ -51,9 +51,10 @@ class Bucket:
         self._left -= amount
         return 0.0
 
-    def give_back(self, amount: float = 1.0) -> None:
-        """Puts back what was taken for something that does not count after all."""
+    def give_back(self, amount: float = 1.0) -> bool:
+        """Puts back what was taken for something that does not count after all; says whether it is full."""
         self._left = min(self._rate.burst, self._left + amount)
+        return self._left == self._rate.burst
 
     def _refill(self, now: float) -> None:
         left = self._left + (now - self._at) * self._rate.per_second
@@ -86,8 +87,8 @@ class Buckets:
     def give_back(self, key: object, amount: float = 1.0) -> None:
         """Puts back what the key took for something that does not count after all."""
         bucket = self._buckets.get(key)
-        if bucket is not None:
-            bucket.give_back(amount)
+        if bucket is not None and bucket.give_back(amount):
+            del self._buckets[key]  # a new one is as full
 
 
 def milliseconds(seconds: float) -> int:

@@ -85,6 +85,8 @@ class PrekeyStock:
         except StoreUnavailable:
             self._pairs.give_back((uid, request.uid))
             raise
+        if not draws:  # or asking for many who do not exist would have the pairs forgotten that count
+            self._pairs.give_back((uid, request.uid))
         return Prekeys(request.ref, tuple(bundle(request.uid, draw) for draw in draws))
 
     def _admit(self, uid: int, other: int, monotonic: float) -> None:

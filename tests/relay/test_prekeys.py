@@ -16,6 +16,7 @@ from chatchain.crypto import prekeys, session
 from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
 from chatchain.identity.keys import address_of
 from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort
+from chatchain.relay.limits import REMEMBERED
 from chatchain.relay.prekeys import LIMITS, PrekeyLimits, PrekeyStock, read_batch
 from chatchain.wire.messages import (
     Failed,
@@ -136,6 +137,7 @@ async def test_the_bundle_is_the_one_that_suite_2_reads() -> None:
 async def test_prekeys_are_limited_by_pair() -> None:
     """Six at once, then one in ten minutes; others, and the same user towards others, are not touched."""
     here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
+    writer.draws = [PrekeyDraw(1, 1, b"signed", b"kem", b"")]
     for _ in range(6):
         await here.fetch(writer, 5, fetch, NOW, 0.0)
     with pytest.raises(LimitReached) as refused:
@@ -157,6 +159,19 @@ async def test_a_fetch_that_the_database_did_not_answer_does_not_count() -> None
             await here.fetch(writer, 5, fetch, NOW, 0.0)
     writer.away = False
     assert await here.fetch(writer, 5, fetch, NOW, 0.0) == Prekeys(1, ())
+
+
+async def test_asking_for_many_who_are_not_there_makes_nobody_forgotten() -> None:
+    """Else one account would empty a stock, with ten thousand questions between two helpings."""
+    here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
+    writer.draws = [PrekeyDraw(1, 1, b"signed", b"kem", b"")]
+    for _ in range(6):
+        await here.fetch(writer, 5, fetch, NOW, 0.0)
+    writer.draws = []
+    for nobody in range(100, 100 + REMEMBERED):
+        await here.fetch(writer, 5, FetchPrekeys(1, nobody, (1,)), NOW, 0.0)
+    with pytest.raises(LimitReached):
+        await here.fetch(writer, 5, fetch, NOW, 0.0)
 
 
 async def test_a_version_that_the_relay_does_not_know_makes_it_look_once() -> None:
