@@ -109,7 +109,7 @@ def bears_device(
     epoch: int,
     device_signature: bytes,
 ) -> bool:
-    """Whether the device that a proof names has signed it: whoever it is has the device, if not the password."""
+    """Whether the device that a proof names has signed it: whoever it is has that, if not the password."""
     digest = login_digest(network, spki, nonce, user.uid, device, epoch)
     try:
         signer = address_of_public(recover_public(digest, device_signature))
