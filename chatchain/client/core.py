@@ -420,13 +420,26 @@ class Client:
         return await linking.accept(self._station, text, file=file, through_relay=through_relay)
 
     async def finish_link(
-        self, text: str, *, history: bytes | None = None, without_history: bool = False
+        self,
+        text: str,
+        *,
+        history: bytes | None = None,
+        without_history: bool = False,
+        account_password: Callable[[], str] | None = None,
     ) -> Linked:
         """Takes the old device's answer; this home is a device of the account then and publishes its keys.
 
         The history that was handed over comes from the relay, unless its sealed file is given.
+        `account_password` is asked, three times at most, when this home was begun with another password than
+        the account's: the chain's verifier tells nobody who lacks what the answer brings.
         """
-        return await linking.finish(self._station, text, history=history, without_history=without_history)
+        return await linking.finish(
+            self._station,
+            text,
+            history=history,
+            without_history=without_history,
+            account_password=account_password,
+        )
 
     # --- keys -------------------------------------------------------------------------------------------
 

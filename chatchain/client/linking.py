@@ -82,6 +82,9 @@ MAX_MESSAGES: Final = 10_000
 MAX_HISTORY_BYTES: Final = 20_000_000
 """What is handed over at most, the newest of all conversations; within what a relay carries as one file."""
 
+ATTEMPTS: Final = 4
+"""How many passwords are tried before a new device moves in, the one that it was begun with first."""
+
 T = TypeVar("T")
 
 _PAGE: Final = 500
@@ -126,6 +129,8 @@ class MovedIn:
 
     account: OwnAccount
     user: User
+    password: str
+    """The account's, which opens this home from now on."""
     contacts: int
     messages: int
 
@@ -196,12 +201,20 @@ class Newcomer:
         return _asked(account, pending.request)
 
     async def move_in(
-        self, unlocked: Unlocked, password: str, text: str, history: bytes | None, *, without: bool
+        self,
+        unlocked: Unlocked,
+        password: str,
+        text: str,
+        history: bytes | None,
+        *,
+        without: bool,
+        ask: Callable[[], str] | None,
     ) -> MovedIn:
         """Takes the old device's answer, once the chain lists this device; stores what is handed over.
 
-        The history comes from the relay unless it is given, or not wanted (`without`). Raises WrongPassword
-        when this home was made with another password than the account's.
+        The history comes from the relay unless it is given, or not wanted (`without`). When this home was
+        begun with another password than the account's, which nothing shows before, `ask` gives the right one;
+        raises WrongPassword without it.
         """
         data = unlocked.store.setting(PENDING)
         if data is None:
@@ -216,7 +229,7 @@ class Newcomer:
         user = await self._watch.until(
             lambda: listed_with(self._watch, asked_of, record.signer), "This device"
         )
-        secrets = await self._secrets(unlocked.secrets, handed, password, user)
+        secrets, password = await self._secrets(unlocked.secrets, handed, password, user, ask)
         told = History(_FORMAT, (), (), ())
         if handed.history is not None and not without:
             keys = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
@@ -231,7 +244,7 @@ class Newcomer:
         account = msgspec.structs.replace(unlocked.account, uid=user.uid, device=record.device)
         self._home.put_account(account)
         unlocked.store.set_setting(PENDING, None)
-        return MovedIn(account, user, len(told.contacts), new)
+        return MovedIn(account, user, password, len(told.contacts), new)
 
     async def _fetched(self, file: attachments.FileRef, blob: bytes, who: Credentials) -> bytes:
         """The sealed file from the relay, which is to forget it then."""
@@ -250,16 +263,22 @@ class Newcomer:
             await transfer.close()
         return found
 
-    async def _secrets(self, secrets: Secrets, handed: Handed, password: str, user: User) -> Secrets:
+    async def _secrets(
+        self, secrets: Secrets, handed: Handed, password: str, user: User, ask: Callable[[], str] | None
+    ) -> tuple[Secrets, str]:
+        """The home's secrets under the account's password, and that password, which may be asked for."""
         with_secret = replace(secrets, account_secret=handed.account_secret)
-        known = await asyncio.to_thread(with_verifier, with_secret, password, user)
-        if known is None:
-            raise WrongPassword(
-                f"This is not the password of {user.username}'s account, so this device could not log in.",
-                "Begin anew with the right one: `chatchain link NAME --again`. "
-                "The device that was added is of no use then: revoke it on the old one.",
-            )
-        return known
+        for left in reversed(range(ATTEMPTS if ask is not None else 1)):
+            known = await asyncio.to_thread(with_verifier, with_secret, password, user)
+            if known is not None:
+                return known, password
+            if left and ask is not None:
+                password = await asyncio.to_thread(ask)
+        raise WrongPassword(
+            f"This is not the password of {user.username}'s account, so this device could not log in.",
+            "Bring the same answer again and give the account's password when you are asked for it, or in a "
+            "file: --account-password-file FILE.",
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -507,7 +526,12 @@ async def accept(
 
 
 async def finish(
-    station: Station, text: str, *, history: bytes | None = None, without_history: bool = False
+    station: Station,
+    text: str,
+    *,
+    history: bytes | None = None,
+    without_history: bool = False,
+    account_password: Callable[[], str] | None = None,
 ) -> Linked:
     """Takes the old device's answer and publishes this one's keys; see `Client.finish_link`."""
     home = station.home
@@ -525,9 +549,12 @@ async def finish(
         watch = Watch(station.edges.chain(settings, None))
         await watch.sync()
         newcomer = Newcomer(home, station.edges, watch, await watch.network())
-        moved = await newcomer.move_in(unlocked, password, text, history, without=without_history)
+        moved = await newcomer.move_in(
+            unlocked, password, text, history, without=without_history, ask=account_password
+        )
     finally:
         unlocked.store.close()
+    station.password = moved.password
     station.just_changed()
     problem, _ = await settle_in(station, moved.user)
     device = moved.user.devices[moved.account.device - 1]

@@ -85,6 +85,17 @@ def ask_new(console: Console, output: Output, what: str = "new password", names:
     raise AssertionError("the last attempt returns or raises")
 
 
+def ask_twice(console: Console, output: Output, question: str) -> str:
+    """Asks for a password that nothing here can check, twice, so that it is at least what was meant."""
+    missing = "The password is missing."
+    for _ in range(ATTEMPTS):
+        first = console.secret(question, missing)
+        if console.secret("The same again: ", missing) == first:
+            return first
+        output.note("The two differ.")
+    raise UsageError("The two passwords differ; nothing was changed.", "Try again.")
+
+
 def choose(what: str = "password") -> str:
     """The question for a new password."""
     return f"Choose a {what} (at least {LEAST} characters): "

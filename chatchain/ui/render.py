@@ -140,7 +140,8 @@ def link_request(view: LinkRequest) -> list[str]:
         "",
         *fields([("code", view.code)]),
         "The old device must show the same code. Keep the text to yourself.",
-        "Then bring its answer here: `chatchain link --answer TEXT`.",
+        "Then bring its answer here: `chatchain link --answer TEXT`. Only that shows whether the password",
+        "is the account's; if it is not, you are asked for the right one then.",
     ]
 
 
@@ -269,7 +270,7 @@ def vetoed(view: Vetoed) -> list[str]:
 def invited(view: Invited) -> list[str]:
     """An invitation, and where to put it."""
     return [
-        f"One newcomer may register with this until {view.expires}. Whoever has it may use it.",
+        f"One newcomer may register with this until {local_time(view.expires)}. Whoever has it may use it.",
         "",
         view.invitation,
         "",

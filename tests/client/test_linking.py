@@ -301,14 +301,27 @@ async def test_an_answer_from_another_account_is_refused(world: World) -> None:
 
 
 async def test_another_password_than_the_account_s_is_told(world: World) -> None:
-    """The new device could not log in with it, so it does not move in."""
-    asked = await begin(world, password="not the password at all")
+    """The new device could not log in with it, so it moves in only once the right one is given."""
+    wrong = "not the password at all"
+    asked = await begin(world, password=wrong)
     accepted = await accept(world, asked)
-    async with second(world, "not the password at all") as new:
-        with pytest.raises(WrongPassword):
+    guesses = iter([wrong, "nor this", "nor that", "too late: " + PASSWORD])
+    async with second(world, wrong) as new:
+        with pytest.raises(WrongPassword, match="not the password of ada's account") as told:
             await new.finish_link(accepted.answer)
-    with pytest.raises(WrongPassword):
-        await begin(world)
+        with pytest.raises(WrongPassword):
+            await new.finish_link(accepted.answer, account_password=lambda: next(guesses))
+    assert "same answer" in told.value.hint
+    assert len(list(guesses)) == 1
+    tries = iter(["nor this", PASSWORD])
+    async with second(world, wrong) as new:
+        linked = await new.finish_link(accepted.answer, account_password=lambda: next(tries))
+        assert (linked.device, linked.problem) == (2, None)
+    async with second(world, wrong) as new:
+        with pytest.raises(WrongPassword):
+            await new.login()
+    async with second(world) as new:
+        assert (await new.login()).device == 2
 
 
 async def test_wishes_that_cannot_be(world: World) -> None:

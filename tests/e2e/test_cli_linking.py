@@ -129,6 +129,24 @@ def test_a_person_is_asked_whether_the_codes_are_the_same(town: Town) -> None:
     assert asked["device"] not in devices
 
 
+def test_a_device_begun_with_the_wrong_password_moves_in_with_the_right_one(town: Town) -> None:
+    """Only the answer shows that it was wrong; the same answer serves, and nothing is begun anew."""
+    fifth = new_device(town, "bob", "fifth")
+    wrong = town.folder / "wrong.password"
+    wrong.write_text("not the password of bob")
+    wrong.chmod(0o600)
+    right = fifth.environment["CHATCHAIN_PASSWORD_FILE"]
+    result(fifth, "join", town.report["join"])
+    asked = result(fifth, "link", "bob", "--password-file", str(wrong))
+    accepted = result(
+        town.user("bob"), "link", "--accept", asked["request"], "--code", asked["code"], "--no-history"
+    )
+    answer = ("link", "--answer", accepted["answer"], "--password-file", str(wrong))
+    assert "--account-password-file" in fails(fifth, 3, *answer)["hint"]
+    assert result(fifth, *answer, "--account-password-file", right)["device"] == asked["device"]
+    assert result(fifth, "login")["device"] == asked["device"]
+
+
 def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town) -> None:
     """The real contract takes the key; the label is in what programs read; bob lists suite 2."""
     ada = town.user("ada")

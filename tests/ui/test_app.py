@@ -34,7 +34,7 @@ COMMANDS = (
     *("keys list", "keys rotate", "keys revoke", "keys export", "keys phrase", "rsa publish", "rsa seal"),
     *("doctor", "config show"),
 )
-LATER = ("block", "group", "recover", "ledger", "witness")
+LATER = ("block", "group", "ledger", "witness")
 LATEST = ("rewards", "export", "import", "tui", "web")
 
 
@@ -108,6 +108,9 @@ def test_the_list_of_commands_is_complete(here: Shell) -> None:
         ["receive", "--count", "0"],
         ["receive", "--wait", "-1"],
         ["history", "bob", "--limit", "none"],
+        ["chat-settings", "bob", "--on-the-record", "--off-the-record"],
+        ["recover", "--revoke-others", "--keep-others"],
+        ["recover", "--revoke", "0"],
         ["contacts"],
         ["keys", "revoke"],
         ["whoami", "--nonsense"],
@@ -132,6 +135,13 @@ def test_a_usage_error_is_one_object_and_exit_code_2(arguments: list[str], here:
     for_people = here.run("--no-input", *arguments)
     assert (for_people.code, for_people.out) == (2, "")
     assert for_people.err.strip()
+
+
+@pytest.mark.parametrize("answer", ["yes", "YES", "No"])
+def test_a_vote_is_understood_in_any_case(answer: str, here: Shell) -> None:
+    """What stops it here is that nobody has a home."""
+    ended = here.run("--json", "vote", "2", answer)
+    assert (ended.code, ended.error["code"]) == (6, "no_account")
 
 
 def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:

@@ -11,6 +11,7 @@ from chatchain.client.views import (
     ChatSettings,
     ContactView,
     Finding,
+    Invited,
     MemberView,
     Problem,
     ProfileView,
@@ -47,6 +48,13 @@ def shown(**changes: object) -> Shown:
 def test_times_are_local() -> None:
     """The wire says UTC, the screen what the clock on the wall says."""
     assert render.local_time("2025-11-21T23:30:00.123Z") == "2025-11-22 05:15"
+
+
+def test_an_invitation_says_in_local_time_until_when_it_holds() -> None:
+    """No seconds of another zone for a person."""
+    lines = render.invited(Invited(invitation="text", expires="2026-11-21T19:37:18Z", join="link"))
+    assert f"until {render.local_time('2026-11-21T19:37:18Z')}. " in lines[0]
+    assert "18Z" not in lines[0]
 
 
 def test_a_time_that_is_none_is_shown_cleaned() -> None:

@@ -109,15 +109,20 @@ def chat_settings(
         ),
     ] = None,
     off_the_record: Annotated[
-        bool | None,
-        typer.Option("--off-the-record/--on-the-record", help="Whether both sides keep this off the record."),
-    ] = None,
+        bool, typer.Option("--off-the-record", help="Note for both sides that this is off the record.")
+    ] = False,
+    on_the_record: Annotated[
+        bool, typer.Option("--on-the-record", help="Note for both sides that this is on the record.")
+    ] = False,
 ) -> None:
     """Show or change how the conversation with somebody is set; both sides see a change."""
+    if off_the_record and on_the_record:
+        raise UsageError("--off-the-record and --on-the-record contradict each other.")
     seconds = timer_seconds(timer) if timer is not None else None
+    off = off_the_record if off_the_record or on_the_record else None
 
     async def work(client: Client) -> ChatSettings:
-        return await client.chat_settings(peer, expires=seconds, off_the_record=off_the_record)
+        return await client.chat_settings(peer, expires=seconds, off_the_record=off)
 
     here = desk(context)
     here.output.result(here.run(work), render.chat_settings)

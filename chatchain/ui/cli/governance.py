@@ -190,7 +190,7 @@ def proposals(
 def vote(
     context: typer.Context,
     proposal: Annotated[int, typer.Argument(metavar="ID", min=1, help="The proposal's number.")],
-    answer: Annotated[Answer, typer.Argument(metavar="yes|no")],
+    answer: Annotated[Answer, typer.Argument(metavar="yes|no", case_sensitive=False)],
 ) -> None:
     """Vote on a proposal."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -51,6 +52,14 @@ def link(
     no_history: Annotated[
         bool, typer.Option("--no-history", help="Hand over, or take, neither contacts nor messages.")
     ] = False,
+    account_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--account-password-file",
+            metavar="F",
+            help="With --answer: the account's password, if `link NAME` was given another one.",
+        ),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="With NAME: begin anew, with other keys.")] = False,
     qr: Annotated[bool, typer.Option("--qr", help="Draw the text as a QR code too.")] = False,
 ) -> None:
@@ -69,14 +78,18 @@ def link(
     elif accept is not None:
         _accept(here, _text(here, accept, "--accept"), code, history, no_history=no_history, qr=qr)
     elif answer is not None:
-        _finish(here, _text(here, answer, "--answer"), history, no_history=no_history)
+        text = _text(here, answer, "--answer")
+        _finish(here, text, history, account_password_file, no_history=no_history)
 
 
 def _begin(here: Desk, name: str, *, again: bool, qr: bool) -> None:
     username = name.removeprefix("@")
     home = homes.for_new(here.settings, username)
     join = homes.remembered_link(here.settings, home)
-    ask = passwords.asker(here.console, f"Password of {clean_line(username)}'s account: ")
+
+    def ask() -> str:
+        question = f"Password of {clean_line(username)}'s account: "
+        return passwords.ask_twice(here.console, here.output, question)
 
     async def work(client: Client) -> LinkRequest:
         if join is not None:
@@ -128,12 +141,20 @@ async def _is_meant(here: Desk, offer: LinkOffer, code: str | None) -> bool:
     return said.strip() == "yes"
 
 
-def _finish(here: Desk, text: str, history: Path | None, *, no_history: bool) -> None:
+def _finish(
+    here: Desk, text: str, history: Path | None, account_password: Path | None, *, no_history: bool
+) -> None:
     home = homes.find(here.settings)
     blob = _blob(history) if history is not None else None
+    ask = None
+    if account_password is not None:
+        option = "--account-password-file"
+        ask = partial(passwords.read_password, account_password, here.output, option)
+    elif here.console.terminal:
+        ask = passwords.asker(here.console, "That is not the account's password. The account's: ")
 
     async def work(client: Client) -> Linked:
-        return await client.finish_link(text, history=blob, without_history=no_history)
+        return await client.finish_link(text, history=blob, without_history=no_history, account_password=ask)
 
     here.output.result(here.run(work, home), render.linked)
 
