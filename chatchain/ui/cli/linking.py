@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -146,7 +147,7 @@ def _finish(
 ) -> None:
     home = homes.find(here.settings)
     blob = _blob(history) if history is not None else None
-    ask = None
+    ask: Callable[[], str] | None = None
     if account_password is not None:
         option = "--account-password-file"
         ask = partial(passwords.read_password, account_password, here.output, option)
