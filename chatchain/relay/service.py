@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from typing import Final
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +28,7 @@ from chatchain.relay.follower import Follower
 from chatchain.relay.housekeeping import chores
 from chatchain.relay.keys import KeyDesk
 from chatchain.relay.letters import Letters
+from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.newcomers import Newcomers
 from chatchain.relay.nodes import Fold, Nodes
@@ -55,6 +57,9 @@ from chatchain.wire.messages import (
 from chatchain.wire.messages import (
     Sponsor as SponsorRequest,
 )
+
+NOTED: Final = Rate(burst=10, per_second=1 / 60)
+"""Breaches of the protocol from one address that are logged: whoever repeats them must not fill the disk."""
 
 GOODBYE: tuple[str, str, int] = "shutdown", "The relay is stopping.", 1_000
 
@@ -97,6 +102,7 @@ class Relay:
         self._draining = False
         self.accepting = False
         """Whether connections are accepted; the program says so."""
+        self._noted = Buckets(NOTED)
         self._tasks = tasks = Tasks(log)
         self._readers = readers = Threads(2, "store-reader")
         users = Users(reader, readers)
@@ -228,7 +234,8 @@ class Relay:
     def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
         """Notes a breach of the protocol; the connection is being closed."""
         self.metrics.violations.inc()
-        self._log.info("violation", address=peer.address, reason=violation.message)
+        if not self._noted.take(peer.address, time.monotonic()):
+            self._log.info("violation", address=peer.address, reason=violation.message)
 
     def writable(self, peer: Peer) -> None:
         """Goes on with a peer that was slow."""

@@ -24,6 +24,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.admission import Invitation
 from chatchain.model import Call
+from chatchain.relay.limits import Buckets, Rate, milliseconds
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.newcomers import Newcomers
 from chatchain.relay.ports import Peer
@@ -42,6 +43,11 @@ GUESTS_AT_ONCE: Final = AT_ONCE // 2
 
 STRANGERS_AT_ONCE: Final = AT_ONCE * 3 // 4
 """The same from all addresses: the rest is kept for members' votes and calls."""
+
+REQUESTS: Final = Rate(burst=300, per_second=5)
+"""Calls that one user, or who has not logged in from one address, may ask for: beyond it nothing of them is
+looked at, nor logged.
+"""
 
 TEND: Final = 3.0
 """Seconds between two looks at what was sent and is not mined."""
@@ -64,6 +70,7 @@ class Sponsoring:
         self._users = users
         self._log = log
         self._metrics = metrics
+        self._requests = Buckets(REQUESTS)
         self._under_way = 0
         self._guests: Counter[str] = Counter()
         self._threads = Threads(4, "sponsor")
@@ -80,6 +87,9 @@ class Sponsoring:
         """Has a call sent for a device that is logged in, or for a guest; raises ChatchainError."""
         if self._sponsor is None:
             raise RefusedError("This relay does not pay for transactions.", "Put ether on the account.")
+        wait = self._requests.take(session.uid if session is not None else peer.address, time.monotonic())
+        if wait:
+            raise LimitReached("Too many calls to be paid for.", retry_after_ms=milliseconds(wait))
         crowded = session is None and (
             self._guests[peer.address] >= GUESTS_AT_ONCE or self._guests.total() >= STRANGERS_AT_ONCE
         )

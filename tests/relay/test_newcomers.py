@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from chatchain.errors import NameUnavailable
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
@@ -19,8 +20,9 @@ from chatchain.model import Address, Call, Network
 from chatchain.relay import follower, newcomers, sponsoring
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
+from chatchain.relay.service import NOTED
 from chatchain.transport import RelayLink, dial
-from chatchain.wire.messages import Failed, Message, Sponsored
+from chatchain.wire.messages import Failed, Goodbye, Message, Sponsored
 from chatchain.wire.messages import Sponsor as Request
 from tests.relay.test_mailbox import ADA, BOB
 from tests.relay.test_sponsor import calls_of
@@ -235,6 +237,24 @@ async def test_strangers_leave_room_for_members_at_the_sponsor(
         assert isinstance(await link.receive(), Sponsored)
     for link in (*links, member):
         await link.close()
+
+
+async def test_asking_on_and_on_for_nothing_fills_no_log(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some nothing is looked at: the log of an open door is nobody's to fill."""
+    monkeypatch.setattr(door.here.relay._sponsoring, "_requests", Buckets(Rate(burst=5, per_second=0.001)))
+    link = await door.knock()
+    with capture_logs() as lines:
+        answers = [await told(link, ref, Call("identity", bytes(68)), b"") for ref in range(20)]
+    assert answers == ["refused"] * 5 + ["limit_reached"] * 15
+    assert [line["event"] for line in lines] == ["sponsor refused"] * 5
+    await link.close()
+    links = [await door.knock() for _ in range(20)]
+    with capture_logs() as lines:
+        for link in links:
+            link._writer.write(b"\xff" * 64)
+            assert isinstance(await link.receive(), Goodbye)
+            await link.close()
+    assert [line["event"] for line in lines] == ["violation"] * int(NOTED.burst)
 
 
 async def test_a_relay_may_take_only_who_is_invited(tmp_path: Path) -> None:
