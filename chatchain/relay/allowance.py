@@ -6,16 +6,23 @@ Beyond a limit the answer is a typed error that says when to try again; nobody i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from chatchain.relay.blobs import DAY_MS, BlobLimits
 from chatchain.relay.limits import REMEMBERED, Bucket, Rate
 from chatchain.relay.quota import Quota
 
 KNOWN_LOOKUPS: Final = 1_000
 """Users whom one account has looked up and may look up again for nothing."""
+
+ACCOUNT_PAIRS: Final = 2_048
+"""Pairs of a device of one account and somebody's device that count at a time."""
+
+REMEMBERED_PAIRS: Final = 100_000
+"""The same of all accounts; the one that was quiet longest is forgotten first."""
 
 SHUT_SECONDS: Final = 1.0
 """Once a message was refused for its sender's rate, those after it are too, for so long at least: what was
@@ -46,6 +53,21 @@ class Allowance(msgspec.Struct, frozen=True):
     lookups: Rate = Rate(burst=100, per_second=1 / (15 * 60))
     """Users whose keys one account asks for, each counted once."""
 
+    key_requests: Rate = Rate(burst=200, per_second=20)
+    """Publications and look-ups of key bundles and prekeys by one account."""
+
+    prekeys: Rate = Rate(burst=6, per_second=1 / 600)
+    """Fetches of one device's prekeys by one other device."""
+
+    prekeys_kept: int = 500
+    """One-time keys of each sort of one device; the oldest go first."""
+
+    file_requests: Rate = Rate(burst=200, per_second=20)
+    """Uploads, downloads and deletions that one account may begin."""
+
+    files: BlobLimits = BlobLimits()
+    """What is kept of one account's files."""
+
     quota: Quota = Quota()
     """What may wait for one device."""
 
@@ -55,7 +77,7 @@ class Allowance(msgspec.Struct, frozen=True):
 def allowance_of(settings: Mapping[str, int]) -> Allowance:
     """What the setting RELAY_LIMITS says; what it does not name stays as it is."""
     plain, mib = Allowance(), 1024 * 1024
-    quota = plain.quota
+    quota, files = plain.quota, plain.files
 
     def rate(name: str, default: Rate, *, seconds: float, burst: str = "") -> Rate:
         count = settings.get(name)
@@ -63,7 +85,7 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
         most = settings.get(burst) if burst else count
         return Rate(default.burst if most is None else most, pace)
 
-    minutes = settings.get("lookup_minutes", 15)
+    minutes, prekey_minutes = settings.get("lookup_minutes", 15), settings.get("prekey_minutes", 10)
     return Allowance(
         messages=rate("messages_per_second", plain.messages, seconds=1, burst="message_burst"),
         logins=rate("logins_per_minute", plain.logins, seconds=60),
@@ -73,6 +95,22 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
             "address_failed_logins_per_minute", plain.address_failed_logins, seconds=60
         ),
         lookups=Rate(settings.get("lookups", plain.lookups.burst), 1 / (60 * minutes)),
+        key_requests=rate(
+            "key_requests_per_second", plain.key_requests, seconds=1, burst="key_request_burst"
+        ),
+        prekeys=Rate(settings.get("prekeys", plain.prekeys.burst), 1 / (60 * prekey_minutes)),
+        prekeys_kept=settings.get("prekeys_kept", plain.prekeys_kept),
+        file_requests=rate(
+            "file_requests_per_second", plain.file_requests, seconds=1, burst="file_request_burst"
+        ),
+        files=BlobLimits(
+            largest=settings.get("file_bytes", files.largest),
+            count=settings.get("files", files.count),
+            bytes=settings.get("files_mib", files.bytes // mib) * mib,
+            per_day=settings.get("files_mib_per_day", files.per_day // mib) * mib,
+            kept_ms=settings.get("files_days", files.kept_ms // DAY_MS) * DAY_MS,
+            connections=settings.get("file_connections", files.connections),
+        ),
         quota=Quota(
             rows=settings.get("mailbox_messages", quota.rows),
             bytes=settings.get("mailbox_mib", quota.bytes // mib) * mib,
@@ -159,3 +197,66 @@ class Lookups:
                 if len(looker.known) > KNOWN_LOOKUPS:
                     looker.known.popitem(last=False)
         return wait
+
+
+class _Beginner:
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: OrderedDict[tuple[int, int, int], Bucket] = OrderedDict()
+
+    def tidy(self, rate: Rate, now: float) -> None:
+        """Forgets pairs that may fetch as much as those that never did, the oldest first."""
+        for pair, bucket in list(self.pairs.items()):
+            if bucket.wait(now, rate.burst):
+                break
+            del self.pairs[pair]
+
+
+class Pairs:
+    """Which device has fetched whose prekeys.
+
+    Nobody makes the relay forget what he has fetched by fetching of many: after so many he has to wait.
+    """
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._beginners: OrderedDict[int, _Beginner] = OrderedDict()
+        self._count = 0
+
+    def take(self, uid: int, device: int, other: int, devices: Sequence[int], now: float) -> float:
+        """Lets a device fetch the prekeys of some of another user's devices, or gives the seconds until it
+        may.
+        """
+        beginner = self._beginners.setdefault(uid, _Beginner())
+        self._beginners.move_to_end(uid)
+        self._count -= len(beginner.pairs)
+        beginner.tidy(self._rate, now)
+        self._count += len(beginner.pairs)
+        pairs, known = [(device, other, their) for their in devices], beginner.pairs
+        wait = max((known[pair].wait(now) for pair in pairs if pair in known), default=0.0)
+        if len(known) + len(pairs) > ACCOUNT_PAIRS:
+            wait = max(wait, next(iter(known.values())).wait(now, self._rate.burst))
+        if not wait:
+            for pair in pairs:
+                bucket = known.pop(pair, None)
+                self._count += bucket is None
+                known[pair] = bucket or Bucket(self._rate, now)
+                known[pair].take(now)
+            while self._count > REMEMBERED_PAIRS:
+                _, forgotten = self._beginners.popitem(last=False)
+                self._count -= len(forgotten.pairs)
+        return wait
+
+    def give_back(self, uid: int, device: int, other: int, devices: Sequence[int]) -> None:
+        """Puts back what was taken for a fetch that came to nothing."""
+        pairs = self._beginners[uid].pairs if uid in self._beginners else {}
+        for their in devices:
+            pair = device, other, their
+            bucket = pairs.get(pair)
+            if bucket is None:
+                continue
+            bucket.give_back()
+            if bucket.full:
+                del pairs[pair]
+                self._count -= 1

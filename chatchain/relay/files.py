@@ -57,9 +57,6 @@ from chatchain.wire.messages import (
     Uploading,
 )
 
-REQUESTS: Final = Rate(burst=200, per_second=20)
-"""Uploads, downloads and deletions that one user may begin."""
-
 THREADS: Final = 4
 WRITES: Final = 2
 """Parts of one upload that are being written at a time."""
@@ -112,13 +109,16 @@ class Files:
         table: BlobTable,
         *,
         limits: BlobLimits,
+        requests: Rate,
         log: FilteringBoundLogger,
         metrics: Metrics,
         admits: Callable[[int], Awaitable[bool]],
         hold: Callable[[Peer, Coroutine[None, None, None]], None],
         spawn: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
-        """`admits` says who may use the relay; `hold` does work before anything else that a peer says."""
+        """`requests` is how many a user may begin, and `admits` says who may use the relay; `hold` does work
+        before anything else that a peer says.
+        """
         self._parts = parts
         self._table = table
         self._limits = limits
@@ -130,7 +130,7 @@ class Files:
         self._sessions: set[FileSession] = set()
         self._of_user: Counter[int] = Counter()
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
-        self._requests = Buckets(REQUESTS)
+        self._requests = Buckets(requests)
         self._stopped = False
         self._pool = ThreadPoolExecutor(THREADS, "files")
         self._syncs = ThreadPoolExecutor(THREADS, "file-sync")

@@ -7,16 +7,15 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from chatchain.errors import BadRecord, LimitReached, NotAMember, RefusedError
 from chatchain.identity.record import decode_record
 from chatchain.model import KeyBundle
 from chatchain.relay.allowance import Allowance, Lookups
 from chatchain.relay.follower import Follower
-from chatchain.relay.limits import Buckets, Rate, milliseconds
+from chatchain.relay.limits import Buckets, milliseconds
 from chatchain.relay.ports import Reader, Writer
-from chatchain.relay.prekeys import PrekeyLimits, PrekeyStock
+from chatchain.relay.prekeys import PrekeyStock
 from chatchain.relay.sessions import Session
 from chatchain.relay.tasks import Threads
 from chatchain.relay.users import Users
@@ -31,9 +30,6 @@ from chatchain.wire.messages import (
     PublishKeys,
     PublishPrekeys,
 )
-
-REQUESTS: Final = Rate(burst=200, per_second=20)
-"""Publications and look-ups of key bundles and prekeys by one user."""
 
 KeyRequest = PublishKeys | FetchKeys | PublishPrekeys | FetchPrekeys
 
@@ -51,15 +47,14 @@ class KeyDesk:
         users: Users,
         follower: Follower,
         allowance: Allowance,
-        prekey_limits: PrekeyLimits,
     ) -> None:
         self._reader = reader
         self._threads = threads
         self._users = users
         self._follower = follower
-        self._requests = Buckets(REQUESTS)
+        self._requests = Buckets(allowance.key_requests)
         self._lookups = Lookups(allowance.lookups)
-        self._prekeys = PrekeyStock(prekey_limits, follower.look_again)
+        self._prekeys = PrekeyStock(allowance.prekeys, allowance.prekeys_kept, follower.look_again)
 
     def start(self, writer: Writer) -> None:
         """Gives it the writer, before the first request."""
@@ -120,5 +115,5 @@ class KeyDesk:
         if not await self._follower.admits(session.uid, request.uid):
             # Registering costs nothing: who may not write to somebody must not use up their one-time keys.
             raise NotAMember("In this network only admitted members begin sessions with one another.")
-        now = int(time.time())
-        return await self._prekeys.fetch(self._writer, session.uid, request, now, time.monotonic())
+        asking, now = (session.uid, session.device), int(time.time())
+        return await self._prekeys.fetch(self._writer, asking, request, now, time.monotonic())

@@ -56,6 +56,11 @@ class Bucket:
         self._left = min(self._rate.burst, self._left + amount)
         return self._left == self._rate.burst
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing that was taken counts any more, as of the last time that it was asked."""
+        return self._left >= self._rate.burst
+
     def _refill(self, now: float) -> None:
         left = self._left + (now - self._at) * self._rate.per_second
         self._left = left if left < self._rate.burst else self._rate.burst

@@ -13,11 +13,10 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
-
 from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
 from chatchain.model import OneTimePrekey, PrekeyBatch, PrekeyDraw, PrekeySort
-from chatchain.relay.limits import Buckets, Rate, milliseconds
+from chatchain.relay.allowance import Pairs
+from chatchain.relay.limits import Rate, milliseconds
 from chatchain.relay.ports import PrekeyWriter
 from chatchain.wire.messages import FetchPrekeys, Prekeys, PrekeysLeft, PublishPrekeys
 
@@ -30,29 +29,23 @@ _SIGNED_PREKEY, _ONE_TIME_KEM, _LAST_RESORT_KEM = 1, 2, 3
 _MAX_TIME: Final = 2**63 - 1
 
 
-class PrekeyLimits(msgspec.Struct, frozen=True):
-    """What a relay allows; all of it in this one place."""
+ONE_TIME_SECONDS: Final = 90 * 24 * 3600
+"""Seconds that an X25519 one-time key is handed out, which bears no date of its own."""
 
-    per_pair: Rate = Rate(burst=6, per_second=1 / 600)
-    """Fetches of one user's prekeys by one other user."""
-
-    kept: int = 500
-    """One-time keys of each sort of one device; the oldest go first."""
-
-    one_time_seconds: int = 90 * 24 * 3600
-    """Seconds that an X25519 one-time key is handed out, which bears no date of its own."""
-
-
-LIMITS: Final = PrekeyLimits()
+Device = tuple[int, int]
+"""A user and the number of a device."""
 
 
 class PrekeyStock:
     """Serves both requests."""
 
-    def __init__(self, limits: PrekeyLimits, look_again: Callable[[], Awaitable[bool]]) -> None:
-        self._limits = limits
+    def __init__(self, per_pair: Rate, kept: int, look_again: Callable[[], Awaitable[bool]]) -> None:
+        """`per_pair` is how often one device may fetch another's prekeys, `kept` how many there are of each
+        sort.
+        """
+        self._kept = kept
         self._look_again = look_again
-        self._pairs = Buckets(limits.per_pair)
+        self._pairs = Pairs(per_pair)
 
     async def publish(
         self, writer: PrekeyWriter, uid: int, device: int, request: PublishPrekeys, now: int
@@ -62,10 +55,10 @@ class PrekeyStock:
         Raises BadRecord for misplaced keys, and unless the version is that of the device's record on the
         chain, at which the relay looks once more before it says so.
         """
-        batch = read_batch(request, now + self._limits.one_time_seconds)
+        batch = read_batch(request, now + ONE_TIME_SECONDS)
 
         async def attempt() -> tuple[int, int] | None:
-            future = writer.publish_prekeys(uid, device, batch, kept=self._limits.kept, now=now)
+            future = writer.publish_prekeys(uid, device, batch, kept=self._kept, now=now)
             return await asyncio.wrap_future(future)
 
         left = await attempt()
@@ -76,25 +69,22 @@ class PrekeyStock:
         return PrekeysLeft(request.ref, *left)
 
     async def fetch(
-        self, writer: PrekeyWriter, uid: int, request: FetchPrekeys, now: int, monotonic: float
+        self, writer: PrekeyWriter, asking: Device, request: FetchPrekeys, now: int, monotonic: float
     ) -> Prekeys:
-        """Gives user `uid` what it asked for: of nobody, and of who has published nothing, no bundle."""
-        self._admit(uid, request.uid, monotonic)
-        try:
-            draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
-        except StoreUnavailable:
-            self._pairs.give_back((uid, request.uid))
-            raise
-        if not draws:  # or asking for many who do not exist would have the pairs forgotten that count
-            self._pairs.give_back((uid, request.uid))
-        return Prekeys(request.ref, tuple(bundle(request.uid, draw) for draw in draws))
-
-    def _admit(self, uid: int, other: int, monotonic: float) -> None:
-        wait = self._pairs.take((uid, other), monotonic)
+        """Gives a device what it asked for: of nobody, and of who has published nothing, no bundle."""
+        wait = self._pairs.take(*asking, request.uid, request.devices, monotonic)
         if wait:
             raise LimitReached(
                 "Too many sessions were begun with this user.", retry_after_ms=milliseconds(wait)
             )
+        try:
+            draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
+        except StoreUnavailable:
+            self._pairs.give_back(*asking, request.uid, request.devices)
+            raise
+        if not draws:  # nothing went, and who is not there must not use up anybody's room
+            self._pairs.give_back(*asking, request.uid, request.devices)
+        return Prekeys(request.ref, tuple(bundle(request.uid, draw) for draw in draws))
 
 
 def read_batch(request: PublishPrekeys, one_time_expires: int) -> PrekeyBatch:

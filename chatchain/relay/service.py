@@ -18,10 +18,9 @@ from structlog.typing import FilteringBoundLogger
 
 from chatchain.errors import ProtocolViolation
 from chatchain.model import DeviceState, Network
-from chatchain.relay import login, prekeys
+from chatchain.relay import login
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.authentication import Authentication
-from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.directory import Changes
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.follower import Follower
@@ -33,7 +32,6 @@ from chatchain.relay.metrics import Metrics
 from chatchain.relay.newcomers import Newcomers
 from chatchain.relay.nodes import Fold, Nodes
 from chatchain.relay.ports import BlobParts, BlobTable, Peer, Reader, Writer
-from chatchain.relay.prekeys import PrekeyLimits
 from chatchain.relay.sessions import Guest, Session
 from chatchain.relay.sponsor import Sponsor
 from chatchain.relay.sponsoring import Sponsoring
@@ -85,9 +83,7 @@ class Relay:
         log: FilteringBoundLogger,
         metrics: Metrics | None = None,
         allowance: Allowance | None = None,
-        prekey_limits: PrekeyLimits = prekeys.LIMITS,
         files: tuple[BlobParts, BlobTable],
-        blob_limits: BlobLimits | None = None,
         nodes: Nodes | None = None,
     ) -> None:
         """`files` are where the bytes of files lie and the table that names them."""
@@ -135,12 +131,12 @@ class Relay:
             users=users,
             follower=follower,
             allowance=allowed,
-            prekey_limits=prekey_limits,
         )
         self._sponsoring = Sponsoring(sponsor, newcomers, users=users, log=log, metrics=metrics)
         self._files = Files(
             *files,
-            limits=blob_limits or BlobLimits(),
+            limits=allowed.files,
+            requests=allowed.file_requests,
             log=log,
             metrics=metrics,
             admits=follower.admits,

@@ -24,7 +24,7 @@ class Users:
     def __init__(self, reader: Reader, threads: Threads) -> None:
         self._reader = reader
         self._threads = threads
-        self._cached: OrderedDict[int, User] = OrderedDict()
+        self._cached: OrderedDict[int, User | None] = OrderedDict()
         self.known = self._cached.get
         """A user, if in memory; the dictionary's own, for it is asked twice for every message."""
         self._asked: set[int] = set()
@@ -41,10 +41,12 @@ class Users:
             self.membership = Membership(*found)
 
     async def user(self, uid: int) -> User | None:
-        """A user from memory or the database; raises StoreUnavailable."""
-        user = self._cached.get(uid)
-        if user is not None:
-            return user
+        """A user from memory or the database; raises StoreUnavailable.
+
+        That there is nobody is remembered as well: nobody learns it from how long it takes.
+        """
+        if uid in self._cached:
+            return self._cached[uid]
         self._asked.add(uid)
         if self._next is None:
             self._next = asyncio.create_task(self._look_up(self._current))
@@ -66,8 +68,7 @@ class Users:
         now: dict[int, User | None] = {**{user.uid: user for user in read}, **meanwhile}
         found = {uid: user for uid, user in now.items() if user is not None}
         for uid in uids:
-            if uid in found:
-                self._cached[uid] = found[uid]
+            self._cached[uid] = found.get(uid)
         while len(self._cached) > CACHED:
             self._cached.popitem(last=False)
         return found

@@ -17,6 +17,7 @@ import structlog
 from chatchain.errors import ProtocolViolation
 from chatchain.model import RelayAddress
 from chatchain.relay import ports
+from chatchain.relay.allowance import Allowance
 from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.metrics import Metrics
@@ -52,6 +53,7 @@ class FileServer:
             self.parts,
             self.store.blobs,
             limits=limits or BlobLimits(),
+            requests=Allowance().file_requests,
             log=structlog.get_logger(),
             metrics=self.metrics,
             admits=self._admits,

@@ -1,11 +1,28 @@
 """Buckets, with a clock that the test turns."""
 
+import re
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from chatchain.config import LIMITS
-from chatchain.relay.allowance import SHUT_SECONDS, Allowance, Lookups, Pace, Paces, allowance_of
+from chatchain.relay.allowance import (
+    ACCOUNT_PAIRS,
+    REMEMBERED_PAIRS,
+    SHUT_SECONDS,
+    Allowance,
+    Lookups,
+    Pace,
+    Paces,
+    Pairs,
+    allowance_of,
+)
+from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate
 from chatchain.relay.quota import Quota
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -67,7 +84,24 @@ def test_every_limit_can_be_set_by_its_name() -> None:
     assert allowance_of({"message_burst": 9}).messages == Rate(9, 500)
     assert allowance_of({"logins_per_minute": 60}).logins == Rate(60, 1)
     assert allowance_of({"lookups": 3, "lookup_minutes": 1}).lookups == Rate(3, 1 / 60)
+    assert allowance_of({"prekeys": 3, "prekey_minutes": 1}).prekeys == Rate(3, 1 / 60)
+    assert allowance_of({"prekey_minutes": 1}).prekeys == Rate(6, 1 / 60)
+    assert allowance_of({"key_requests_per_second": 2, "key_request_burst": 9}).key_requests == Rate(9, 2)
+    assert allowance_of({"file_requests_per_second": 2}).file_requests == Rate(200, 2)
+    files = allowance_of({"files": 3, "files_mib": 2, "files_mib_per_day": 1, "files_days": 5}).files
+    assert files == BlobLimits(count=3, bytes=2**21, per_day=2**20, kept_ms=5 * 24 * 3_600_000)
     assert allowance_of({"mailbox_mib": 2, "sender_messages": 5}).quota == Quota(bytes=2**21, sender_rows=5)
+
+
+def test_every_limit_is_named_with_its_usual_value_where_people_set_it() -> None:
+    """In .env.example; docs/operations.md says what each is for."""
+    example, operations = (ROOT / ".env.example").read_text(), (ROOT / "docs/operations.md").read_text()
+    usual = {name: int(number) for name, number in re.findall(r"\b([a-z_]+)=(\d+)", example)}
+    for name in LIMITS:
+        if name != "address_failed_logins_per_minute":  # which sets how many at once as well
+            assert allowance_of({name: usual[name]}) == Allowance(), name
+        assert name in usual
+        assert f"`{name}`" in operations, name
 
 
 def test_a_pace_once_overrun_stays_shut_for_a_while() -> None:
@@ -98,3 +132,28 @@ def test_lookups_count_strangers_once() -> None:
     assert lookups.take(1, (4,), 0.0) == 0.0
     assert lookups.take(1, (5,), 0.0) == 2.0
     assert lookups.take(2, (5,), 0.0) == 0.0
+
+
+def test_nobody_makes_the_relay_forget_what_he_has_fetched() -> None:
+    """Who fetches of very many has to wait, until what he fetched first counts no more."""
+    pairs = Pairs(Rate(2, 0.01))
+    assert [pairs.take(1, 1, 7, (1,), 0.0) for _ in range(2)] == [0.0, 0.0]
+    for other in range(100, 100 + ACCOUNT_PAIRS - 1):
+        assert pairs.take(1, 1, other, (1,), 0.0) == 0.0
+    assert pairs.take(1, 1, 99, (1,), 0.0) > 0
+    assert pairs.take(1, 1, 7, (1,), 0.0) > 0
+    assert pairs.take(2, 1, 7, (1,), 0.0) == 0.0, "others are not concerned"
+    assert pairs.take(1, 1, 99, (1,), 200.0) == 0.0
+    assert pairs._count == 2
+
+
+def test_pairs_are_bounded_over_all_accounts() -> None:
+    """The account that was quiet longest is forgotten."""
+    pairs = Pairs(Rate(1, 0.001))
+    for uid in range(REMEMBERED_PAIRS // 1_000 + 5):
+        for other in range(100):
+            assert pairs.take(uid, 1, other, tuple(range(1, 11)), 0.0) == 0.0
+    assert pairs._count == sum(len(beginner.pairs) for beginner in pairs._beginners.values())
+    assert pairs._count <= REMEMBERED_PAIRS
+    assert pairs.take(0, 1, 0, (1,), 0.0) == 0.0
+    assert pairs.take(REMEMBERED_PAIRS // 1_000 + 4, 1, 0, (1,), 0.0) > 0

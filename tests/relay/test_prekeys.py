@@ -16,8 +16,9 @@ from chatchain.crypto import prekeys, session
 from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
 from chatchain.identity.keys import address_of
 from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort
+from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import REMEMBERED
-from chatchain.relay.prekeys import LIMITS, PrekeyLimits, PrekeyStock, read_batch
+from chatchain.relay.prekeys import ONE_TIME_SECONDS, PrekeyStock, read_batch
 from chatchain.wire.messages import (
     Failed,
     FetchPrekeys,
@@ -73,11 +74,16 @@ class Memory:
         return future
 
 
-def stock(looks: list[bool] | None = None, limits: PrekeyLimits = LIMITS) -> PrekeyStock:
+LIMITS = Allowance()
+ADA_1 = 5, 1
+"""A device that asks."""
+
+
+def stock(looks: list[bool] | None = None) -> PrekeyStock:
     async def look() -> bool:
         return looks.pop(0) if looks else False
 
-    return PrekeyStock(limits, look)
+    return PrekeyStock(LIMITS.prekeys, LIMITS.prekeys_kept, look)
 
 
 def test_kinds_ids_and_expiries_are_read_at_their_places() -> None:
@@ -125,7 +131,7 @@ async def test_the_bundle_is_the_one_that_suite_2_reads() -> None:
     writer = Memory()
     kem, one = PUBLISH.kem_one_time[0], PUBLISH.one_time[0]
     writer.draws = [PrekeyDraw(1, 1, PUBLISH.signed, kem, one), PrekeyDraw(2, 1, PUBLISH.signed, kem, b"")]
-    given = await stock().fetch(writer, 1, FetchPrekeys(4, BOB.party.uid, (1, 2)), NOW, 0.0)
+    given = await stock().fetch(writer, ADA_1, FetchPrekeys(4, BOB.party.uid, (1, 2)), NOW, 0.0)
     assert given.ref == 4
     bundle = prekeys.decode_bundle(given.bundles[0])
     assert prekeys.encode_bundle(bundle) == given.bundles[0]
@@ -135,19 +141,25 @@ async def test_the_bundle_is_the_one_that_suite_2_reads() -> None:
 
 
 async def test_prekeys_are_limited_by_pair() -> None:
-    """Six at once, then one in ten minutes; others, and the same user towards others, are not touched."""
+    """Six at once, then one in ten minutes; other devices, of either side, are not touched."""
     here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
     writer.draws = [PrekeyDraw(1, 1, b"signed", b"kem", b"")]
     for _ in range(6):
-        await here.fetch(writer, 5, fetch, NOW, 0.0)
+        await here.fetch(writer, (5, 1), fetch, NOW, 0.0)
     with pytest.raises(LimitReached) as refused:
-        await here.fetch(writer, 5, fetch, NOW, 0.0)
+        await here.fetch(writer, (5, 1), fetch, NOW, 0.0)
     assert refused.value.retry_after_ms == pytest.approx(600_000, abs=2)
-    await here.fetch(writer, 6, fetch, NOW, 0.0)
-    await here.fetch(writer, 5, FetchPrekeys(1, 8, (1,)), NOW, 0.0)
-    await here.fetch(writer, 5, fetch, NOW, 600.1)
+    await here.fetch(writer, (6, 1), fetch, NOW, 0.0)
+    await here.fetch(writer, (5, 2), fetch, NOW, 0.0)
+    await here.fetch(writer, (5, 1), FetchPrekeys(1, 8, (1,)), NOW, 0.0)
+    await here.fetch(writer, (5, 1), FetchPrekeys(1, 7, (2,)), NOW, 0.0)
     with pytest.raises(LimitReached):
-        await here.fetch(writer, 5, fetch, NOW, 600.2)
+        await here.fetch(writer, (5, 1), FetchPrekeys(1, 7, (2, 1)), NOW, 0.0)
+    for _ in range(5):  # of what was refused nothing was counted
+        await here.fetch(writer, (5, 1), FetchPrekeys(1, 7, (2,)), NOW, 0.0)
+    await here.fetch(writer, (5, 1), fetch, NOW, 600.1)
+    with pytest.raises(LimitReached):
+        await here.fetch(writer, (5, 1), fetch, NOW, 600.2)
 
 
 async def test_a_fetch_that_the_database_did_not_answer_does_not_count() -> None:
@@ -156,9 +168,9 @@ async def test_a_fetch_that_the_database_did_not_answer_does_not_count() -> None
     writer.away = True
     for _ in range(20):
         with pytest.raises(StoreUnavailable):
-            await here.fetch(writer, 5, fetch, NOW, 0.0)
+            await here.fetch(writer, ADA_1, fetch, NOW, 0.0)
     writer.away = False
-    assert await here.fetch(writer, 5, fetch, NOW, 0.0) == Prekeys(1, ())
+    assert await here.fetch(writer, ADA_1, fetch, NOW, 0.0) == Prekeys(1, ())
 
 
 async def test_asking_for_many_who_are_not_there_makes_nobody_forgotten() -> None:
@@ -166,12 +178,12 @@ async def test_asking_for_many_who_are_not_there_makes_nobody_forgotten() -> Non
     here, writer, fetch = stock(), Memory(), FetchPrekeys(1, 7, (1,))
     writer.draws = [PrekeyDraw(1, 1, b"signed", b"kem", b"")]
     for _ in range(6):
-        await here.fetch(writer, 5, fetch, NOW, 0.0)
+        await here.fetch(writer, ADA_1, fetch, NOW, 0.0)
     writer.draws = []
     for nobody in range(100, 100 + REMEMBERED):
-        await here.fetch(writer, 5, FetchPrekeys(1, nobody, (1,)), NOW, 0.0)
+        await here.fetch(writer, ADA_1, FetchPrekeys(1, nobody, (1,)), NOW, 0.0)
     with pytest.raises(LimitReached):
-        await here.fetch(writer, 5, fetch, NOW, 0.0)
+        await here.fetch(writer, ADA_1, fetch, NOW, 0.0)
 
 
 async def test_a_version_that_the_relay_does_not_know_makes_it_look_once() -> None:
@@ -184,13 +196,13 @@ async def test_a_version_that_the_relay_does_not_know_makes_it_look_once() -> No
             await stock(looks).publish(writer, 5, 2, PUBLISH, NOW)
         assert len(writer.batches) == attempts
         assert looks == []
-    assert [(uid, device, kept) for uid, device, _, kept in writer.batches] == [(5, 2, LIMITS.kept)]
+    assert [(uid, device, kept) for uid, device, _, kept in writer.batches] == [(5, 2, LIMITS.prekeys_kept)]
 
 
 def test_the_limit_of_a_stock_is_the_device_s_own() -> None:
     """The relay keeps as many as a device remembers the secrets of, and as long as it signs for."""
-    assert LIMITS.kept == prekeys.MAX_ONE_TIME
-    assert LIMITS.one_time_seconds == prekeys.LIFETIME
+    assert LIMITS.prekeys_kept == prekeys.MAX_ONE_TIME
+    assert ONE_TIME_SECONDS == prekeys.LIFETIME
 
 
 # --- a relay process ----------------------------------------------------------------------------------------

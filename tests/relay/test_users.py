@@ -100,7 +100,9 @@ async def test_what_the_chain_says_during_a_look_up_is_newer(known: Users, slow:
     assert await asyncio.gather(*asking) == expected
     del slow.rows[Uid(2)]
     assert [await known.user(uid) for uid in (1, 2, 3)] == expected
-    assert slow.asked == [[1, 2, 3], [2]]
+    assert slow.asked == [[1, 2, 3]]
+    known.changed(Changes(users=(user(2),), gone=(), membership=None, head=3))
+    assert await known.user(2) == user(2), "who was nobody is known once the chain says so"
 
 
 async def test_a_database_that_is_away_is_told_to_all_who_asked(known: Users, slow: Slow) -> None:
