@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,25 @@ UNLIMITED: Final = " ".join(
 """RELAY_LIMITS for faults that make everybody log in again and again."""
 
 
+class Absence:
+    """How long somebody was without a relay at most."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._since: float | None = None
+
+    def over(self) -> None:
+        """A login holds."""
+        if self._since is not None:
+            self.longest = max(self.longest, time.monotonic() - self._since)
+            self._since = None
+
+    def begins(self) -> None:
+        """A connection was lost, or none came about."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+
 class Sender:
     """Sends numbered messages and sends again what was not ticked, in order."""
 
@@ -48,6 +68,7 @@ class Sender:
         self.outbox: dict[bytes, Envelope] = {}
         self.ticked: list[bytes] = []
         self.made = 0
+        self.absence = Absence()
 
     def body(self, number: int) -> bytes:
         """What the message of this number says; every third is as long as was asked for."""
@@ -60,10 +81,12 @@ class Sender:
             device = Device(self.stage, self.account)
             try:
                 await device.connect()
+                self.absence.over()
                 for envelope in self.outbox.values():
                     await device.say(Submit(envelope))
                 await self._pump(device, target)
             except (NetworkError, OSError, AssertionError):
+                self.absence.begins()
                 await asyncio.sleep(0.05)
             finally:
                 await device.close()
@@ -90,6 +113,7 @@ class Recipient:
         self.stage, self.account = stage, account
         self.disk: dict[bytes, bytes] = {}
         self.news = asyncio.Event()
+        self.absence = Absence()
 
     async def has(self, count: int) -> None:
         """Waits until so many have come."""
@@ -103,6 +127,7 @@ class Recipient:
             device = Device(self.stage, self.account)
             try:
                 await device.connect()
+                self.absence.over()
                 await device.say(Receive(0))
                 while True:
                     delivery = (await device.expect(Deliver)).delivery
@@ -110,6 +135,7 @@ class Recipient:
                     self.news.set()
                     await device.say(Acknowledge((delivery.sequence,)))
             except (NetworkError, OSError, AssertionError):
+                self.absence.begins()
                 await asyncio.sleep(0.05)
             finally:
                 await device.close()
@@ -180,10 +206,15 @@ async def health(stage: Stage) -> tuple[int, dict[str, Any]]:
     return int(head.split()[1]), json.loads(words)
 
 
-def rss_kib(pid: int) -> int:
-    """Resident memory of a process."""
-    words = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()
-    return int(words[0])
+def rss_kib(pid: int, *, most: bool = False) -> int:
+    """Resident memory of a process; with `most` the most that there was since `forget_most`."""
+    name = "VmHWM:" if most else "VmRSS:"
+    return int(Path(f"/proc/{pid}/status").read_text().partition(name)[2].split()[0])
+
+
+def forget_most(pid: int) -> None:
+    """The most memory that a process has had counts from now on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def worst_of_100(values: Sequence[float]) -> float:
