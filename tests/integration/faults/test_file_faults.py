@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -73,16 +73,8 @@ async def test_an_upload_survives_the_relay_that_is_killed_in_the_middle(stage: 
     for _ in range(ROUNDS):
         data = os.urandom(SIZE)
         blob = hashlib.sha256(data).digest()
-        mover = await transfer(stage, ada)
-        uploading = asyncio.create_task(mover.upload(blob, SIZE, io.BytesIO(data)))
-        wanted = parts_on_disk(stage.folder / "blobs") + random.randint(1, 10)
-        while parts_on_disk(stage.folder / "blobs") < wanted and not uploading.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
         assert stage.process is not None
-        stage.process.kill()
-        with contextlib.suppress(NetworkError):  # it may have been done before
-            await uploading
-        await mover.close()
+        await broken_off(await transfer(stage, ada), blob, data, stage.folder / "blobs", stage.process.kill)
         stage.start("--blobs", str(stage.folder / "blobs"))
         mover = await transfer(stage, ada)
         begun: list[int] = []
@@ -94,6 +86,50 @@ async def test_an_upload_survives_the_relay_that_is_killed_in_the_middle(stage: 
     for blob, data in stored.items():
         assert await fetched(reader, blob, SIZE) == data
     await reader.close()
+
+
+async def broken_off(
+    mover: Transfer, blob: bytes, data: bytes, blobs: Path, kill: Callable[[], None]
+) -> None:
+    """Uploads, and kills somewhere in the middle."""
+    uploading = asyncio.create_task(mover.upload(blob, SIZE, io.BytesIO(data)))
+    wanted = parts_on_disk(blobs) + random.randint(1, 10)
+    while parts_on_disk(blobs) < wanted and not uploading.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    kill()
+    with contextlib.suppress(NetworkError):  # it may have been done before
+        await uploading
+    await mover.close()
+
+
+async def test_an_upload_goes_on_at_the_node_that_is_left(
+    anvil: DevChain, mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two machines, one folder: one is killed in the middle of an upload, the other takes the rest at once."""
+    one = Stage(anvil, tmp_path_factory.mktemp("one"), mariadb.new_database())
+    other = one.beside(tmp_path_factory.mktemp("other"))
+    blobs = one.folder / "blobs"
+    ada, bob = one.register("ada"), one.register("bob")
+    for stage in (one, other):
+        stage.start("--blobs", str(blobs))
+    for _ in range(ROUNDS):
+        data = os.urandom(SIZE)
+        blob = hashlib.sha256(data).digest()
+        mover = await transfer(one.alone(), ada)
+        assert one.process is not None
+        await broken_off(mover, blob, data, blobs, one.process.kill)
+        mover = await transfer(other.alone(), ada)
+        begun: list[int] = []
+        await mover.upload(blob, SIZE, io.BytesIO(data), begun.append)
+        assert not begun or begun[0] > PART_BYTES, "it went on, not back to the start"
+        await mover.close()
+        one.start("--blobs", str(blobs))
+        for stage in (one, other):
+            reader = await transfer(stage.alone(), bob)
+            assert await fetched(reader, blob, SIZE) == data
+            await reader.close()
+    for stage in (one, other):
+        stage.stop()
 
 
 async def test_a_connection_for_files_is_logged_in_and_replaces_none_for_messages(stage: Stage) -> None:
