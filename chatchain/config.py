@@ -374,6 +374,7 @@ _METRICS_PORT: Final[_Option[int | None]] = _Option(
     "metrics_port", _number(0, 65535), _as_is, "RELAY_METRICS_PORT"
 )
 _NATS: Final[_Option[str | None]] = _Option("nats", _url, _as_url, "NATS_URL", quoted=False)
+_NATS_CA: Final[_Option[Path | None]] = _Option("nats_ca", _path, _as_is, "NATS_CA")
 _PROXIES: Final[_Option[tuple[str, ...]]] = _Option("proxies", _networks, _as_words, "RELAY_PROXIES")
 _SPONSOR_ETHER: Final[_Option[float]] = _Option(
     "sponsor_ether_per_day", _ether, _as_is, "SPONSOR_ETHER_PER_DAY", flag=False
@@ -406,6 +407,7 @@ SERVER_OPTIONS: Final = (
     _WORKERS,
     _METRICS_PORT,
     _NATS,
+    _NATS_CA,
     _PROXIES,
     _RELAY_LIMITS,
     _SPONSOR_ETHER,
@@ -466,7 +468,8 @@ class ServerConfig:
     key: Path | None
     workers: int
     metrics_port: int | None
-    nats: str | None
+    nats: str | None = field(repr=False)
+    nats_ca: Path | None
     proxies: tuple[str, ...]
     limits: tuple[tuple[str, int], ...]
     sponsor_ether_per_day: float
@@ -546,6 +549,7 @@ def load_server(
         workers=read(_WORKERS, 1),
         metrics_port=read(_METRICS_PORT, None),
         nats=read(_NATS, None),
+        nats_ca=read(_NATS_CA, None),
         proxies=read(_PROXIES, ()),
         limits=read(_RELAY_LIMITS, ()),
         sponsor_ether_per_day=read(_SPONSOR_ETHER, DEFAULT_SPONSOR_ETHER),

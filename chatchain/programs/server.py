@@ -240,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
         help="port of /health, /ready and /metrics; each worker has the next (RELAY_METRICS_PORT; none)",
     )
     add("--nats", metavar="URL", help="lets several processes wake each other (NATS_URL)")
+    add("--nats-ca", metavar="F", help="authority of a NATS server at tls://, PEM (NATS_CA; the system's)")
     add(
         "--proxies",
         metavar="A",
@@ -339,7 +340,12 @@ def _nodes(
         from chatchain.bus import Bus  # 0.1 s that only those pay who use it
 
         own = hashlib.sha256(b"%d:%b" % (network.chain_id, network.directory)).hexdigest()[:16]
-        bus = Bus(config.nats, f"chatchain.{own}.look", lambda kind: log.warning("nats", kind=kind))
+        bus = Bus(
+            config.nats,
+            f"chatchain.{own}.look",
+            lambda kind: log.warning("nats", kind=kind),
+            authority=config.nats_ca,
+        )
     return Nodes(shared, bus, usage=store.usage, log=log, metrics=metrics)
 
 

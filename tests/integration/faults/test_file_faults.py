@@ -105,7 +105,7 @@ async def broken_off(
 async def test_an_upload_goes_on_at_the_node_that_is_left(
     anvil: DevChain, mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Two machines, one folder: one is killed in the middle of an upload, the other takes the rest at once."""
+    """Of two machines with one folder one is killed in the middle; the other takes the rest at once."""
     one = Stage(anvil, tmp_path_factory.mktemp("one"), mariadb.new_database())
     other = one.beside(tmp_path_factory.mktemp("other"))
     blobs = one.folder / "blobs"
