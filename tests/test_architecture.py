@@ -83,7 +83,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     "sqlalchemy": frozenset({"store"}),
     "sqlcipher3": frozenset({"store"}),
     "sqlite3": frozenset({"store"}),
-    "ssl": frozenset({"transport", "p2p"}),
+    "ssl": frozenset({"transport", "p2p", "bus"}),
     "structlog": frozenset({"relay"}),
     "typer": frozenset({"ui"}),
     "web3": frozenset({"chain"}),
