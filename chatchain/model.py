@@ -622,7 +622,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class Pin(msgspec.Struct, frozen=True):
     """What a user's keys were when a person compared them: account, recovery, and of each device its number,
-    version, state and head.
+    version, state and head; of each other key (RSA) the same, or None where it was not asked for then.
     """
 
     account: bytes
@@ -630,6 +630,7 @@ class Pin(msgspec.Struct, frozen=True):
     epoch: int
     devices: tuple[tuple[int, int, int, bytes], ...]
     block: int
+    keys: tuple[tuple[int, int, int, bytes], ...] | None = None
 
 
 class Contact(msgspec.Struct, frozen=True):

@@ -560,6 +560,7 @@ class View:
             ours is None
             or theirs is None
             or [d.head for d in ours.devices] != [d.head for d in theirs.devices]
+            or [(k.state, k.head) for k in ours.keys] != [(k.state, k.head) for k in theirs.keys]
         ):
             raise FoldMismatch("The contract holds other keys than the events served.")
 

@@ -1,7 +1,11 @@
 """The RSA compatibility envelope, for writing to somebody who publishes an RSA key and nothing better.
 
 What is sealed is a text to be carried by other means: the relay delivers to devices, and such a peer has none
-that could read. Everything shown bears the label of crypto.rsa.
+that could read. What such a peer writes back comes the same way and is opened here; it enters no history.
+Everything shown bears the label of crypto.rsa.
+
+A peer's RSA keys are pinned when they are first used: the chain never shows fewer changes of them again, and
+what changed since is told with the next use.
 """
 
 from __future__ import annotations
@@ -12,23 +16,47 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from chatchain.client.acting import Acting
-from chatchain.client.contacts import somebody_else
+from chatchain.client.contacts import rsa_changes, somebody_else
 from chatchain.client.paying import SIGNATURE_LASTS_S
 from chatchain.client.showing import time_text
-from chatchain.client.views import RsaKey, RsaSealed
+from chatchain.client.views import RsaKey, RsaOpened, RsaSealed
 from chatchain.crypto import content as contents
 from chatchain.crypto import rsa
-from chatchain.errors import BadRecord, RefusedError
+from chatchain.errors import (
+    BadRecord,
+    FoldMismatch,
+    ForgedMessage,
+    RefusedError,
+    Undecryptable,
+    UsageError,
+)
 from chatchain.identity.keys import sign_digest
 from chatchain.identity.typed_data import add_key_digest
-from chatchain.model import MESSAGE_ID_BYTES, Call, DeviceState, KeyKind, PublishedKey, User
+from chatchain.model import (
+    MESSAGE_ID_BYTES,
+    Arrival,
+    Call,
+    DeviceState,
+    KeyKind,
+    PublishedKey,
+    Uid,
+    User,
+)
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
 
 KEPT: Final = "rsa"
 """The setting that holds the RSA key: PKCS #8, from before the chain hears of it."""
+
+PINNED: Final = "rsa_keys/"
+"""The setting, with a uid behind it, that holds a user's RSA keys as they were when one was used last."""
+
+_Pinned = tuple[tuple[int, int, int, bytes], ...]
+"""Of each key its number, version, state and head."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +93,19 @@ class Compatibility(Acting):
 
         return _view(await self.watch.until(found, "The RSA key"), paid.tx)
 
-    async def seal(self, peer: User, text: str) -> RsaSealed:
-        """Seals a text for a peer; raises RefusedError for one who has a device for better encryption."""
+    def _secret(self, what_for: str) -> bytes:
         secret = self.store.setting(KEPT)
         if secret is None:
             raise RefusedError(
-                "This home has no RSA key to sign with.",
+                f"This home has no RSA key to {what_for} with.",
                 "`chatchain rsa publish` makes one and publishes it.",
             )
+        return secret
+
+    async def seal(self, peer: User, text: str) -> RsaSealed:
+        """Seals a text for a peer; raises RefusedError for one who has a device for better encryption."""
+        secret = self._secret("sign")
+        changed = await self._pinned(peer)
         id_, time_ms = os.urandom(MESSAGE_ID_BYTES), int(self.now() * 1000)
         try:
             envelope = rsa.seal(
@@ -93,7 +126,61 @@ class Compatibility(Acting):
             time=time_text(time_ms),
             label=rsa.LABEL,
             envelope=rsa.armour(envelope),
+            changed=changed,
         )
+
+    async def open(self, sender: User, envelope: bytes) -> RsaOpened:
+        """Opens what a peer has sealed; raises RefusedError when both could do better."""
+        secret = self._secret("open such a message")
+        try:
+            rsa.require_nothing_better(sender, self.me)
+        except BadRecord as refused:
+            raise RefusedError(refused.message, refused.hint) from refused
+        changed = await self._pinned(sender)
+        opened = rsa.open_(self.own.network, envelope, secret=secret, recipient=self.me, sender=sender)
+        if not isinstance(opened.content, contents.Text):
+            raise Undecryptable(f"{sender.username} sealed something that is no text.")
+        repeated = self.store.has_seen(sender.uid, opened.id)
+        if not repeated:
+            self.store.take_in([Arrival(sender.uid, opened.id, at_ms=int(self.now() * 1000))])
+        return RsaOpened(
+            id=opened.id.hex(),
+            from_=sender.username,
+            from_uid=sender.uid,
+            time=time_text(opened.time_ms),
+            label=opened.label,
+            text=opened.content.text,
+            repeated=repeated,
+            changed=changed,
+        )
+
+    async def _pinned(self, peer: User) -> str | None:
+        """Pins a peer's RSA keys as they are, and says what is new about them since one was used last.
+
+        Raises FoldMismatch when the chain shows fewer changes than it did, or not what the contract holds.
+        """
+        name = f"{PINNED}{peer.uid}"
+        stored = self.store.setting(name)
+        before = msgspec.msgpack.decode(stored, type=_Pinned) if stored is not None else None
+        now: _Pinned = tuple((k.number, k.current.version, int(k.state), k.head) for k in peer.keys)
+        if before is not None and _changes(now) < _changes(before):
+            raise FoldMismatch(
+                f"The chain now shows {_changes(now)} changes of {peer.username}'s RSA keys, and "
+                f"{_changes(before)} before: somebody hides the newer ones.",
+                "Compare with another RPC endpoint (--rpc).",
+            )
+        if before == now:
+            return None
+        await self.watch.confirm(peer.uid)
+        self.store.set_setting(name, msgspec.msgpack.encode(now))
+        if before is None:
+            return None
+        return "; ".join(rsa_changes({number: rest for number, *rest in before}, peer))
+
+
+def _changes(keys: _Pinned) -> int:
+    """How many events of the chain made these keys: each version is one, and a revocation."""
+    return sum(version + (state == DeviceState.REVOKED) for _, version, state, _ in keys)
 
 
 def _listed(user: User, public: bytes) -> PublishedKey | None:
@@ -117,6 +204,23 @@ def _view(key: PublishedKey, tx: str | None) -> RsaKey:
 async def publish(station: Station) -> RsaKey:
     """Publishes an RSA-2048 key, to sign what is sealed for those who have nothing better."""
     return await (await Compatibility.at(station)).publish()
+
+
+async def open_text(station: Station, text: str) -> RsaOpened:
+    """Opens a text that was sealed to this account's RSA key; who sealed it stands in it."""
+    try:
+        envelope = rsa.from_armour(text)
+    except BadRecord as unreadable:  # nothing was signed that could fail to verify
+        raise UsageError(
+            unreadable.message, "Copy it again, whole, with its first and last line."
+        ) from unreadable
+    desk = await station.desk()
+    uid = rsa.sender_of(envelope)
+    sender = await station.require_watch().user(Uid(uid))
+    if sender is None:
+        raise ForgedMessage(f"The message claims to come from user {uid}, whom the chain does not list.")
+    await desk.people.vet(sender, own=sender.uid == desk.own.uid)
+    return await (await Compatibility.at(station)).open(sender, envelope)
 
 
 async def seal(station: Station, peer: str, text: str) -> RsaSealed:

@@ -9,6 +9,7 @@ compared every change stops sending until it is accepted.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,9 +20,10 @@ from chatchain.client.views import CardView, ContactView
 from chatchain.client.watch import Watch
 from chatchain.crypto import safety
 from chatchain.crypto.card import decode_card, make_card, verify_card
-from chatchain.errors import BadRecord, FoldMismatch, KeyChanged, UnknownUser, UsageError
+from chatchain.errors import BadRecord, FoldMismatch, KeyChanged, UnknownUser, UsageError, VerificationError
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.identity.names import normalise_username, uid_from_text
+from chatchain.identity.record import better_device
 from chatchain.model import Contact, Device, DeviceState, Pin, Uid, User
 
 if TYPE_CHECKING:
@@ -148,6 +150,7 @@ def pin_of(user: User) -> Pin:
         epoch=user.epoch,
         devices=tuple((d.device, d.current.version, int(d.state), d.head) for d in user.devices),
         block=user.block,
+        keys=tuple((k.number, k.current.version, int(k.state), k.head) for k in user.keys),
     )
 
 
@@ -162,6 +165,25 @@ def changes(pin: Pin, user: User) -> list[str]:
     for device in user.devices:
         found += _device_changes(device, pinned.pop(device.device, None), user.username)
     found += [f"device {device} is no longer listed" for device in pinned]
+    if pin.keys is not None and better_device(user) is None:  # else nothing is sent by them, nor read
+        found += rsa_changes({number: rest for number, *rest in pin.keys}, user)
+    return found
+
+
+def rsa_changes(before: Mapping[int, Sequence[object]], user: User) -> list[str]:
+    """Says what is different about a user's RSA keys; `before` has version, state and head by number."""
+    found: list[str] = []
+    for key in user.keys:
+        version, state, head = before.get(key.number, (0, DeviceState.ACTIVE, b""))
+        if not version:
+            found.append(f"{user.username} published RSA key {key.number} at block {key.history[0].block}")
+        elif (key.current.version, key.head) != (version, head):
+            found.append(
+                f"{user.username} replaced RSA key {key.number} (version {key.current.version}) "
+                f"at block {key.current.block}"
+            )
+        if key.state is DeviceState.REVOKED and state != DeviceState.REVOKED:
+            found.append(f"{user.username} revoked RSA key {key.number}")
     return found
 
 
@@ -228,13 +250,35 @@ async def safety_number(station: Station, peer: str) -> ContactView:
     return _view(desk, me, user, desk.people.known(user))
 
 
-async def verify(station: Station, peer: str) -> ContactView:
-    """Marks a peer's present keys as compared; accepts them again after a change."""
+async def verify(station: Station, peer: str, scanned: str | None = None) -> ContactView:
+    """Marks a peer's present keys as compared, by a person or with the code that was scanned from the peer's
+    screen; accepts them again after a change.
+    """
     desk = await station.desk()
     me, user = await desk.people.require(desk.own.uid), await somebody_else(desk, peer)
+    if scanned is not None:
+        _compare(scanned, me, user)
     contact = await desk.people.verify(user)
     desk.outbox.stale(user.uid)
     return _view(desk, me, user, contact)
+
+
+def _compare(scanned: str, me: User, user: User) -> None:
+    """Raises VerificationError unless the peer's screen shows the code of the two accounts seen from here."""
+    try:
+        code = safety.read_qr(scanned)
+        matches = safety.qr_matches(code, me, user)
+    except BadRecord as unreadable:  # nothing was compared yet
+        raise UsageError(unreadable.message, "Scan it again, or compare the digits.") from unreadable
+    if not matches and code == safety.qr_payload(me, user):
+        raise UsageError(
+            "This is the code that your own program shows.", f"Scan the one that {user.username} shows."
+        )
+    if not matches:
+        raise VerificationError(
+            f"What {user.username} shows is not the code of your two accounts as they are seen from here.",
+            "Nothing was noted. Compare names and digits, and ask another RPC endpoint (--rpc).",
+        )
 
 
 async def require_reachable(station: Station, peer: str) -> None:
@@ -261,4 +305,5 @@ def _view(desk: Desk, me: User, user: User, contact: Contact) -> ContactView:
         fingerprint=safety.spaced(safety.safety_number(me, user)),
         verified=contact.pin is not None and not changed,
         changed="; ".join(changed) or None,
+        code=safety.qr_text(me, user),
     )

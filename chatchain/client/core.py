@@ -58,6 +58,7 @@ from chatchain.client.views import (
     Recovered,
     Registered,
     RsaKey,
+    RsaOpened,
     RsaSealed,
     Sent,
     Shown,
@@ -357,9 +358,11 @@ class Client:
         """The safety number with a peer, to compare over another channel."""
         return await contacts.safety_number(self._station, peer)
 
-    async def verify(self, peer: str) -> ContactView:
-        """Marks a peer's present keys as compared; accepts them again after a change."""
-        return await contacts.verify(self._station, peer)
+    async def verify(self, peer: str, scanned: str | None = None) -> ContactView:
+        """Marks a peer's present keys as compared, by a person or by the code scanned from the peer's screen;
+        accepts them again after a change.
+        """
+        return await contacts.verify(self._station, peer, scanned)
 
     async def require_reachable(self, peer: str) -> None:
         """Raises what would keep a message to this peer from being sent, before anything is written."""
@@ -462,6 +465,12 @@ class Client:
     async def seal_rsa(self, peer: str, text: str) -> RsaSealed:
         """Seals a text to a peer's RSA key; refused for whoever has a device for better encryption."""
         return await compatibility.seal(self._station, peer, text)
+
+    async def open_rsa(self, text: str) -> RsaOpened:
+        """Opens the text of a message that somebody sealed to this account's RSA key; refused between two who
+        both have devices for better encryption.
+        """
+        return await compatibility.open_text(self._station, text)
 
     async def export_keystore(self, path: Path, password: str) -> Exported:
         """Writes the account key as a keystore V3 file (0600) under `password`; an existing file is not

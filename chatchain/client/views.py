@@ -311,7 +311,8 @@ class ProfileView(View, frozen=True, omit_defaults=False):
 
 class ContactView(View, frozen=True, omit_defaults=False):
     """Somebody this home knows. `fingerprint` is the safety number of the two of you: 60 digits in groups of
-    five. `name` is the display name that they chose, which nobody has checked.
+    five; `code` is the same for a QR code, as they scan it. `name` is the display name that they chose, which
+    nobody has checked.
     """
 
     username: str
@@ -322,6 +323,7 @@ class ContactView(View, frozen=True, omit_defaults=False):
     changed: str | None = None
     """What changed since `verify`, if something did: sending is blocked until it is verified again."""
     name: str = ""
+    code: str = ""
 
 
 class CardView(View, frozen=True):
@@ -407,6 +409,25 @@ class RsaSealed(View, frozen=True, omit_defaults=False):
     time: str
     label: str
     envelope: str
+    changed: str | None = None
+    """What is new about the recipient's RSA keys since they were used last."""
+
+
+class RsaOpened(View, frozen=True, omit_defaults=False):
+    """What somebody had sealed to this account's RSA key; the `label` says what that is worth.
+
+    `repeated` is whether this message was opened here before; `changed` is what is new about the sender's
+    RSA keys since they were used last.
+    """
+
+    id: str
+    from_: str = msgspec.field(name="from")
+    from_uid: int
+    time: str
+    label: str
+    text: str
+    repeated: bool
+    changed: str | None = None
 
 
 class LinkRequest(View, frozen=True, omit_defaults=False):

@@ -9,7 +9,7 @@ This room opens no files: bytes come as pieces (`pieces` cuts a reader) and go a
 
 - A file is sealed in one pass under a key that is drawn for this pass and never again: were a changed file
   sealed again under the same key, its chunks would meet the nonces of the first. Whoever wants to go on after
-  an interrupted upload keeps the ciphertext and sends the rest from a chunk boundary (`boundary`).
+  an interrupted upload keeps the ciphertext and sends the rest of it.
 - What `Opener.update` gives is authenticated and in its place, but only `Opener.finish` says that the file is
   whole: show nothing before.
 - Sizes are judged before bytes are read.
@@ -100,13 +100,6 @@ def check_size(size: int) -> None:
 def blob_size(size: int) -> int:
     """Gives how many bytes a file of `size` bytes has when sealed."""
     return HEADER_BYTES + size + _TAG * (size // CHUNK_BYTES + 1)
-
-
-def boundary(blob_bytes: int) -> int:
-    """Gives the last chunk boundary within the first bytes of a blob, where a transfer goes on; or 0."""
-    if blob_bytes < HEADER_BYTES:
-        return 0
-    return HEADER_BYTES + (blob_bytes - HEADER_BYTES) // _SEALED_CHUNK * _SEALED_CHUNK
 
 
 def pieces(reader: Reader, size: int = PIECE_BYTES) -> Iterator[bytes]:
@@ -270,10 +263,3 @@ def seal_pieces(sealer: Sealer, source: Iterable[bytes]) -> Iterator[bytes]:
     """Gives the blob of a source, all but the end that `sealer.finish` gives with the reference."""
     for piece in source:
         yield sealer.update(piece)
-
-
-def open_pieces(opener: Opener, blob: Iterable[bytes]) -> Iterator[bytes]:
-    """Gives the plaintext of a blob; only when it ends without an error is the file whole."""
-    for piece in blob:
-        yield opener.update(piece)
-    yield opener.finish()

@@ -2,9 +2,9 @@
 
 RSAES-OAEP with SHA-256 carries an AES-256-GCM key that is used once; RSASSA-PSS with SHA-256 signs (RFC
 8017). There is no forward secrecy, no protection against a quantum computer and no deniability, so the
-envelope says what it is wherever it shows (`LABEL`, and its text's first line). It is refused, to make and to
-read, where the recipient has an active device that lists any suite: whoever could be written to better is
-never written to like this.
+envelope says what it is wherever it shows (`LABEL`, and its text's first line). It is never made for who has
+an active device that lists any suite, and never read between two who have: whoever could be written to, or
+could write, better is not brought down to this.
 
 Authenticity rests on the signature, which names network, both users with their keys' numbers and versions,
 id, time and the padded plaintext, and travels inside of the box. Byte layout: docs/protocol.md.
@@ -37,10 +37,10 @@ from chatchain.crypto import content as contents
 from chatchain.crypto.content import Content, Unsupported
 from chatchain.crypto.padding import MAX_PADDED, pad, unpad
 from chatchain.errors import BadRecord, ForgedMessage, Undecryptable
-from chatchain.identity.record import decode_record
+from chatchain.identity.record import better_device
 from chatchain.model import MESSAGE_ID_BYTES, DeviceState, Network, PublishedKey, User
 
-LABEL: Final = "RSA-2048 compatibility: no forward secrecy, not post-quantum"
+LABEL: Final = "RSA-2048 compatibility: no forward secrecy, not post-quantum, not deniable"
 """What every view of such a message says of it."""
 
 BEGIN: Final = "-----BEGIN CHATCHAIN RSA-2048 COMPATIBILITY MESSAGE-----"
@@ -61,6 +61,8 @@ _SIGNATURE_LABEL: Final = b"chatchain/1 RSA compatibility message"
 _TAG: Final = 16
 _ZERO_NONCE: Final = bytes(12)
 _LINE: Final = 64
+
+_BOX_AT: Final = _HEADER.size + _MODULUS_BYTES
 
 MAX_BYTES: Final = _HEADER.size + 2 * _MODULUS_BYTES + MAX_PADDED + _TAG
 MAX_TEXT: Final = 2 * MAX_BYTES
@@ -112,13 +114,34 @@ def recipient_key(user: User) -> PublishedKey:
     Raises BadRecord when there is none, or when the user has an active device that lists any suite: then this
     envelope is refused, whoever asks for it.
     """
-    for device in user.active_devices:
-        if _suites_of(device.current.record):
-            raise BadRecord(
-                f"{user.username} has device {device.device} for better encryption; "
-                "the RSA compatibility envelope is refused to such a user."
-            )
+    better = better_device(user)
+    if better is not None:
+        raise BadRecord(
+            f"{user.username} has device {better.device} for better encryption; "
+            "the RSA compatibility envelope is refused to such a user."
+        )
     return signing_key(user)
+
+
+def require_nothing_better(sender: User, recipient: User) -> None:
+    """Raises BadRecord when both have a device that lists a suite: then nothing is read that came like this,
+    or whoever stole an RSA key could write in its owner's name.
+    """
+    better = better_device(sender)
+    if better is not None and better_device(recipient) is not None:
+        raise BadRecord(
+            f"{sender.username} has device {better.device} for better encryption, and so have you; "
+            "what claims to come from there by the RSA compatibility envelope is refused.",
+            f"Ask {sender.username} to write with chatchain.",
+        )
+
+
+def sender_of(envelope: bytes) -> int:
+    """Gives the uid of whoever an envelope claims to come from; raises Undecryptable for what is none."""
+    if not _BOX_AT + _MODULUS_BYTES + _TAG < len(envelope) <= MAX_BYTES or envelope[0] != _FORMAT:
+        raise Undecryptable("This is not an RSA compatibility envelope that this program knows.")
+    uid: int = _HEADER.unpack_from(envelope)[1]
+    return uid
 
 
 def signing_key(user: User) -> PublishedKey:
@@ -167,15 +190,15 @@ def seal(
 def open_(network: Network, envelope: bytes, *, secret: bytes, recipient: User, sender: User) -> Opened:
     """Opens an envelope that `sender` is said to have made for `recipient`, whose key `secret` is.
 
-    Raises Undecryptable for what is not for this key, or altered, and ForgedMessage when the signature is not
-    by the sender's key that the chain has in force. The caller checks the id against replays.
+    Raises Undecryptable for what is not for this key, or altered, ForgedMessage when the signature is not by
+    the sender's key that the chain has in force, and BadRecord when both could do better. The caller checks
+    the id against replays.
     """
-    end = _HEADER.size + _MODULUS_BYTES
-    if not end + _MODULUS_BYTES + _TAG < len(envelope) <= MAX_BYTES or envelope[0] != _FORMAT:
-        raise Undecryptable("This is not an RSA compatibility envelope that this program knows.")
-    header, wrapped, box = envelope[: _HEADER.size], envelope[_HEADER.size : end], envelope[end:]
+    sender_of(envelope)
+    require_nothing_better(sender, recipient)
+    header, wrapped, box = envelope[: _HEADER.size], envelope[_HEADER.size : _BOX_AT], envelope[_BOX_AT:]
     _, sender_uid, number, version, *to, message_id, time_ms = _HEADER.unpack(header)
-    mine, theirs = recipient_key(recipient), signing_key(sender)
+    mine, theirs = signing_key(recipient), signing_key(sender)
     private = _own(secret, mine)
     if to != [recipient.uid, mine.number, mine.current.version]:
         raise Undecryptable("The message is for another user or key than this one.")
@@ -211,14 +234,6 @@ def from_armour(text: str) -> bytes:
         return base64.b64decode("".join(lines[2:-1]), validate=True)
     except ValueError as exc:
         raise BadRecord("The text of the RSA compatibility message is mistyped.") from exc
-
-
-def _suites_of(record: bytes) -> int:
-    """What a record lists, whether or not the rest of it holds; 0 for one that is none."""
-    try:
-        return decode_record(record).suites
-    except BadRecord:
-        return 0
 
 
 def _own(secret: bytes, listed: PublishedKey) -> rsa.RSAPrivateKey:

@@ -7,8 +7,10 @@ account's 20-byte address as the key, since the address is what the chain holds 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+from functools import lru_cache
 
 from chatchain.errors import BadRecord
 from chatchain.identity.names import uid_text
@@ -18,6 +20,7 @@ ROUNDS = 5200
 _LAYOUT = b"\x00\x00"
 _QR_VERSION = b"\x01"
 _HALF_BYTES = 32
+_CODE = "chatchain://safety?code="
 
 
 def fingerprint(stable_id: bytes, key: bytes) -> bytes:
@@ -48,6 +51,23 @@ def qr_payload(mine: User, theirs: User) -> bytes:
     return _QR_VERSION + _of(mine)[:_HALF_BYTES] + _of(theirs)[:_HALF_BYTES]
 
 
+def qr_text(mine: User, theirs: User) -> str:
+    """Gives the same as text, which is what a QR code of ours holds: any camera reads it to a person."""
+    return _CODE + base64.urlsafe_b64encode(qr_payload(mine, theirs)).decode().rstrip("=")
+
+
+def read_qr(text: str) -> bytes:
+    """Reads what `qr_text` wrote, ignoring blanks and line breaks; raises BadRecord."""
+    line = "".join(text.split())
+    try:
+        payload = base64.urlsafe_b64decode(line.removeprefix(_CODE) + "=")
+    except ValueError:
+        payload = b""
+    if len(payload) != 1 + 2 * _HALF_BYTES or _CODE + base64.urlsafe_b64encode(payload).decode()[:-1] != line:
+        raise BadRecord("This is not the code of a safety number.")
+    return payload
+
+
 def qr_matches(scanned: bytes, mine: User, theirs: User) -> bool:
     """Says whether the code that they show stands for the same two accounts; raises BadRecord for no code."""
     if len(scanned) != 1 + 2 * _HALF_BYTES or scanned[:1] != _QR_VERSION:
@@ -56,6 +76,7 @@ def qr_matches(scanned: bytes, mine: User, theirs: User) -> bool:
     return hmac.compare_digest(scanned, qr_payload(theirs, mine))
 
 
+@lru_cache(maxsize=64)
 def account_fingerprint(uid: int, account: Address) -> bytes:
     """Gives a user's fingerprint."""
     return fingerprint(uid_text(uid).encode(), account)

@@ -54,6 +54,21 @@ def lists(record: DeviceRecord, suite: Suite) -> bool:
     return bool(record.suites >> suite & 1)
 
 
+def better_device(user: User) -> Device | None:
+    """Gives an active device of a user that lists any suite, also one that this program does not speak: with
+    it the RSA compatibility envelope has no place.
+    """
+    return next((device for device in user.active_devices if _suites_of(device.current.record)), None)
+
+
+def _suites_of(record: bytes) -> int:
+    """What a record lists, whether or not the rest of it holds; 0 for one that is none."""
+    try:
+        return decode_record(record).suites
+    except BadRecord:
+        return 0
+
+
 def sign_record(record: DeviceRecord, account: Address, ed25519_secret: bytes) -> DeviceRecord:
     """Gives the record counter-signed by the device's Ed25519 key on behalf of this account."""
     signature = ed25519.sign(ed25519_secret, _signed_bytes(record, account))

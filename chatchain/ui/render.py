@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Recovered,
         Registered,
         RsaKey,
+        RsaOpened,
         RsaSealed,
         Sent,
         Shown,
@@ -127,6 +128,25 @@ def rsa_sealed(view: RsaSealed) -> list[str]:
         f"For {clean_line(view.to)}, to be carried by other means. {view.label}:",
         "",
         *view.envelope.splitlines(),
+        *_changed_rsa(view.to, view.changed),
+    ]
+
+
+def rsa_opened(view: RsaOpened) -> list[str]:
+    """What came under an RSA key. Lines of the text are marked, so that none can pass for another message."""
+    return [
+        f"{local_time(view.time)}  {clean_line(view.from_)}, by other means. {view.label}:",
+        *(f"  | {line}" for line in clean_lines(view.text)),
+        *(["You have opened this message here before."] if view.repeated else []),
+        *_changed_rsa(view.from_, view.changed),
+    ]
+
+
+def _changed_rsa(who: str, changed: str | None) -> list[str]:
+    if not changed:
+        return []
+    return [
+        f"Since you last used an RSA key of {clean_line(who)}: {clean_line(changed)}. Ask whether that is so."
     ]
 
 

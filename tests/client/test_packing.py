@@ -16,7 +16,7 @@ import pytest
 from chatchain.client import packing
 from chatchain.client.images import other_image
 from chatchain.client.packing import Packed, pack
-from chatchain.crypto.attachments import MAX_FILE_BYTES, Opener, Reader, blob_size, open_pieces, pieces
+from chatchain.crypto.attachments import MAX_FILE_BYTES, Opener, Reader, blob_size, pieces
 from chatchain.errors import BadFile, NoSuchFile, RefusedError, StoreUnavailable, TooLarge
 
 
@@ -30,7 +30,8 @@ def opened(packed: Packed, folder: Path) -> bytes:
     blob = (folder / packed.blob.hex()).read_bytes()
     assert hashlib.sha256(blob).digest() == packed.blob
     assert len(blob) == packed.size == blob_size(packed.ref.size)
-    return b"".join(open_pieces(Opener(packed.ref), [blob]))
+    opener = Opener(packed.ref)
+    return opener.update(blob) + opener.finish()
 
 
 def photo(kind: str = "JPEG", side: int = 400) -> bytes:

@@ -25,6 +25,7 @@ from chatchain.errors import (
     StoreUnavailable,
     UnknownUser,
     UsageError,
+    VerificationError,
     WrongChain,
 )
 from chatchain.identity.keys import to_checksum
@@ -57,6 +58,24 @@ async def test_both_sides_see_the_same_number(world: World) -> None:
         assert mine.fingerprint == theirs.fingerprint
         assert len(mine.fingerprint.replace(" ", "")) == 60
         assert (await ada.safety_number("carol")).fingerprint != mine.fingerprint
+
+
+async def test_a_scanned_code_verifies_whom_it_shows_and_nobody_else(world: World) -> None:
+    """Bob's screen as ada scans it; her own, another pair's and rubbish note nothing."""
+    await world.register("carol")
+    async with world.client("ada") as ada, world.client("bob") as bob:
+        shown = (await bob.safety_number("ada")).code
+        own, other = (await ada.safety_number("bob")).code, (await bob.safety_number("carol")).code
+        with pytest.raises(UsageError, match="your own program shows"):
+            await ada.verify("bob", own)
+        with pytest.raises(UsageError, match="not the code of a safety number"):
+            await ada.verify("bob", "1234")
+        for wrong, peer in ((other, "bob"), (shown, "carol")):
+            with pytest.raises(VerificationError, match="not the code of your two accounts"):
+                await ada.verify(peer, wrong)
+        assert not any(view.verified for view in await ada.contacts())
+        assert (await ada.verify("bob", shown)).verified
+        assert (await bob.verify("ada", own)).verified
 
 
 @pytest.mark.parametrize(

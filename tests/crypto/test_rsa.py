@@ -55,14 +55,28 @@ def test_a_message_comes_out_as_it_went_in_and_says_what_it_is() -> None:
     assert sealed() != ENVELOPE
 
 
-def test_downgrade_is_refused_when_a_device_of_the_recipient_lists_any_suite() -> None:
-    """Neither made nor read, whichever suite it is, whoever asks and whoever sent it."""
-    for suites in (1 << Suite.SEALED, 1 << Suite.RATCHET, 1 << Suite.SEALED | 1 << Suite.RATCHET, 1 << 7):
-        modern = rsa_user("bob", suites=suites)
+ANY_SUITE = (1 << Suite.SEALED, 1 << Suite.RATCHET, 1 << Suite.SEALED | 1 << Suite.RATCHET, 1 << 7)
+
+
+@pytest.mark.parametrize("suites", ANY_SUITE)
+def test_downgrade_is_refused_when_a_device_of_the_recipient_lists_any_suite(suites: int) -> None:
+    """Nothing is made for such a user, whichever suite it is and whoever asks."""
+    for sender in (ADA, rsa_user("ada", suites=suites)):
         with pytest.raises(BadRecord, match="refused"):
-            sealed(recipient=modern)
-        with pytest.raises(BadRecord, match="refused"):
-            opened(ENVELOPE, recipient=modern)
+            sealed(sender=sender, recipient=rsa_user("bob", suites=suites))
+
+
+@pytest.mark.parametrize("suites", ANY_SUITE)
+def test_downgrade_is_refused_between_two_who_could_do_better(suites: int) -> None:
+    """Nothing is read that was signed by an RSA key whose owner has better, and would have used it."""
+    with pytest.raises(BadRecord, match="refused"):
+        opened(ENVELOPE, recipient=rsa_user("bob", suites=suites), sender=rsa_user("ada", suites=1 << 2))
+
+
+@pytest.mark.parametrize("suites", ANY_SUITE)
+def test_who_has_a_better_device_reads_who_has_none(suites: int) -> None:
+    """Such a peer cannot write in another way, and the recipient's RSA key is on the chain for it."""
+    assert opened(ENVELOPE, recipient=rsa_user("bob", suites=suites)).content == HELLO
 
 
 def test_who_has_a_better_device_may_write_to_who_has_none() -> None:

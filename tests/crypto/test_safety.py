@@ -69,3 +69,22 @@ def test_another_code_is_refused(scanned: bytes) -> None:
     """It is not a mismatch but no safety number at all."""
     with pytest.raises(BadRecord):
         safety.qr_matches(scanned, ADA_USER, BOB_USER)
+
+
+def test_a_code_as_text_has_one_spelling() -> None:
+    """As a camera gives it to a person, wrapped by whatever carried it."""
+    text = safety.qr_text(BOB_USER, ADA_USER)
+    assert safety.read_qr(text) == safety.qr_payload(BOB_USER, ADA_USER)
+    wrapped = "\n  ".join(text[start : start + 30] for start in range(0, len(text), 30))
+    assert safety.qr_matches(safety.read_qr(wrapped), ADA_USER, BOB_USER)
+    for wrong in (
+        "",
+        text[:-1],
+        text + "A",
+        text + "=",
+        text.upper(),
+        "chatchain://contact?name=bob",
+        "é" * 112,
+    ):
+        with pytest.raises(BadRecord):
+            safety.read_qr(wrong)

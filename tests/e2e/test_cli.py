@@ -193,6 +193,12 @@ def test_contact_commands(ada: Shell, carol: Shell) -> None:
     assert mine.object.keys() >= keys
     assert mine.object["fingerprint"] == theirs.object["fingerprint"]
     assert len(mine.object["fingerprint"].replace(" ", "")) == 60
+    drawn = carol.run("contacts", "safety-number", "ada", "--qr")
+    assert "\u2588" in drawn.err or "\x1b[" in drawn.err
+    assert ada.run("contacts", "verify", "carol", "--qr", mine.object["code"]).code == 2
+    foreign = carol.run("contacts", "safety-number", "bob").object["code"]
+    assert ada.run("contacts", "verify", "carol", "--qr", foreign).code == 8
+    assert ada.run("contacts", "verify", "carol", "--qr", drawn.object["code"]).object["verified"] is True
     assert ada.run("contacts", "verify", "carol").object["verified"] is True
     [known] = [one for one in ada.run("contacts", "list").objects if one["username"] == "carol"]
     assert known["verified"] is True

@@ -147,12 +147,22 @@ def test_a_device_begun_with_the_wrong_password_moves_in_with_the_right_one(town
     assert result(fifth, "login")["device"] == asked["device"]
 
 
-def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town) -> None:
+def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town, tmp_path: Path) -> None:
     """The real contract takes the key; the label is in what programs read; bob lists suite 2."""
     ada = town.user("ada")
     key = result(ada, "rsa", "publish")
     assert (key["key"], key["state"]) == (1, "active")
-    assert key["label"] == "RSA-2048 compatibility: no forward secrecy, not post-quantum"
+    assert key["label"] == "RSA-2048 compatibility: no forward secrecy, not post-quantum, not deniable"
     assert result(ada, "rsa", "publish")["fingerprint"] == key["fingerprint"]
     refused = fails(ada, 7, "rsa", "seal", "bob", "hello")
     assert "better encryption" in refused["message"]
+    garbled = tmp_path / "sealed.txt"
+    garbled.write_bytes(b"\xff\x00 no sealed text")
+    empty = tmp_path / "empty.txt"
+    empty.write_bytes(b"")
+    for wrong, code in ((garbled, 2), (empty, 2), (tmp_path, 2), (tmp_path / "missing", 6)):
+        fails(ada, code, "rsa", "open", str(wrong))
+    # Signed by nobody: what is wrong with it is told before anything is decrypted.
+    text = f"-----BEGIN CHATCHAIN RSA-2048 COMPATIBILITY MESSAGE-----\n({key['label']})\nAQID\n"
+    garbled.write_text(f"{text}-----END CHATCHAIN RSA-2048 COMPATIBILITY MESSAGE-----\n")
+    assert "not an RSA" in fails(ada, 8, "rsa", "open", str(garbled))["message"]

@@ -36,7 +36,6 @@ OTHERWISE: Final = {
     "check_login": "relay.login, through the relay's check",
     "check_password": "judges what its owner types",
     "check_size": "compares two numbers",
-    "open_pieces": "draws from an Opener: files.blob",
     "recover_public": "chain.signature, through `recover`",
     "unhex": "chain.endpoint: every hash goes through it",
 }

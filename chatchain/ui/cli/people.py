@@ -61,22 +61,35 @@ def card(
 
 
 @contacts.command("safety-number")
-def safety_number(context: typer.Context, peer: Peer) -> None:
+def safety_number(
+    context: typer.Context,
+    peer: Peer,
+    qr: Annotated[bool, typer.Option("--qr", help="Draw it as a QR code too, for them to scan.")] = False,
+) -> None:
     """Show the safety number with somebody, to compare over another channel."""
 
     async def work(client: Client) -> ContactView:
         return await client.safety_number(peer)
 
     here = desk(context)
-    here.output.result(here.run(work), render.safety_number)
+    view = here.run(work)
+    here.output.result(view, render.safety_number)
+    if qr:
+        here.output.person(qr_lines(view.code))
 
 
 @contacts.command()
-def verify(context: typer.Context, peer: Peer) -> None:
-    """Note that you compared the safety number with somebody."""
+def verify(
+    context: typer.Context,
+    peer: Peer,
+    qr: Annotated[
+        str | None, typer.Option("--qr", metavar="TEXT", help="What you scanned from their screen.")
+    ] = None,
+) -> None:
+    """Note that you compared the safety number with somebody, or have it compared with a scanned code."""
 
     async def work(client: Client) -> ContactView:
-        return await client.verify(peer)
+        return await client.verify(peer, qr)
 
     here = desk(context)
     here.output.result(here.run(work), render.contact)
