@@ -270,6 +270,7 @@ async def test_doctor_on_a_healthy_home(world: World) -> None:
         "contracts",
         "relay",
         "account",
+        "recovery",
     ]
     assert all(finding.ok for finding in findings)
     assert "trusted" in findings[2].hint
