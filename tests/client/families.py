@@ -84,9 +84,11 @@ def initial(world: World) -> list[bool]:
 
 
 def deliver(world: World, rows: Sequence[tuple[tuple[int, int], Delivery]]) -> None:
-    """Has the relay hold exactly these deliveries, in this order."""
+    """Has the relay hold exactly these deliveries, in this order, behind all that it delivered before."""
+    numbers = [next(world.relay._sequence) for _ in rows]
     world.relay.rows = {
-        number: (key, replace(delivery, sequence=number)) for number, (key, delivery) in enumerate(rows, 1)
+        number: (key, replace(delivery, sequence=number))
+        for number, (key, delivery) in zip(numbers, rows, strict=True)
     }
     world.relay.reopen()
 
