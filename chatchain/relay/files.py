@@ -195,8 +195,8 @@ class Files:
             work.close()
             self._fail(session, ref, error)
 
-    def _require_pace(self, uid: int) -> None:
-        if wait := self._requests.take(uid, time.monotonic()):
+    def _require_pace(self, uid: int, amount: int = 1) -> None:
+        if wait := self._requests.take(uid, time.monotonic(), amount):
             raise LimitReached("Too many requests for files.", retry_after_ms=milliseconds(wait))
 
     def _fail(self, session: FileSession, ref: int, error: ChatchainError) -> None:
@@ -228,7 +228,9 @@ class Files:
         if blob.state is BlobState.STORED:
             session.peer.send(Stored(message.ref, blob.expires_ms))
             return
-        assembly = await self._in(lambda: self._resumed(blob))
+        parts = await self._in(lambda: parts_kept(blob.size, self._parts.sizes(blob.folder)))
+        self._require_pace(session.uid, parts)  # all of them are read, and hashed
+        assembly = await self._in(lambda: self._resumed(blob, parts))
         if session.peer.state is State.CLOSED:
             return
         session.upload = upload = self._uploads[key] = _Upload(session, message.ref, assembly)
@@ -246,9 +248,8 @@ class Files:
                 self._parts.delete(before.folder)
         return blob
 
-    def _resumed(self, blob: Blob) -> Assembly:
+    def _resumed(self, blob: Blob, parts: int) -> Assembly:
         """The upload as far as it came, with the hash of what is there."""
-        parts = parts_kept(blob.size, self._parts.sizes(blob.folder))
         assembly = Assembly(blob, parts)
         for part, start, end in slices(0, assembly.offset):
             assembly.keep(self._parts.get(blob.folder, part, start, end))

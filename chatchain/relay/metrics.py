@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 REQUEST_SECONDS: Final = 5.0
 REQUEST_LINES: Final = 64
+AT_ONCE: Final = 32
+"""Connections that are answered: more would take files from those whom the relay is for."""
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -72,7 +74,14 @@ class Metrics:
 async def serve(host: str, port: int, metrics: Metrics, health: Health) -> asyncio.Server:
     """Answers GET /health, /ready and /metrics on this address until the server is closed."""
 
+    answering = 0
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answering
+        if answering >= AT_ONCE:
+            writer.transport.abort()
+            return
+        answering += 1
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 status, kind, body = _page(await _target(reader), metrics, health)
@@ -85,6 +94,7 @@ async def serve(host: str, port: int, metrics: Metrics, health: Health) -> async
         except (OSError, ValueError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
             pass
         finally:
+            answering -= 1
             writer.close()
 
     return await asyncio.start_server(answer, host, port, limit=8 * 1024)

@@ -15,6 +15,7 @@ from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
 from chatchain.model import BlobState
 from chatchain.relay.blobs import PART_BYTES, BlobLimits
+from chatchain.relay.limits import Buckets, Rate
 from chatchain.transport import WRITE_QUEUE, dial
 from chatchain.wire.messages import (
     Discard,
@@ -347,6 +348,28 @@ async def test_other_bytes_under_the_same_id_spoil_nothing(
         await mover.close()
     await until(lambda: parts_on_disk(folder) == 4)  # nothing is left of the others
     await beside.stop()
+
+
+async def test_going_on_again_and_again_with_an_upload_is_limited(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the relay reads and hashes all that is there, for a request of a few bytes."""
+    server = await start()
+    monkeypatch.setattr(server.files, "_requests", Buckets(Rate(burst=10, per_second=0.01)))
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    ada = await enter(server)
+    await ada.announce(blob, SIZE)
+    await ada.pieces(data[: 3 * PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 3)
+    for ref in (2, 3):
+        assert await ada.announce(blob, SIZE) == Uploading(ref, 3 * PART_BYTES)
+    assert failed(await ada.announce(blob, SIZE)) == "limit_reached"
+    monkeypatch.setattr(server.files, "_requests", Buckets(Rate(burst=10, per_second=0.01)))
+    assert await ada.announce(blob, SIZE) == Uploading(5, 3 * PART_BYTES)
+    await ada.pieces(data[3 * PART_BYTES :])
+    assert isinstance(await ada.next(), Stored)
+    await ada.close()
 
 
 async def test_what_comes_after_a_discard_is_not_kept(start: Start, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from chatchain.model import RelayAddress
+from chatchain.relay import metrics as pages
 from chatchain.transport import client_context, dial, spki_of
 from chatchain.wire.messages import Tick, Welcome
 from deploy import certificates
@@ -172,6 +174,23 @@ async def test_a_new_certificate_is_shown_after_sighup_once_the_chain_names_it(
     process.stop()
     stage.relays = (RelayAddress(f"127.0.0.1:{stage.port}", old.spki, bytes(32)),)
     stage.world.deployer.set_relays(stage.world.network, stage.relays)
+
+
+async def test_a_crowd_at_the_metrics_port_takes_few_files_from_the_relay() -> None:
+    """Whoever opens connections there and says nothing keeps no messages from coming."""
+    server = await pages.serve("127.0.0.1", 0, pages.Metrics(), lambda: {"ok": True})
+    port = server.sockets[0].getsockname()[1]
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(pages.AT_ONCE)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
+    for _, crowding in silent:
+        crowding.close()
+        await crowding.wait_closed()
+    await asyncio.sleep(0.1)
+    assert (await asyncio.to_thread(page, port, "/health"))[0] == 200
+    server.close()
 
 
 def greeted(port: int, first: bytes, source: str = "127.0.0.1") -> bool:
