@@ -462,6 +462,9 @@ class Store(Protocol):
     def purge(self, now_ms: int) -> bool:
         """Deletes what has disappeared by now, from the file and from its journal; says whether anything."""
 
+    def forget_states(self) -> None:
+        """Leaves nothing of what was overwritten, such as sessions' earlier states, if it can be done now."""
+
     def next_expiry(self) -> int | None:
         """When the next message disappears."""
 

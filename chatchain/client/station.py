@@ -70,6 +70,9 @@ from chatchain.model import (
 REPUBLISH_S: Final = 24 * 3600
 """How old a published key bundle may get before a session publishes it anew."""
 
+FORGET_S: Final = 5.0
+"""How long what was overwritten stays in the database's journal: emptying it costs some milliseconds."""
+
 LAST_WORDS_S: Final = 3.0
 """How long a command that is done waits for receipts and earlier messages to get their ticks."""
 
@@ -171,12 +174,15 @@ class Station:
         self.sealed: set[bytes] = set()
         """Blobs whose messages are about to be stored."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends the session and gives the home back; never raises, and may be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        chores = [*self._tasks, *([self._forgetting] if self._forgetting is not None else [])]
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        self._forgetting = None
         await self.disconnect()
         if self.unlocked is not None:
             with suppress(ChatchainError):
@@ -269,6 +275,8 @@ class Station:
 
     async def _furnished(self) -> Desk:
         unlocked = await self.open(exclusive=True)
+        if self._forgetting is None:
+            self._forgetting = asyncio.create_task(self._forget())
         if self._watch is None:
             self._watch = Watch(self.edges.chain(self.settings(), unlocked.store.logs))
         watch = self._watch
@@ -296,6 +304,14 @@ class Station:
         assert self._desk is not None
         self.password, self.unlocked = password, unlocked
         self._desk = replace(self._desk, unlocked=unlocked)
+
+    async def _forget(self) -> None:
+        """Leaves no earlier states of sessions in the database's journal while the program is at work."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            if self.unlocked is not None:
+                with suppress(ChatchainError):
+                    self.unlocked.store.forget_states()
 
     async def forget_desk(self) -> None:
         """Starts over with the keys that the chain has now."""

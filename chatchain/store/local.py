@@ -51,6 +51,8 @@ from chatchain.store.sessions import UNCHANGED
 KEY_BYTES = 32
 BUSY_MS = 10_000
 """How long one connection waits for the other's transaction."""
+MOMENT_MS = 20
+"""How long the emptying of the journal waits for it: there will be another occasion."""
 KEPT_BLOCKS = 256
 """How far back a reorg can be walked; older blocks need no row of their own."""
 
@@ -215,6 +217,7 @@ class LocalStore:
                 raise
         path.chmod(0o600)
         self._logs: LocalLogs | None = None
+        self._clean_at = -1  # a program that was killed left its journal to this one
 
     def close(self) -> None:
         """Closes both connections; may be called twice."""
@@ -695,10 +698,30 @@ class LocalStore:
         self._forget_journal()
         return True
 
-    def _forget_journal(self) -> None:
-        """Writes the journal back and empties it, so that it does not keep what was deleted."""
+    def forget_states(self) -> None:
+        """Empties the journal if something was written since it was last empty.
+
+        What was overwritten, such as a session's earlier state, lies there until then. While the other
+        connection is at work it waits for the next time.
+        """
+        changes = self._db.total_changes
+        if changes == self._clean_at:
+            return
+        with _translated():
+            self._db.execute(f"PRAGMA busy_timeout = {MOMENT_MS}")
+        try:
+            if self._forget_journal():
+                self._clean_at = changes
+        finally:
+            with _translated():
+                self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+
+    def _forget_journal(self) -> bool:
+        """Writes the journal back and empties it, so that it does not keep what was deleted; says whether."""
         with suppress(sqlcipher.Error):  # another connection that reads keeps it from happening, not for ever
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ((busy, *_),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not busy
+        return False
 
     def next_expiry(self) -> int | None:
         """When the next message disappears."""

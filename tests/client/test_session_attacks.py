@@ -10,7 +10,7 @@ import os
 import pytest
 from msgspec.structs import replace
 
-from chatchain.client import messaging
+from chatchain.client import messaging, station
 from chatchain.client.sessions import MAX_SESSIONS
 from chatchain.client.views import Shown
 from chatchain.crypto import content as contents
@@ -24,6 +24,7 @@ from chatchain.errors import FoldMismatch, KeyChanged, RefusedError, StoreUnavai
 from chatchain.identity.record import decode_record
 from chatchain.model import Address, Delivery, LogRow, SessionChanges, Suite, User
 from tests.client.families import Home, deliver, family, store_of
+from tests.store.pages import journal_of, pages
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
@@ -540,3 +541,33 @@ async def test_skipped_key_exhaustion(
     await ada.hear()
     await ada.send("bob", "mended")
     assert await bob.texts() == ["mended"]
+
+
+# --- who copies the home while it is at work ------------------------------------------------------------
+
+
+async def test_earlier_session_states_in_the_journal_of_a_program_at_work(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the key of the database and all its files a thief finds no state but the last."""
+    monkeypatch.setattr(station, "FORGET_S", 0.01)
+    chains: list[bytes] = []
+    async with bob.client() as client:
+        store = await store_of(client)
+        unlocked = (await client._station.desk()).unlocked
+        database, key = client._station.home.database, unlocked.secrets.database_key
+
+        async def said() -> list[Shown]:
+            return [shown async for shown in client.receive(wait_s=30.0, follow=True, count=1)]
+
+        for number in range(3):
+            listening = asyncio.create_task(said())
+            await ada.send("bob", str(number))
+            assert [shown.text for shown in await listening] == [str(number)]
+            (kept,) = store.sessions(world.chain.user("ada").uid, 1)
+            chains.append(sessions.decode_session(kept.state).ratchet.ckr)
+        await world.until(lambda: not journal_of(database).stat().st_size)
+        found = pages(database, key)
+    assert len(set(chains)) == 3
+    assert chains[-1] in found
+    assert not any(key in found for key in chains[:-1])

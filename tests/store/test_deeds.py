@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from chatchain.store import local
 from chatchain.store.deeds import EARLY_MS, MAX_EARLY
 from chatchain.store.deeds import SCHEMA as DEEDS_SCHEMA
 from chatchain.store.local import LocalStore
+from tests.store.pages import pages
 
 KEY = bytes(range(32))
 ME, ADA, BOB = Uid(100000000000001), Uid(100000000000002), Uid(100000000000003)
@@ -321,21 +321,6 @@ def test_early_deeds_are_bounded(store: LocalStore) -> None:
 # --- what disappears ------------------------------------------------------------------------------------
 
 
-def pages(path: Path) -> bytes:
-    """Everything in the file and its journal, decrypted: SQLCipher 4 with a raw key."""
-    found = b""
-    for file in (path, path.with_name(path.name + "-wal")):
-        data = file.read_bytes() if file.exists() else b""
-        start, step = (0, 4096) if file == path else (32 + 24, 4096 + 24)
-        for at in range(start, len(data), step):
-            page = data[at : at + 4096]
-            skip = 16 if file == path and at == 0 else 0
-            body, iv = page[skip : 4096 - 80], page[4096 - 80 : 4096 - 64]
-            if len(page) == 4096:
-                found += Cipher(algorithms.AES(KEY), modes.CBC(iv)).decryptor().update(body)
-    return found
-
-
 SECRET = "xylophone quagmire"
 
 
@@ -343,7 +328,7 @@ def test_what_disappeared_is_in_no_page(path: Path, store: LocalStore) -> None:
     """Neither text nor versions nor index nor journal keep it, and what stays is whole."""
     store.take_in([came(message(SECRET, expires_s=60)), came(message("stays", id=b"s" * 16))])
     store.take_in([done(deed(DeedKind.EDIT, SECRET + " twice", id=b"1"))])
-    assert SECRET.encode() in pages(path)
+    assert SECRET.encode() in pages(path, KEY)
     shown = store.history(ADA, limit=5)
     store.mark_shown(shown[0].row, WRITTEN)
     assert store.next_expiry() == WRITTEN + 60_000
@@ -351,9 +336,9 @@ def test_what_disappeared_is_in_no_page(path: Path, store: LocalStore) -> None:
     assert len(store.history(ADA, limit=5)) == 2
     store.purge(WRITTEN + 60_000)
     assert [one.text for one in store.history(ADA, limit=5)] == ["stays"]
-    assert SECRET.encode() not in pages(path)
-    assert b"xyl" not in pages(path)  # what the search index was made of
-    assert b"stays" in pages(path)
+    assert SECRET.encode() not in pages(path, KEY)
+    assert b"xyl" not in pages(path, KEY)  # what the search index was made of
+    assert b"stays" in pages(path, KEY)
     assert store.search(["xylophone"], limit=5) == []
     store._db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
     assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -362,18 +347,18 @@ def test_what_disappeared_is_in_no_page(path: Path, store: LocalStore) -> None:
 def test_what_was_deleted_for_all_is_in_no_page(path: Path, store: LocalStore) -> None:
     """A tombstone tells nothing of what was said."""
     store.take_in([came(message(SECRET)), done(deed(DeedKind.EDIT, SECRET + " twice", id=b"1"))])
-    assert b"xyl" in pages(path)
+    assert b"xyl" in pages(path, KEY)
     store.take_in([done(deed(DeedKind.DELETE, id=b"2"))])
-    assert b"xyl" not in pages(path)  # also for who copies the home while it is at work
+    assert b"xyl" not in pages(path, KEY)  # also for who copies the home while it is at work
 
 
 def test_what_one_took_back_oneself_is_in_no_page(path: Path, store: LocalStore) -> None:
     """The same at the author's."""
     mine = StoredMessage(b"m" * 16, ME, 1, ADA, Direction.OUT, "text", SECRET, WRITTEN)
     store.queue([mine], [])
-    assert b"xyl" in pages(path)
+    assert b"xyl" in pages(path, KEY)
     store.queue([], [], done=[deed(DeedKind.DELETE, id=b"2", sender=ME, author=ME, target=b"m" * 16)])
-    assert b"xyl" not in pages(path)
+    assert b"xyl" not in pages(path, KEY)
 
 
 def test_time_counts_from_reading(store: LocalStore) -> None:
