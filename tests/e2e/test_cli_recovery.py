@@ -11,6 +11,13 @@ from typing import Any, Final
 
 import pytest
 
+from chatchain.chain.calls import Calls
+from chatchain.chain.rpc import Endpoints, Rpc, hexed
+from chatchain.chain.sync import MemoryLogStore
+from chatchain.chain.view import ChainView
+from chatchain.chain.writer import ChainWriter
+from chatchain.crypto.phrase import keys_of
+from chatchain.identity.keys import address_of, new_secret, parse_address, to_checksum
 from tests.e2e.town import Town, founded
 from tests.ui.terminal import PATIENCE, Shell
 
@@ -153,3 +160,33 @@ def test_the_phrase_is_in_no_file_of_the_home(town: Town) -> None:
     found = [path for path in home.rglob("*") if path.is_file()]
     assert found
     assert not [path for path in found if words in path.read_bytes()]
+
+
+def test_a_recovery_by_the_recovery_address_is_shown_and_refused(town: Town) -> None:
+    """No device is added while it is pending; --veto refuses it, paid by the sponsor, and goes on."""
+    words = phrase_file(town, "bob")
+    key, guardian, thief = keys_of(words.read_text()).account_key, new_secret(), address_of(new_secret())
+    endpoints = Endpoints([town.report["rpc"]])
+    view = ChainView(endpoints, parse_address(town.report["contract_address"]), MemoryLogStore())
+    writer, rpc = ChainWriter(endpoints, view.network()), Rpc(town.report["rpc"])
+    for each in (key, guardian):
+        rpc.call("anvil_setBalance", hexed(address_of(each)), hex(10**18))
+    view.sync()
+    bob = view.user_by_name("bob")
+    assert bob is not None
+    writer.send(Calls().set_recovery(address_of(guardian)), key)
+    writer.send(Calls().propose_recovery(bob.uid, thief), guardian)
+    rpc.call("anvil_setBalance", hexed(address_of(key)), "0x0")
+
+    [who] = results(town.user("bob"), "whoami")
+    assert who["recovery"]["account"] == to_checksum(thief)
+    machine = new_machine(town, "again")
+    command = ("recover", "--mnemonic-file", words, "--keep-others")
+    refused = fails(machine, 7, *command)
+    assert to_checksum(thief) in refused["message"]
+    assert "--veto" in refused["hint"]
+    [made] = results(machine, *command, "--veto")
+    assert made["state"] == "active"
+    [who] = results(machine, "whoami")
+    assert (who["state"], who["recovery"], who["problem"]) == ("active", None, None)
+    assert fails(machine, 6, "recover", "--veto")["code"] == "not_found"
