@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -54,6 +55,14 @@ class Unlocked:
     store: Store
     from_next: bool
     """Whether the password is the one of an unfinished change."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The account's signature that a device be added, and the second until which it counts."""
+
+    deadline: int
+    signature: bytes
 
 
 def unlock(home: Home, edges: Edges, password: str) -> Unlocked:
@@ -118,14 +127,21 @@ async def add_device(
     user: User,
     signer: Address,
     record: bytes,
-    key: bytes,
+    key: Callable[[], bytes],
+    consent: Consent | None = None,
 ) -> Paid:
-    """Adds a device to the account whose key this is; `listed_with` tells when the chain has it."""
+    """Adds a device to the account whose key this is, or that consented; `listed_with` tells when the chain
+    has it.
+    """
 
     async def signed() -> Call:
+        given = consent or await consented()
+        return edges.calls.add_device_for(user.uid, signer, record, given.deadline, given.signature)
+
+    async def consented() -> Consent:
         nonce, deadline = await watch.nonce(user.uid), int(edges.clock()) + SIGNATURE_LASTS_S
         digest = add_device_digest(network, user.uid, user.epoch, signer, record, nonce, deadline)
-        return edges.calls.add_device_for(user.uid, signer, record, deadline, sign_digest(key, digest))
+        return Consent(deadline, sign_digest(key(), digest))
 
     async def shown() -> int | None:
         with suppress(ChainError):
@@ -133,7 +149,7 @@ async def add_device(
         found = await listed_with(watch, user, signer)
         return found.block if found is not None else None
 
-    return await payer.carry_out(edges.calls.add_device(signer, record), lambda: key, signed, shown)
+    return await payer.carry_out(edges.calls.add_device(signer, record), key, signed, shown)
 
 
 async def listed_with(watch: Watch, user: User, signer: Address) -> User | None:

@@ -64,6 +64,7 @@ from chatchain.client.views import (
     Shown,
     Status,
     Vetoed,
+    WalletPrompt,
     WhoAmI,
 )
 from chatchain.crypto.password import check_password
@@ -412,15 +413,30 @@ class Client:
         """Reads a new device's text and says what accepting it would do; nothing is changed."""
         return await linking.inspect(self._station, text)
 
+    async def ask_wallet(self, text: str) -> WalletPrompt:
+        """Makes what a wallet that has the account's key signs to add the device of this text.
+
+        It is kept here until `accept_link` brings the signature; a later one takes its place.
+        """
+        return await linking.ask_wallet(self._station, text)
+
     async def accept_link(
-        self, text: str, *, file: Path | None = None, through_relay: bool = False
+        self,
+        text: str,
+        *,
+        file: Path | None = None,
+        through_relay: bool = False,
+        signature: str | None = None,
     ) -> LinkAccepted:
         """Adds the device to the account and gives the answer for it.
 
         Contacts and the newest messages are handed over, sealed, through the relay or in a new file. May be
-        repeated: a device that the chain lists is not added again. Needs the account's key.
+        repeated: a device that the chain lists is not added again. Needs the account's key, or the
+        `signature` (hex) of the wallet that has it over what `ask_wallet` gave.
         """
-        return await linking.accept(self._station, text, file=file, through_relay=through_relay)
+        return await linking.accept(
+            self._station, text, file=file, through_relay=through_relay, signature=signature
+        )
 
     async def finish_link(
         self,

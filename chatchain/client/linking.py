@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from chatchain.client import wallet
 from chatchain.client.account import (
     NEXT_VAULT,
     VAULT,
+    Consent,
     Unlocked,
     add_device,
     listed_with,
@@ -35,8 +37,9 @@ from chatchain.client.paying import Paid
 from chatchain.client.ports import Edges, Store
 from chatchain.client.registration import settle_in
 from chatchain.client.session import Credentials
+from chatchain.client.showing import second_text
 from chatchain.client.transfer import Transfer
-from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest
+from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest, WalletPrompt
 from chatchain.client.watch import Watch
 from chatchain.crypto import attachments, linking
 from chatchain.crypto.derive import require_post_quantum
@@ -45,6 +48,7 @@ from chatchain.crypto.linking import Handed, Request
 from chatchain.crypto.password import ACCOUNT_SECRET_BYTES
 from chatchain.crypto.vault import Secrets, new_secrets, seal_vault
 from chatchain.errors import (
+    AccountKeyElsewhere,
     AlreadyDone,
     BadRecord,
     ChatchainError,
@@ -293,18 +297,19 @@ class Packed:
 
 @dataclass(frozen=True)
 class Host(Acting):
-    """The old device's side; it must hold the account's key."""
+    """The old device's side."""
 
     def inspect(self, text: str) -> tuple[Request, DeviceRecord]:
         """Reads the new device's text and says what it would add; raises UsageError or BadRecord."""
         asked = read(linking.decode_request, text)
         return asked, linking.verify_request(asked, self.own.network, self.me)
 
-    async def admit(self, asked: Request, record: DeviceRecord) -> Paid | None:
-        """Has the chain list the new device; None when it does already."""
+    async def admit(self, asked: Request, record: DeviceRecord, consent: Consent | None) -> Paid | None:
+        """Has the chain list the new device, by the account's key here or its consent from elsewhere; None
+        when it does already.
+        """
         if len(self.me.devices) >= record.device:
             return None
-        key = self.account_key()
         paid = await add_device(
             self.edges,
             self.watch,
@@ -313,7 +318,8 @@ class Host(Acting):
             self.me,
             record.signer,
             asked.record,
-            key,
+            self.account_key,
+            consent,
         )
         user = await self.watch.until(
             lambda: listed_with(self.watch, self.me, record.signer), "The new device"
@@ -492,13 +498,49 @@ async def inspect(station: Station, text: str) -> LinkOffer:
     )
 
 
+async def ask_wallet(station: Station, text: str) -> WalletPrompt:
+    """Makes what a wallet signs to add the device of this text; see `Client.ask_wallet`."""
+    host = await Host.at(station)
+    asked, record = host.inspect(text)
+    shown, until = await wallet.ask(host, asked.record, record)
+    return WalletPrompt(
+        typed_data=shown,
+        account=to_checksum(host.me.account),
+        username=host.me.username,
+        uid=host.me.uid,
+        device=record.device,
+        version=record.version,
+        state="waiting",
+        code=code(asked),
+        until=second_text(until),
+    )
+
+
+def _require_key(station: Station) -> None:
+    """Raises AccountKeyElsewhere in a home without the account's key, before anything is left at a relay."""
+    try:
+        station.account_key()
+    except AccountKeyElsewhere as elsewhere:
+        raise AccountKeyElsewhere(
+            elsewhere.message,
+            f"{elsewhere.hint} If a wallet has the key: add --wallet, which shows what it is to sign.",
+        ) from elsewhere
+
+
 async def accept(
-    station: Station, text: str, *, file: Path | None = None, through_relay: bool = False
+    station: Station,
+    text: str,
+    *,
+    file: Path | None = None,
+    through_relay: bool = False,
+    signature: str | None = None,
 ) -> LinkAccepted:
     """Adds the device to the account and gives the answer for it; see `Client.accept_link`."""
     host = await Host.at(station)
-    station.account_key()
+    if signature is None:
+        _require_key(station)
     asked, record = host.inspect(text)
+    consent = await wallet.consent(host, asked.record, record, signature) if signature is not None else None
     packed = None
     if file is not None:
         require_new(file)
@@ -506,7 +548,7 @@ async def accept(
         packed = await asyncio.to_thread(host.pack)
     if packed is not None and through_relay:
         await host.leave(packed)
-    paid = await host.admit(asked, record)
+    paid = await host.admit(asked, record, consent)
     if packed is not None and file is not None:
         write_new(file, packed.blob)
     await station.forget_desk()

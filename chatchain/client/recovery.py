@@ -180,7 +180,7 @@ class Recovery:
         number = len(user.devices) + 1
         record = device.record(network, user.account, uid=user.uid, device=number, version=1)
         payer = self.payer(user.account)
-        paid = await add_device(self.edges, self.watch, network, payer, user, signer, record, key)
+        paid = await add_device(self.edges, self.watch, network, payer, user, signer, record, lambda: key)
         found = await self.watch.until(
             lambda: listed_with(self.watch, user, signer), f"The new device of {user.username}"
         )

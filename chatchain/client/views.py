@@ -470,6 +470,23 @@ class LinkAccepted(View, frozen=True, omit_defaults=False):
     tx: str | None = None
 
 
+class WalletPrompt(View, frozen=True, omit_defaults=False):
+    """What a wallet that has the account's key signs to add a device, as eth_signTypedData_v4 takes it.
+
+    `code` is what the new device must show; the signature counts until `until`.
+    """
+
+    typed_data: dict[str, object]
+    account: str
+    username: str
+    uid: int
+    device: int
+    version: int
+    state: str
+    code: str
+    until: str
+
+
 class Linked(View, frozen=True, omit_defaults=False):
     """This home is a device of the account now; `problem` as in Registered."""
 

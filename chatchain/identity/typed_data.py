@@ -120,6 +120,14 @@ def add_device_digest(
     return _registry(network, ADD_DEVICE, uid, epoch, signer, record, nonce, deadline)
 
 
+def add_device_prompt(
+    network: Network, uid: int, epoch: int, signer: Address, record: bytes, nonce: int, deadline: int
+) -> dict[str, object]:
+    """What a wallet shows and signs for the same, as eth_signTypedData_v4 takes it: values of JSON only."""
+    values = (uid, epoch, signer, record, nonce, deadline)
+    return _prompt(network.chain_id, network.registry, ADD_DEVICE, values)
+
+
 def update_device_digest(
     network: Network,
     uid: int,
@@ -297,6 +305,32 @@ def _digest(chain_id: int, contract: Address, kind: str, values: tuple[Value, ..
     return keccak256(b"\x19\x01" + _domain_separator(chain_id, contract) + _struct_hash(kind, values))
 
 
+def _prompt(chain_id: int, contract: Address, kind: str, values: tuple[Value, ...]) -> dict[str, object]:
+    domain = (DOMAIN_NAME, DOMAIN_VERSION, chain_id, contract)
+    kinds = {text.partition("(")[0]: _fields(text) for text in (_DOMAIN, kind)}
+    return {
+        "types": {
+            name: [{"name": field, "type": solidity} for solidity, field in fields]
+            for name, fields in kinds.items()
+        },
+        "primaryType": kind.partition("(")[0],
+        "domain": _shown(_fields(_DOMAIN), domain),
+        "message": _shown(_fields(kind), values),
+    }
+
+
+def _fields(kind: str) -> list[tuple[str, str]]:
+    inside = kind[kind.index("(") + 1 : kind.index(")")]
+    return [(field.split(" ")[0], field.split(" ")[1]) for field in inside.split(",")]
+
+
+def _shown(fields: list[tuple[str, str]], values: tuple[Value, ...]) -> dict[str, object]:
+    return {
+        name: "0x" + value.hex() if isinstance(value, bytes) else value
+        for (_, name), value in zip(fields, values, strict=True)
+    }
+
+
 @lru_cache(maxsize=64)
 def _domain_separator(chain_id: int, contract: Address) -> bytes:
     return _struct_hash(_DOMAIN, (DOMAIN_NAME, DOMAIN_VERSION, chain_id, contract))
@@ -311,8 +345,7 @@ def _struct_hash(kind: str, values: tuple[Value, ...]) -> bytes:
 
 @lru_cache(maxsize=32)
 def _shape(kind: str) -> tuple[bytes, tuple[Callable[[Value], bytes], ...]]:
-    fields = kind[kind.index("(") + 1 : kind.index(")")].split(",")
-    return keccak256(kind.encode()), tuple(_encoder(field.split(" ")[0]) for field in fields)
+    return keccak256(kind.encode()), tuple(_encoder(solidity) for solidity, _ in _fields(kind))
 
 
 def _encoder(solidity: str) -> Callable[[Value], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Shown,
         Status,
         Vetoed,
+        WalletPrompt,
         WhoAmI,
     )
     from chatchain.ui.world import Setting
@@ -171,6 +173,18 @@ def link_offer(view: LinkOffer) -> list[str]:
         f"A new device wants to be device {view.device} of {clean_line(view.username)}.",
         "It will read what is sent to you from now on, and speak and vote in your name until it is revoked.",
         *fields([("code", view.code), ("fingerprint", view.fingerprint)]),
+    ]
+
+
+def wallet_prompt(view: WalletPrompt) -> list[str]:
+    """What goes to a wallet, and what comes back from it."""
+    return [
+        f"Have the wallet of {view.account} sign this (eth_signTypedData_v4) until {local_time(view.until)}:",
+        "",
+        json.dumps(view.typed_data),
+        "",
+        f"It adds device {view.device} to {clean_line(view.username)}. Then run the same command with",
+        "`--signature HEX` in the place of `--wallet`.",
     ]
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 
 from chatchain.client.account import ACCOUNT_KEY
 from chatchain.client.core import Client
-from chatchain.client.views import ChatSettings, ContactView, LinkAccepted, Linked, LinkRequest, Sent, Shown
+from chatchain.client.views import (
+    ChatSettings,
+    ContactView,
+    LinkAccepted,
+    Linked,
+    LinkRequest,
+    Sent,
+    Shown,
+    WalletPrompt,
+)
 from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
@@ -402,3 +414,72 @@ async def test_a_lost_account_comes_back_by_its_phrase(empty: World) -> None:
         asked = await fourth.link("ada")
     async with empty.client("ada", home="saved") as saved_again:
         assert (await saved_again.accept_link(asked.request)).device == 4
+
+
+async def _linked(world: World) -> Client:
+    """A second device of ada's, without the account's key."""
+    accepted = await accept(world, await begin(world))
+    client = second(world)
+    await client.finish_link(accepted.answer)
+    return client
+
+
+def _signature(prompt: WalletPrompt, key: bytes) -> str:
+    """What a wallet with this key gives for what it is shown, by another implementation than ours."""
+    shown = encode_typed_data(full_message=json.loads(json.dumps(prompt.typed_data)))
+    return "0x" + bytes(Account.from_key(key).sign_message(shown).signature).hex()
+
+
+async def test_a_wallet_lets_a_device_in_where_no_device_has_the_key(world: World) -> None:
+    """The linked device shows what to sign, takes the account's signature, and hands the rest over."""
+    async with world.client("ada") as old:
+        await old.login()
+        key = old._station.account_key()
+    async with await _linked(world) as here:
+        async with world.client("ada", home="third") as third:
+            asked = await third.link("ada")
+        with pytest.raises(AccountKeyElsewhere) as told:
+            await here.accept_link(asked.request)
+        assert "--wallet" in told.value.hint
+        prompt = await here.ask_wallet(asked.request)
+        assert (prompt.device, prompt.code, prompt.state) == (3, asked.code, "waiting")
+        accepted = await here.accept_link(asked.request, signature=_signature(prompt, key))
+        assert (accepted.device, accepted.state) == (3, "active")
+    async with world.client("ada", home="third") as third:
+        assert (await third.finish_link(accepted.answer)).device == 3
+        assert (await third.login()).device == 3
+
+
+async def test_signatures_that_let_nobody_in(world: World) -> None:
+    """Another's, one over another request, an old one, none at all: nothing is sent."""
+    async with world.client("ada") as old:
+        await old.login()
+        key = old._station.account_key()
+    async with await _linked(world) as here:
+        async with world.client("ada", home="third") as third:
+            asked = await third.link("ada")
+        sent = list(world.transactions)
+        with pytest.raises(UsageError, match="No wallet was asked"):
+            await here.accept_link(asked.request, signature="0x" + "11" * 65)
+        prompt = await here.ask_wallet(asked.request)
+        good = _signature(prompt, key)
+        for bad in ("", "hello", good[:-2], good + "00"):
+            with pytest.raises(UsageError, match="not the signature of an account"):
+                await here.accept_link(asked.request, signature=bad)
+        with pytest.raises(UsageError, match="not the signature of the account"):
+            await here.accept_link(asked.request, signature=_signature(prompt, b"\x01" * 32))
+        with pytest.raises(UsageError):
+            await here.accept_link(asked.request, signature="0x" + "00" * 65)
+        async with world.client("ada", home="third") as third:
+            other = await third.link("ada", again=True)
+        with pytest.raises(UsageError, match="No wallet was asked"):
+            await here.accept_link(other.request, signature=good)
+        uid = world.chain.user("ada").uid
+        world.chain.nonces[uid] = world.chain.nonces.get(uid, 0) + 1
+        with pytest.raises(UsageError, match="signed something else"):
+            await here.accept_link(asked.request, signature=good)
+        prompt = await here.ask_wallet(asked.request)
+        world.now += 3601
+        with pytest.raises(UsageError, match="is over"):
+            await here.accept_link(asked.request, signature=_signature(prompt, key))
+    assert world.transactions == sent

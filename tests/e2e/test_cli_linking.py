@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 
+from chatchain.crypto.phrase import keys_of
 from tests.e2e.town import Town, founded
 from tests.ui.terminal import PATIENCE, Shell
 
@@ -145,6 +148,28 @@ def test_a_device_begun_with_the_wrong_password_moves_in_with_the_right_one(town
     assert "--account-password-file" in fails(fifth, 3, *answer)["hint"]
     assert result(fifth, *answer, "--account-password-file", right)["device"] == asked["device"]
     assert result(fifth, "login")["device"] == asked["device"]
+
+
+def test_a_wallet_signs_for_a_device_where_none_has_the_key(town: Town) -> None:
+    """The real registry takes the wallet's signature, which the sponsor carries."""
+    sixth, seventh = new_device(town, "bob", "sixth"), new_device(town, "bob", "seventh")
+    for device in (sixth, seventh):
+        result(device, "join", town.report["join"])
+    asked = result(sixth, "link", "bob")
+    accept = ("link", "--accept", asked["request"], "--code", asked["code"], "--no-history")
+    result(sixth, "link", "--answer", result(town.user("bob"), *accept)["answer"])
+    asked = result(seventh, "link", "bob")
+    accept = ("link", "--accept", asked["request"], "--code", asked["code"], "--no-history")
+    assert "--wallet" in fails(sixth, 7, *accept)["hint"]
+    prompt = result(sixth, *accept, "--wallet")
+    phrase = (town.folder / "homes" / "bob.mnemonic").read_text()
+    wallet = Account.from_key(keys_of(phrase).account_key)
+    assert prompt["account"] == wallet.address
+    signature = wallet.sign_message(encode_typed_data(full_message=prompt["typed_data"])).signature
+    assert fails(sixth, 2, *accept, "--signature", "0x" + "11" * 65)["code"] == "usage"
+    added = result(sixth, *accept, "--signature", "0x" + bytes(signature).hex())
+    assert (added["device"], added["state"]) == (asked["device"], "active")
+    assert result(seventh, "link", "--answer", added["answer"])["device"] == asked["device"]
 
 
 def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town, tmp_path: Path) -> None:

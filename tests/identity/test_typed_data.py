@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -531,3 +532,16 @@ def test_no_prompt_holds_bytes_where_words_or_values_would_do() -> None:
     assert not [name for name, text in structs.items() if "uint32 group" in text or "uint8 k" in text]
     assert set(typed_data.ACTIONS) == set(Kind)
     assert len(set(typed_data.ACTIONS.values())) == len(Kind)
+
+
+def test_what_a_wallet_is_given_is_what_the_registry_checks() -> None:
+    """An independent reader of the prompt, after a trip through JSON, signs the same digest."""
+    network = Network(31337, SOMEBODY, ANOTHER, SOMEBODY, ANOTHER)
+    given = (network, 123456789012345, 2, Address(b"\x11" * 20), b"a record", 7, 1_900_000_000)
+    prompt = json.loads(json.dumps(typed_data.add_device_prompt(*given)))
+    signable = encode_typed_data(full_message=prompt)
+    assert keys.keccak256(
+        b"\x19" + signable.version + signable.header + signable.body
+    ) == typed_data.add_device_digest(*given)
+    assert prompt["primaryType"] == "AddDevice"
+    assert prompt["message"]["record"] == "0x" + b"a record".hex()

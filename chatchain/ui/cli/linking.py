@@ -17,7 +17,7 @@ from chatchain.ui.cli.people import qr_lines
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest
+    from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest, WalletPrompt
 
 MAX_TEXT: Final = 4096
 """Characters of a link text that are read."""
@@ -53,6 +53,14 @@ def link(
     no_history: Annotated[
         bool, typer.Option("--no-history", help="Hand over, or take, neither contacts nor messages.")
     ] = False,
+    wallet: Annotated[
+        bool,
+        typer.Option("--wallet", help="With --accept: show what a wallet that has the account's key signs."),
+    ] = False,
+    signature: Annotated[
+        str | None,
+        typer.Option("--signature", metavar="HEX", help="With --accept: what the wallet gave."),
+    ] = None,
     account_password_file: Annotated[
         Path | None,
         typer.Option(
@@ -73,11 +81,16 @@ def link(
         )
     if no_history and history is not None:
         raise UsageError("--history and --no-history contradict each other.")
+    if wallet and signature is not None:
+        raise UsageError("--wallet comes first; --signature brings what the wallet gave.")
     here = desk(context)
-    if name is not None:
+    if accept is not None and wallet:
+        _show_wallet(here, _text(here, accept, "--accept"), code)
+    elif name is not None:
         _begin(here, name, again=again, qr=qr)
     elif accept is not None:
-        _accept(here, _text(here, accept, "--accept"), code, history, no_history=no_history, qr=qr)
+        text = _text(here, accept, "--accept")
+        _accept(here, text, code, history, signature, no_history=no_history, qr=qr)
     elif answer is not None:
         text = _text(here, answer, "--answer")
         _finish(here, text, history, account_password_file, no_history=no_history)
@@ -103,19 +116,41 @@ def _begin(here: Desk, name: str, *, again: bool, qr: bool) -> None:
         here.output.person(qr_lines(view.request))
 
 
+NOT_ADDED: Final = "Add it only if both devices show the same code."
+
+
+def _show_wallet(here: Desk, text: str, code: str | None) -> None:
+    async def work(client: Client) -> WalletPrompt | None:
+        if not await _is_meant(here, await client.inspect_link(text), code):
+            return None
+        return await client.ask_wallet(text)
+
+    view = here.run(work)
+    if view is None:
+        raise RefusedError("The device was not added.", NOT_ADDED)
+    here.output.result(view, render.wallet_prompt)
+
+
 def _accept(
-    here: Desk, text: str, code: str | None, history: Path | None, *, no_history: bool, qr: bool
+    here: Desk,
+    text: str,
+    code: str | None,
+    history: Path | None,
+    signature: str | None,
+    *,
+    no_history: bool,
+    qr: bool,
 ) -> None:
     through_relay = history is None and not no_history
 
     async def work(client: Client) -> LinkAccepted | None:
         if not await _is_meant(here, await client.inspect_link(text), code):
             return None
-        return await client.accept_link(text, file=history, through_relay=through_relay)
+        return await client.accept_link(text, file=history, through_relay=through_relay, signature=signature)
 
     view = here.run(work)
     if view is None:
-        raise RefusedError("The device was not added.", "Add it only if both devices show the same code.")
+        raise RefusedError("The device was not added.", NOT_ADDED)
     here.output.result(view, render.link_accepted)
     if qr:
         here.output.person(qr_lines(view.answer))
