@@ -190,7 +190,7 @@ class Letter(msgspec.Struct, eq=False, gc=False):
     round: int = 0
 
 
-class Run(msgspec.Struct, frozen=True, gc=False):
+class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one sender has for one device out of one commit: parcels with the sequences from `first` on."""
 
     uid: int

@@ -30,6 +30,7 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
     # edges: one outside world each
     "transport": frozenset({"model", "wire"}),
     "bus": frozenset(),
+    "neighbours": frozenset(),
     "chain": frozenset({"model", "identity"}),
     "store": frozenset({"model"}),
     "p2p": frozenset({"model", "wire"}),
@@ -51,6 +52,7 @@ PURE: Final = (
     "ledger",
     "relay.blobs",
     "relay.expiry",
+    "relay.frontier",
     "relay.mailbox",
     "chain.events",
 )

@@ -19,8 +19,9 @@ import signal
 import socket
 import ssl
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
@@ -36,6 +37,7 @@ from chatchain.config import ServerConfig, load_server
 from chatchain.errors import BadConfig, ChatchainError, MissingInput
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.model import Address, Network, Run
+from chatchain.neighbours import Neighbours
 from chatchain.programs import workers
 from chatchain.programs.notify import notify, watchdog_seconds
 from chatchain.programs.purse import Purse
@@ -111,7 +113,9 @@ def _together(config: ServerConfig, log: FilteringBoundLogger) -> int:
 
         def work() -> int:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(mine, log.bind(worker=channel.number), Among(channel, config.workers)))
+                runner.run(
+                    _run(mine, log.bind(worker=channel.number), Among(channel, config.workers, folder))
+                )
             return 0
 
         return _guarded(work, debug=config.debug)
@@ -119,8 +123,21 @@ def _together(config: ServerConfig, log: FilteringBoundLogger) -> int:
     def ready() -> None:
         print(f"Server is running on {config.host}:{port}", flush=True)
 
-    with reserved:
+    with reserved, _meeting_place(log) as folder:
         return workers.Supervisor(config.workers, run, log, ready).serve()
+
+
+@contextlib.contextmanager
+def _meeting_place(log: FilteringBoundLogger) -> Iterator[Path | None]:
+    """A folder that is ours alone, for the workers' sockets; without it they meet in the database."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatchain-")))
+        except OSError as error:
+            log.warning("neighbours", reason=error.strerror)
+            yield None
+        else:
+            yield folder
 
 
 def _reserved(host: str, port: int) -> tuple[int, socket.socket]:
@@ -154,6 +171,10 @@ class Place(Protocol):
     """How many processes share what the settings allow together."""
     life: int | None
     """File descriptor whose end means that this process must stop."""
+    number: int
+    """Which of those processes this is."""
+    folder: Path | None
+    """Where they have their sockets for each other."""
 
     def ready(self, host: str, port: int) -> None:
         """The relay accepts connections."""
@@ -169,7 +190,9 @@ class Alone:
     """A relay that is one process, and speaks for itself."""
 
     share = 1
+    number = 0
     life: int | None = None
+    folder: Path | None = None
 
     def __init__(self) -> None:
         self._watched = watchdog_seconds() is not None
@@ -192,9 +215,11 @@ class Alone:
 class Among:
     """A worker, whose supervisor speaks for all."""
 
-    def __init__(self, channel: workers.Channel, share: int) -> None:
+    def __init__(self, channel: workers.Channel, share: int, folder: Path | None) -> None:
         self._channel = channel
         self.share = share
+        self.number = channel.number
+        self.folder = folder
         self.life: int | None = channel.life
 
     def ready(self, host: str, port: int) -> None:
@@ -299,7 +324,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) ->
             allowance=allowance_of(dict(config.limits)),
             files=(parts, store.blobs),
             metrics=metrics,
-            nodes=_nodes(config, store, shared, network, log, metrics),
+            nodes=_nodes(config, store, shared, network, place, log, metrics),
         )
         writer = store.writer(_listener(loop, relay))
 
@@ -330,12 +355,17 @@ def _nodes(
     store: ServerStore,
     shared: NodeStore | None,
     network: Network,
+    place: Place,
     log: FilteringBoundLogger,
     metrics: pages.Metrics,
 ) -> Nodes | None:
     if shared is None:
         return None
-    bus = None
+    bus = near = None
+    if place.folder is not None:
+        near = Neighbours(
+            place.folder, place.number, place.share, lambda reason: log.warning("neighbours", reason=reason)
+        )
     if config.nats is not None:
         from chatchain.bus import Bus  # 0.1 s that only those pay who use it
 
@@ -346,7 +376,7 @@ def _nodes(
             lambda kind: log.warning("nats", kind=kind),
             authority=config.nats_ca,
         )
-    return Nodes(shared, bus, usage=store.usage, log=log, metrics=metrics)
+    return Nodes(shared, bus, near, usage=store.usage, log=log, metrics=metrics)
 
 
 async def _serve(
@@ -445,7 +475,6 @@ def _listener(loop: asyncio.AbstractEventLoop, relay: Relay) -> StoreListener:
         kept,
         on_loop(letters.store_failed),
         on_loop(letters.store_settled),
-        on_loop(letters.woken),
         on_loop(letters.expired),
     )
 

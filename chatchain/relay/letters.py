@@ -373,8 +373,11 @@ class Letters:
             self._metrics.ticks.inc(stored)
             self._metrics.batch.observe(stored)
             self._metrics.commit.observe(max(0, _now_ms() - told[0][0].received_ms) / 1000)
-            self._tell_others(runs)
-        self._act(self._mailbox.kept(told, runs))
+        if self._nodes is None:
+            self._act(self._mailbox.kept(told, runs))
+        else:
+            self._act(self._mailbox.judged(told, runs))
+            self._nodes.committed(runs)
         if self._waiting:
             self._let_go()
 
@@ -390,8 +393,11 @@ class Letters:
     def expired(self, gone: list[Run], notices: list[Run]) -> None:
         """The store has given these up for their age; the notices are for their senders."""
         self._metrics.dropped.inc(sum(len(run.parcels) for run in gone))
-        self._tell_others(notices)
-        self._act(self._mailbox.expired(gone, notices))
+        self._mailbox.expired(gone)
+        if self._nodes is None:
+            self.committed(notices)
+        else:
+            self._nodes.committed(notices)
 
     def store_failed(self) -> None:
         """The database went away."""
@@ -403,10 +409,6 @@ class Letters:
         """The database is back."""
         self._log.info("database back")
         self._tasks.spawn(self._recount())
-
-    def _tell_others(self, runs: Iterable[Run]) -> None:
-        if self._nodes is not None:
-            self._nodes.stored((run.uid, run.device) for run in runs if not self.holds(run.uid, run.device))
 
     def _let_go(self) -> None:
         """Reads again from the connections that were held back and whose share is free."""
@@ -432,7 +434,11 @@ class Letters:
                 self._act(self._mailbox.store_settled(usage, counted_to))
                 return
 
-    # --- told by the other processes' traces in the database ---
+    # --- told of all processes' commits, and of their traces in the database ---
+
+    def committed(self, runs: Iterable[Run]) -> None:
+        """What was committed next, whoever committed it."""
+        self._act(self._mailbox.committed(runs))
 
     def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
         """Other processes have stored something for these: uid, device and the last sequence."""

@@ -266,8 +266,12 @@ class Mailbox:
                 return [Send(letter.session, refusal)]
         return [Store(letter)]
 
-    def kept(self, told: Iterable[tuple[Letter, Verdict]], runs: Iterable[Run]) -> list[Action]:
+    def kept(self, told: Iterable[tuple[Letter, Verdict]], runs: Sequence[Run]) -> list[Action]:
         """The store's verdicts, and what it has stored for whom, in the order of commitment."""
+        return self.judged(told, runs) + self.committed(runs)
+
+    def judged(self, told: Iterable[tuple[Letter, Verdict]], runs: Iterable[Run]) -> list[Action]:
+        """The store's verdicts; what it has stored is `committed` once all before it is known."""
         actions: list[Action] = []
         ticks: dict[int, list[bytes]] = {}
         for letter, verdict in told:
@@ -279,20 +283,21 @@ class Mailbox:
                 self._release(letter, len(letter.parcels))
         actions += [Ticks(session, ids) for session, ids in ticks.items()]
         for run in runs:
-            self._arrived(run)
             self._quotas.release((run.uid, run.device), run.sender, len(run.parcels), _size(run))
+        return actions
+
+    def committed(self, runs: Iterable[Run]) -> list[Action]:
+        """What was committed next, here or by another process; what was committed before it is known."""
+        actions: list[Action] = []
+        for run in runs:
+            self._arrived(run)
             self._hand_out(run, actions)
         return actions
 
-    def expired(self, gone: Iterable[Run], notices: Iterable[Run]) -> list[Action]:
-        """The store has given runs up for their age, and keeps what is told to the senders."""
-        actions: list[Action] = []
+    def expired(self, gone: Iterable[Run]) -> None:
+        """The store has given runs up for their age."""
         for run in gone:
             self._quotas.gone((run.uid, run.device), run.sender, len(run.parcels), _size(run))
-        for run in notices:
-            self._arrived(run)
-            self._hand_out(run, actions)
-        return actions
 
     # --- out ---
 

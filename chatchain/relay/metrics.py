@@ -39,6 +39,8 @@ class Metrics:
         self.files = self._counter("files", "Uploads and downloads of files", ("outcome",))
         self.file_bytes = self._counter("file_bytes", "Bytes of files", ("direction",))
         self.wakes = self._counter("wakes", "Calls between the processes of this relay", ("outcome",))
+        self.handovers = self._counter("handovers", "Messages between the workers of a machine", ("outcome",))
+        self.looks = self._counter("looks", "Looks for whom others have stored something")
         self.nodes = Gauge(
             "chatchain_nodes", "Processes on this database, this one included", registry=self.registry
         )

@@ -3,21 +3,26 @@
 Nothing lives in one process alone. A message, a login or a rewritten user is in the database before anybody
 hears of it, and each process looks there every POLL seconds whatever it hears; what comes through the bus
 only makes it look sooner. A look costs one small query while nothing is new.
+
+Workers of one machine hand each other what they have committed for each other's devices, so that it need not
+be read back (ADR 3). That is used only where nothing before it is missing (`frontier`); if something is, it
+is looked for in the database after a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from chatchain.errors import ChainError, ChainUnreachable, StoreUnavailable
-from chatchain.model import Policy, User
+from chatchain.model import Policy, Run, User
 from chatchain.relay.directory import Changes
+from chatchain.relay.frontier import Frontier, Stretch
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.ports import Membership
 from chatchain.relay.quota import Usage
@@ -28,7 +33,16 @@ POLL: Final = 0.5
 GAP: Final = 0.005
 """Seconds between two looks when many do."""
 
+PATIENCE_NEAR: Final = 0.02
+"""Seconds for which what was committed, and has not been told here, may still be on its way."""
+
 BEAT: Final = 1.0
+
+HAND_OVER: Final = 64 * 1024
+"""Bytes at which one message to a neighbour ends; a longer run than this is left to the database."""
+
+PLACES: Final = 20_000
+"""Devices of which this process remembers at which neighbour they are."""
 
 NAMED: Final = 1_000
 """Devices in one message of the bus; where more are concerned all processes look."""
@@ -195,14 +209,29 @@ class Inmates(Protocol):
     def elsewhere(self, uid: int, device: int) -> None:
         """This device has logged in through another process."""
 
+    def committed(self, runs: Iterable[Run]) -> None:
+        """What was committed next, whoever committed it."""
+
     def recounted(self, usage: Usage, counted_to: int) -> None:
         """What waits, as the database has it."""
 
 
-class Frontier(Protocol):
-    """The writer's knowledge of what others have written."""
+class Near(Protocol):
+    """The other workers of this machine; `chatchain.neighbours` has them. Nothing here waits."""
 
-    frontier: int | None
+    number: int
+    """Which worker this is."""
+    others: list[int]
+    """Which there are besides."""
+
+    def start(self, heard: Callable[[memoryview], None]) -> None:
+        """Begins to listen."""
+
+    def send(self, to: int, message: bytes) -> bool:
+        """Sends, or drops the message and gives False."""
+
+    def close(self) -> None:
+        """Hangs up."""
 
 
 class Bus(Protocol):
@@ -234,6 +263,29 @@ def named(message: bytes) -> tuple[Device, ...] | None:
         return None
 
 
+class _Here(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """These devices are connected to the process of this number."""
+
+    origin: int
+    devices: list[Device]
+
+
+class _Gone(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """These are not, whatever was thought."""
+
+    origin: int
+    devices: list[Device]
+
+
+class _Look(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """There is something new about these devices in the database."""
+
+    devices: list[Device]
+
+
+_NEAR: Final = msgspec.msgpack.Decoder(Stretch | _Here | _Gone | _Look)
+
+
 class Nodes:
     """Keeps one relay process level with the others."""
 
@@ -241,6 +293,7 @@ class Nodes:
         self,
         shared: Shared,
         bus: Bus | None,
+        near: Near | None = None,
         *,
         usage: Callable[[], tuple[Usage, int]],
         log: FilteringBoundLogger,
@@ -248,11 +301,15 @@ class Nodes:
     ) -> None:
         self._shared = shared
         self._bus = bus
+        self._near = near
         self._usage = usage
         self._log = log
         self._metrics = metrics
         self._inmates: Inmates | None = None
-        self._writer: Frontier | None = None
+        self._frontier = Frontier(0)
+        self._places: dict[Device, int] = {}  # at which neighbour devices are, as far as that is known
+        self._overdue: asyncio.TimerHandle | None = None
+        self._called = False
         self._logged_in: dict[Device, None] = {}
         self._concerned: dict[Device, None] = {}
         self._logins_to = 0
@@ -264,26 +321,34 @@ class Nodes:
 
     def logged_in(self, uid: int, device: int) -> None:
         """A device has logged in here: connections that it has elsewhere must close."""
+        self._places.pop((uid, device), None)
         self._logged_in[uid, device] = None
         self._look.set()
 
-    def stored(self, devices: Iterable[Device]) -> None:
-        """Something was committed for devices that are not connected here."""
-        if self._bus is None:
+    def committed(self, runs: list[Run]) -> None:
+        """This process has committed these runs, whose sequences follow each other."""
+        if not runs:
             return
-        for device in devices:
-            if len(self._concerned) <= NAMED:
-                self._concerned[device] = None
-        if self._concerned:
-            self._speak.set()
+        assert self._inmates is not None
+        devices = {(run.uid, run.device) for run in runs}
+        self._wake(
+            device for device in devices if device not in self._places and not self._inmates.holds(*device)
+        )
+        if self._near is not None:
+            for other in self._near.others:
+                for stretch in self._stretches(runs, other):
+                    self._tell(other, stretch)
+        self._go_on(self._frontier.came(Stretch(self._number, runs[0].first, runs[-1].last, runs, [])))
 
     # --- life ---
 
-    async def start(self, inmates: Inmates, writer: Frontier) -> None:
+    async def start(self, inmates: Inmates) -> None:
         """Begins to look from where everything stands now; raises StoreUnavailable."""
-        self._inmates, self._writer = inmates, writer
+        self._inmates = inmates
         counts = await asyncio.to_thread(self._shared.counts)
-        writer.frontier, self._logins_to = counts.sequence, counts.login
+        self._frontier, self._logins_to = Frontier(counts.sequence), counts.login
+        if self._near is not None:
+            self._near.start(self._handed)
         if self._bus is not None:
             self._bus.start(self._heard)
 
@@ -293,8 +358,98 @@ class Nodes:
 
     async def close(self) -> None:
         """Hangs up."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+        if self._near is not None:
+            self._near.close()
         if self._bus is not None:
             await self._bus.close()
+
+    # --- the neighbours ---
+
+    @property
+    def _number(self) -> int:
+        return self._near.number if self._near is not None else 0
+
+    def _stretches(self, runs: Iterable[Run], other: int) -> Iterator[Stretch]:
+        """What a neighbour is told of runs: those for its devices whole, of the others whom they are for."""
+        first = last = size = 0
+        whole: list[Run] = []
+        named: dict[Device, int] = {}
+        for run in runs:
+            first = first or run.first
+            device = run.uid, run.device
+            length = sum(map(len, run.parcels)) if self._places.get(device) == other else HAND_OVER + 1
+            if length <= HAND_OVER:
+                whole.append(run)
+                size += length
+            else:
+                named[device] = run.last
+            last = run.last
+            if size >= HAND_OVER or len(named) >= NAMED:
+                yield Stretch(self._number, first, last, whole, _listed(named))
+                first, size, whole, named = 0, 0, [], {}
+        if first:
+            yield Stretch(self._number, first, last, whole, _listed(named))
+
+    def _tell(self, other: int, word: Stretch | _Here | _Gone | _Look) -> None:
+        assert self._near is not None
+        sent = self._near.send(other, _ENCODER.encode(word))
+        self._metrics.handovers.labels("sent" if sent else "dropped").inc()
+
+    def _handed(self, message: memoryview) -> None:
+        """A neighbour has said something."""
+        try:
+            word = _NEAR.decode(message)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._metrics.handovers.labels("unreadable").inc()
+            return
+        if isinstance(word, Stretch):
+            self._take(word)
+        elif isinstance(word, _Here):
+            for device in word.devices:
+                self._places[device] = word.origin
+            while len(self._places) > PLACES:
+                del self._places[next(iter(self._places))]
+        elif isinstance(word, _Gone):
+            for device in word.devices:
+                if self._places.get(device) == word.origin:
+                    del self._places[device]
+            self._wake(word.devices)
+        else:
+            self._wanted(word.devices)
+
+    def _take(self, stretch: Stretch) -> None:
+        assert self._inmates is not None
+        holds = self._inmates.holds
+        here = [(uid, device) for uid, device, _ in stretch.named if holds(uid, device)]
+        if here:
+            self._tell(stretch.origin, _Here(self._number, here))
+        gone = [(run.uid, run.device) for run in stretch.runs if not holds(run.uid, run.device)]
+        if gone:
+            self._tell(stretch.origin, _Gone(self._number, gone))
+        self._metrics.handovers.labels("taken").inc()
+        self._go_on(self._frontier.came(stretch))
+
+    def _go_on(self, stretches: Iterable[Stretch]) -> None:
+        """Uses what is next, and sees to it that what is missing is looked for."""
+        assert self._inmates is not None
+        for stretch in stretches:
+            self._inmates.committed(stretch.runs)
+            if stretch.named:
+                self._inmates.woken(stretch.named)
+        if self._frontier.seen > self._frontier.known and self._overdue is None:
+            patience = PATIENCE_NEAR if self._near is not None else 0.0
+            self._overdue = asyncio.get_running_loop().call_later(patience, self._miss, self._frontier.known)
+
+    def _miss(self, known: int) -> None:
+        """What was missing has come meanwhile, or is looked for."""
+        self._overdue = None
+        if self._frontier.known == known:
+            self._called = True
+            self._look.set()
+        else:
+            self._go_on(())
 
     # --- forever ---
 
@@ -328,7 +483,7 @@ class Nodes:
 
     async def _exchange(self) -> None:
         assert self._inmates is not None
-        assert self._writer is not None
+        called, self._called = self._called, False
         # One after the other: a device that logs in here meanwhile is in the next announcement, and newer
         # than whatever is read now.
         devices = list(self._logged_in)[:NAMED]
@@ -336,15 +491,21 @@ class Nodes:
             await asyncio.to_thread(lambda: self._shared.announce(devices))
             for announced in devices:
                 del self._logged_in[announced]
-            self.stored(devices)
+            self._wake(devices)
+            if self._near is not None:
+                for other in self._near.others:
+                    self._tell(other, _Look(devices))
             if self._logged_in:
                 self._look.set()
         counts = await asyncio.to_thread(self._shared.counts)
-        frontier = self._writer.frontier or 0
-        if counts.sequence > frontier:
-            found = await asyncio.to_thread(lambda: self._shared.stored(frontier, counts.sequence))
+        if counts.sequence > self._frontier.known and not called:
+            await asyncio.sleep(PATIENCE_NEAR)  # most of it is on its way here, from the writer at least
+        known = self._frontier.known
+        if counts.sequence > known:
+            found = await asyncio.to_thread(lambda: self._shared.stored(known, counts.sequence))
+            self._metrics.looks.inc()
             self._inmates.woken(found)
-            self._writer.frontier = max(self._writer.frontier or 0, counts.sequence)
+            self._go_on(self._frontier.looked(counts.sequence))
         if counts.login > self._logins_to:
             since = self._logins_to
             for uid, device in await asyncio.to_thread(lambda: self._shared.logins(since)):
@@ -377,13 +538,34 @@ class Nodes:
             await self._bus.say(_ENCODER.encode(() if len(devices) > NAMED else tuple(devices)))
             self._metrics.wakes.labels("sent").inc()
 
+    def _wake(self, devices: Iterable[Device]) -> None:
+        """Has the other machines look for these devices."""
+        if self._bus is None:
+            return
+        for device in devices:
+            if len(self._concerned) <= NAMED:
+                self._concerned[device] = None
+        if self._concerned:
+            self._speak.set()
+
     def _heard(self, message: bytes) -> None:
         """Somebody called; whoever it was, a look is the most that comes of it."""
-        assert self._inmates is not None
         devices = named(message)
         if devices is None:
             self._metrics.wakes.labels("unreadable").inc()
             return
-        if not devices or any(self._inmates.holds(uid, device) for uid, device in devices):
+        if self._wanted(devices):
             self._metrics.wakes.labels("heeded").inc()
-            self._look.set()
+
+    def _wanted(self, devices: Sequence[Device]) -> bool:
+        """Looks if one of these is connected here, or if nobody is named."""
+        assert self._inmates is not None
+        if devices and not any(self._inmates.holds(uid, device) for uid, device in devices):
+            return False
+        self._called = True
+        self._look.set()
+        return True
+
+
+def _listed(named: dict[Device, int]) -> list[tuple[int, int, int]]:
+    return [(uid, device, last) for (uid, device), last in named.items()]

@@ -201,9 +201,6 @@ class PrekeyWriter(Protocol):
 class Writer(PrekeyWriter, Protocol):
     """Queues work for the thread that commits; never blocks."""
 
-    frontier: int | None
-    """Up to which sequence it is known for whom other processes have written; None: there are no others."""
-
     def keep(self, letters: list[Letter]) -> None:
         """Stores letters; what became of them is told to `Letters.kept`."""
 

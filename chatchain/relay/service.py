@@ -151,7 +151,7 @@ class Relay:
         StoreUnavailable.
         """
         if self._nodes is not None:
-            await self._nodes.start(self.letters, writer)
+            await self._nodes.start(self.letters)
         self._keys.start(writer)
         await self.letters.start(writer)
         await self._follower.start()

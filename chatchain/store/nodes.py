@@ -231,8 +231,13 @@ class NodeStore:
 
     def stored(self, after: int, to: int) -> list[tuple[int, int, int]]:
         """Devices for which something with a sequence in (after, to] waits: uid, device, the last one."""
+        query = (
+            select(mail.c.uid, mail.c.device, func.max(mail.c.last))
+            .where(mail.c.last > after, mail.c.last <= to)
+            .group_by(mail.c.uid, mail.c.device)
+        )
         with translated(), self._engine.connect() as connection:
-            return stored_between(connection, after, to)
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     def logins(self, after: int) -> list[tuple[int, int]]:
         """Devices that have logged in through other processes since a login."""
@@ -280,16 +285,6 @@ class NodeStore:
                 yield
             finally:
                 connection.execute(text("SELECT RELEASE_LOCK(:lock)"), {"lock": lock})
-
-
-def stored_between(connection: Connection, after: int, to: int) -> list[tuple[int, int, int]]:
-    """Devices for which something with a sequence in (after, to] waits: uid, device, the last one."""
-    query = (
-        select(mail.c.uid, mail.c.device, func.max(mail.c.last))
-        .where(mail.c.last > after, mail.c.last <= to)
-        .group_by(mail.c.uid, mail.c.device)
-    )
-    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
 _LOCK: Final = "chatchain_node_"

@@ -342,8 +342,6 @@ class ServerWriter(Writer):
 
         def after(found: tuple[list[Run], list[Run], bool]) -> bool:
             gone, runs, more = found
-            if runs:
-                self._look_around()
             if gone:
                 self._listener.expired(gone, runs)
             return more

@@ -2,8 +2,7 @@
 
 What `keep` was given is told back in batches, after the commit and never before. Sequences are drawn from a
 counter row inside the same transaction, so they are committed in their own order, also when several
-processes write to one database. Numbers that this process has not drawn show that others have: for whom they
-wrote is told ("others") before anything of a higher number is. The row's lock is what a transaction that lost
+processes write to one database, and without a gap. The row's lock is what a transaction that lost
 its connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
 first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
 committed.
@@ -37,7 +36,6 @@ from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
 from chatchain.store.database import drawing, run_statements, written_out
-from chatchain.store.nodes import stored_between
 from chatchain.store.tables import counters
 
 BATCH_ITEMS: Final = 2_000
@@ -87,8 +85,6 @@ class Listener(msgspec.Struct, frozen=True):
     """What became of letters, in their order, and in which runs those stored wait for whom."""
     failed: Callable[[], None]
     settled: Callable[[], None]
-    others: Callable[[list[tuple[int, int, int]]], None] = lambda _: None
-    """Devices for which other processes have stored something: uid, device, the last sequence."""
     expired: Callable[[list[Run], list[Run]], None] = lambda *_: None
     """Which runs were given up for their age, and in which runs the relay's own word of it waits for whom."""
 
@@ -133,9 +129,6 @@ class Writer:
         self._doing = threading.Lock()  # for these three
         self._company: set[int] = set()  # sessions that the last commit was for
         self._company_until = 0.0
-        self.frontier: int | None = None
-        """Up to which sequence it is known for whom others have written; None: there are no others."""
-        self._drawn = (0, 0)  # the last transaction's numbers: above the first, up to the second
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -309,27 +302,8 @@ class Writer:
                 return
             _log.exception("the database refuses a row")
             told, runs = [(letter, "failed") for letter in letters], []
-        if letters:
-            self._look_around()
         if told:
             self._listener.kept(told, runs)
-
-    def _look_around(self) -> None:
-        """Finds out for whom others have written below the numbers that were just committed."""
-        if self.frontier is None:
-            return
-        first, last = self._drawn
-        if first > self.frontier:
-            try:
-                found = self._attempt(
-                    lambda connection: stored_between(connection, self.frontier or 0, first)
-                )
-            except SQLAlchemyError:
-                self._lost()  # all must read, which finds it too
-                return
-            if found:
-                self._listener.others(found)
-        self.frontier = max(self.frontier, last)
 
     def _stored(self, letters: list[Letter], done: dict[tuple[int, int], int]) -> tuple[Told, list[Run]]:
         """Repeated envelopes are rare: they are looked for only when the insert meets one."""
@@ -469,9 +443,7 @@ class Writer:
         draw, base = drawing(connection, count)
         statements = [*first, *draw, *with_them, *letters.storing(runs, base, received_ms)]
         drawn = run_statements(connection, statements, commit=commit)
-        before = drawn - count if draw else int(base)
-        self._drawn = before, before + count
-        return letters.shifted(runs, before)
+        return letters.shifted(runs, drawn - count if draw else int(base))
 
 
 def _repetition(letter: Letter, known: Mapping[letters.Key, bytes]) -> Verdict:
