@@ -8,13 +8,23 @@ header as long as suite 2's, random ids, one receiving device. The server's limi
                            `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
                            ticked, delivered, acknowledged, deleted. `p50_ms` and `p99_ms` are from submission
                            to tick, which follows the commit; `delivered_…` to the receiver's hands.
-    workers_2              the same as window_50 with two server processes; `times_one` is how many times that
-                           is what one does, each by the cores that the load process leaves
+    workers_2              the same as window_50 with two server processes on two cores, and how many times that
+                           is what one does on one core (below)
     idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
     waiting_1m             a mailbox of a million messages: login, and the first hundred of them
     file_25mb              a file up and down, kept in a folder on this disk, and what a message waits for its
                            tick meanwhile (files.py)
     stalled_reader         how much the server grows by while a device takes nothing of what it is sent
+
+workers_2 counts the load process out. On two cores it takes its share of what two workers and their database
+could use, so their rate is what they did, times 2 / (2 - the cores that the load process used). With more
+than two cores it has others to itself, and nothing is counted. That rate is compared in three ways:
+
+    times_one              with one worker and the database on one core, the load process on the others
+    times_one_unpinned     with one worker and the database on the same two cores, of which they use more than
+                           one; the load is counted out in the same way
+    times_one_by_cpu       by processor time alone: twice what a message costs the one on one core, by what it
+                           costs the two; what they would do if nothing but processor time held them up
 
 MariaDB runs with innodb_flush_log_at_trx_commit=1 and its doublewrite buffer, as it always should.
 """
@@ -197,26 +207,62 @@ def figures_of(child: "subprocess.Popen[bytes]") -> dict[str, Any]:
 # --- the cases --------------------------------------------------------------------------------------------
 
 
-def window(bench: Bench, size: int, seconds: float, *more: str) -> dict[str, Any]:
-    """Traffic at a window."""
-    with (
-        bench.serving(*more) as site,
-        loading(
-            site, "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
-        ) as child,
-    ):
-        return figures_of(child)
+def window(
+    bench: Bench, size: int, seconds: float, *more: str, cores: "tuple[set[int], set[int]] | None" = None
+) -> dict[str, Any]:
+    """Traffic at a window; `cores` are for server and database, and for the load process."""
+    traffic = "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
+    with bench.serving(*more) as site, loading(site, *traffic) as child:
+        if cores is None:
+            return figures_of(child)
+        serving, load = cores
+        everywhere = os.sched_getaffinity(0)
+        for pid in (*site.server, *site.database):
+            pin(pid, serving)
+        pin(child.pid, load)
+        try:
+            return figures_of(child)
+        finally:
+            for pid in site.database:
+                pin(pid, everywhere)
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    """Has a process run on these cores only, with all its threads; those that they start do the same."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def workers(bench: Bench, seconds: float) -> dict[str, Any]:
-    """One server process and two, right after each other."""
+    """Two server processes on two cores, one on one of them, and one on both, right after each other."""
+    first, second, *others = sorted(os.sched_getaffinity(0))
+    both = {first, second}
 
-    def by_core(told: dict[str, Any]) -> float:
-        load = told["msgs_per_s"] * told["load_cpu_us"] / 1e6
-        return float(told["msgs_per_s"] / ((os.cpu_count() or 1) - load))
+    def alone(told: dict[str, Any]) -> float:
+        """The rate if the load process took nothing of the two cores."""
+        used = 0.0 if others else told["msgs_per_s"] * told["load_cpu_us"] / 1e6
+        return float(told["msgs_per_s"] * 2 / (2 - used))
 
-    one, two = (window(bench, 50, seconds, "--workers", str(count)) for count in (1, 2))
-    return {**two, "one_msgs_per_s": one["msgs_per_s"], "times_one": round(by_core(two) / by_core(one), 2)}
+    def spent(told: dict[str, Any]) -> float:
+        return float(told["server_cpu_us"] + told["db_cpu_us"])
+
+    load = set(others) or both
+    two = window(bench, 50, seconds, "--workers", "2", cores=(both, load))
+    one = window(bench, 50, seconds, "--workers", "1", cores=({first}, {second, *others}))
+    unpinned = window(bench, 50, seconds, "--workers", "1", cores=(both, load))
+    return {
+        **two,
+        "without_load_msgs_per_s": round(alone(two)),
+        "one_msgs_per_s": one["msgs_per_s"],
+        "one_server_cpu_us": one["server_cpu_us"],
+        "one_db_cpu_us": one["db_cpu_us"],
+        "unpinned_one_msgs_per_s": unpinned["msgs_per_s"],
+        "unpinned_one_without_load_msgs_per_s": round(alone(unpinned)),
+        "times_one": round(alone(two) / one["msgs_per_s"], 2),
+        "times_one_unpinned": round(alone(two) / alone(unpinned), 2),
+        "times_one_by_cpu": round(2 * spent(one) / spent(two), 2),
+    }
 
 
 def idle(bench: Bench, count: int) -> dict[str, Any]:

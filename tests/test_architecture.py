@@ -80,7 +80,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     "pymysql": frozenset({"store"}),
     "rich": frozenset({"ui"}),
     "segno": frozenset({"ui"}),
-    "socket": frozenset({"transport", "p2p"}),
+    "socket": frozenset({"neighbours", "transport", "p2p"}),
     "solcx": frozenset(),
     "sqlalchemy": frozenset({"store"}),
     "sqlcipher3": frozenset({"store"}),
