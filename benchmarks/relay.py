@@ -8,7 +8,7 @@ header as long as suite 2's, random ids, one receiving device. The server's limi
                            `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
                            ticked, delivered, acknowledged, deleted. `p50_ms` and `p99_ms` are from submission
                            to tick, which follows the commit; `delivered_…` to the receiver's hands.
-    workers_2              the same as window_50 with two server processes on two cores, and how many times that
+    workers_2              the same as window_50 with two server processes on two cores, and how many times it
                            is what one does on one core (below)
     idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
     waiting_1m             a mailbox of a million messages: login, and the first hundred of them
