@@ -436,9 +436,9 @@ class Letters:
 
     # --- told of all processes' commits, and of their traces in the database ---
 
-    def committed(self, runs: Iterable[Run]) -> None:
-        """What was committed next, whoever committed it."""
-        self._act(self._mailbox.committed(runs))
+    def committed(self, runs: Iterable[Run], named: Iterable[tuple[int, int, int]] = ()) -> None:
+        """What was committed next, whoever committed it: runs, and for whom there is something else."""
+        self._act(self._mailbox.committed(runs, named))
 
     def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
         """Other processes have stored something for these: uid, device and the last sequence."""

@@ -286,9 +286,13 @@ class Mailbox:
             self._quotas.release((run.uid, run.device), run.sender, len(run.parcels), _size(run))
         return actions
 
-    def committed(self, runs: Iterable[Run]) -> list[Action]:
-        """What was committed next, here or by another process; what was committed before it is known."""
-        actions: list[Action] = []
+    def committed(self, runs: Iterable[Run], named: Iterable[tuple[int, int, int]] = ()) -> list[Action]:
+        """What was committed next, here or by another process; what was committed before it is known.
+
+        Whose name is all that was told (uid, device and the last sequence) must read, and is given none of
+        the runs: something else may lie between them.
+        """
+        actions = self.woken(named)
         for run in runs:
             self._arrived(run)
             self._hand_out(run, actions)

@@ -209,8 +209,8 @@ class Inmates(Protocol):
     def elsewhere(self, uid: int, device: int) -> None:
         """This device has logged in through another process."""
 
-    def committed(self, runs: Iterable[Run]) -> None:
-        """What was committed next, whoever committed it."""
+    def committed(self, runs: Iterable[Run], named: Iterable[tuple[int, int, int]]) -> None:
+        """What was committed next, whoever committed it: runs, and for whom there is something else."""
 
     def recounted(self, usage: Usage, counted_to: int) -> None:
         """What waits, as the database has it."""
@@ -435,9 +435,7 @@ class Nodes:
         """Uses what is next, and sees to it that what is missing is looked for."""
         assert self._inmates is not None
         for stretch in stretches:
-            self._inmates.committed(stretch.runs)
-            if stretch.named:
-                self._inmates.woken(stretch.named)
+            self._inmates.committed(stretch.runs, stretch.named)
         if self._frontier.seen > self._frontier.known and self._overdue is None:
             patience = PATIENCE_NEAR if self._near is not None else 0.0
             self._overdue = asyncio.get_running_loop().call_later(patience, self._miss, self._frontier.known)

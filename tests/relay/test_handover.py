@@ -65,8 +65,7 @@ class Crossing(RuleBasedStateMachine):
 
     def go_on(self, stretches: Iterable[Stretch]) -> None:
         for stretch in stretches:
-            self.act(self.mailbox.committed(stretch.runs))
-            self.act(self.mailbox.woken(stretch.named))
+            self.act(self.mailbox.committed(stretch.runs, stretch.named))
 
     @rule(
         found=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5),
@@ -149,6 +148,18 @@ class Crossing(RuleBasedStateMachine):
 
 TestCrossing = Crossing.TestCase
 TestCrossing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_device_that_is_named_is_given_none_of_the_runs_about_it() -> None:
+    """A long message may lie before a short one, or after it: it reads both."""
+    for runs, named in (([Run(BOB, 1, ADA, 2, [b"short"])], 1), ([Run(BOB, 1, ADA, 1, [b"short"])], 2)):
+        mailbox = Mailbox()
+        mailbox.opened(7, BOB, 1)
+        mailbox.receive(7)
+        mailbox.loaded(7, [], False)
+        (load,) = mailbox.committed(runs, [(BOB, 1, named)])
+        assert isinstance(load, box.Load)
+        assert load.after == 0
 
 
 def stretch(first: int, count: int = 1) -> Stretch:
@@ -324,7 +335,8 @@ class Process:
     def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
         self.woke += [device for device in devices if device[:2] in self.devices]
 
-    def committed(self, runs: Iterable[Run]) -> None:
+    def committed(self, runs: Iterable[Run], named: Iterable[tuple[int, int, int]]) -> None:
+        self.woken(named)
         self.whole += [run for run in runs if (run.uid, run.device) in self.devices]
 
     def elsewhere(self, uid: int, device: int) -> None: ...
