@@ -304,7 +304,7 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
         raise NoSuchFile(f"There is no folder {target.parent}.", "Make it first, or name another file.")
     # Whoever else may write in that folder must not have made the file for us, with rights of his own.
     beside = target.with_name(f".{os.urandom(8).hex()}.part")
-    with _copied(target):
+    with _copied(source, target):
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as copy, source.open("rb") as file:
@@ -347,13 +347,13 @@ def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
 
 
 @contextmanager
-def _copied(target: Path) -> Iterator[None]:
+def _copied(source: Path, target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
         raise BadFile(
             f"{target} cannot be written: {failure.strerror or failure}.",
-            "The file is here; give --out a folder of yours that has room.",
+            f"The file itself is at {source}; name a folder of yours that has room.",
         ) from failure
 
 

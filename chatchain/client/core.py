@@ -337,9 +337,11 @@ class Client:
         """
         return await messaging.history(self._station, peer, limit, before)
 
-    async def search(self, text: str, *, limit: int = 50) -> list[Shown]:
-        """Stored messages that contain every word of `text`, newest first."""
-        return await messaging.search(self._station, text, limit)
+    async def search(self, text: str, *, limit: int = 50, peer: str | None = None) -> list[Shown]:
+        """Stored messages that contain every word of `text`, in themselves or their file's name, newest
+        first; with `peer` those of one conversation.
+        """
+        return await messaging.search(self._station, text, limit, peer)
 
     # --- people -----------------------------------------------------------------------------------------
 

@@ -593,10 +593,12 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
     return [await shown_of(station, message, full=True) for message in messages]
 
 
-async def search(station: Station, text: str, limit: int) -> list[Shown]:
-    """Stored messages that contain every word, newest first."""
+async def search(station: Station, text: str, limit: int, peer: str | None) -> list[Shown]:
+    """Stored messages that contain every word, newest first; of all conversations or of one."""
     words = text.split()
     if not words:
         raise UsageError("Say what to search for.")
     store = await tidied(station)
-    return [await shown_of(station, found, full=True) for found in store.search(words, limit=max(limit, 1))]
+    uid = await station.uid_of(store, peer) if peer is not None else None
+    found = store.search(words, limit=max(limit, 1), peer=uid)
+    return [await shown_of(station, message, full=True) for message in found]

@@ -451,9 +451,9 @@ class Store(Protocol):
     ) -> int:
         """Stores what another device of one's own handed over, as read; gives how many messages are new."""
 
-    def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Text messages that contain every word, newest first; the index serves words of three characters or
-        more.
+    def search(self, words: Sequence[str], *, limit: int, peer: Uid | None = None) -> list[StoredMessage]:
+        """Messages that contain every word in their text or their file's name, newest first; with `peer`
+        those with one user.
         """
 
     def peer(self, uid: Uid) -> Peer:

@@ -89,7 +89,9 @@ class Writer:
         content = contents.edit(target.id, text)
         self._own(target, "edit", "edited", EDIT_WINDOW_MS)
         if target.kind != TEXT:
-            raise RefusedError("Only a text can be edited.", "Delete it and send it again.")
+            raise RefusedError(
+                "Only a text can be edited, and not what was said of a file.", "Delete it and send it again."
+            )
         if len(versions) > MAX_EDITS:
             raise LimitReached(
                 f"The message was edited {MAX_EDITS} times; that is the limit.",

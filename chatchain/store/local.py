@@ -667,9 +667,13 @@ class LocalStore:
                 deeds.adopt(db, message)
         return len(fresh)
 
-    def search(self, words: Sequence[str], *, limit: int) -> list[StoredMessage]:
-        """Messages that contain every word in their text or their file's name, newest first."""
+    def search(self, words: Sequence[str], *, limit: int, peer: Uid | None = None) -> list[StoredMessage]:
+        """Messages that contain every word in their text or their file's name, newest first; with `peer`
+        those with one user.
+        """
         clause, values = search.condition(words)
+        if peer is not None:
+            clause, values = f"{clause} AND peer = ?", [*values, peer]
         with _translated():
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM messages WHERE {clause} ORDER BY row DESC LIMIT ?", (*values, limit)

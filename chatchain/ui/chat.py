@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -18,21 +18,33 @@ from chatchain.ui.cli.deeds import timer_seconds
 from chatchain.ui.cli.messages import outage
 from chatchain.ui.editor import LineEditor
 from chatchain.ui.output import message_object
+from chatchain.ui.paths import path_and_rest, typed_path
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import ChatSettings, Sent, Shown
+    from chatchain.client.views import Sent, Shown
     from chatchain.ui.console import Console
-    from chatchain.ui.output import Output
+    from chatchain.ui.output import Output, ViewT
 
 COMMAND: Final = "/"
 """What a command begins with; two of them are a text that begins with one."""
 QUIT: Final = "/quit"
-HELP: Final = (
-    "/reply TEXT answers the last message of the other side, /react EMOJI reacts to it;",
-    "/edit TEXT and /delete change your own last message; /timer 1d and /timer off,",
-    "/record off and /record on set the conversation; /quit leaves; // sends a slash.",
-)
+COMMANDS: Final = {
+    "/reply": ("TEXT", "answers the last message of the other side"),
+    "/react": ("EMOJI", "puts an emoji at it; without one, takes yours away"),
+    "/edit": ("TEXT", "gives your own last message another text"),
+    "/delete": ("", "takes your own last message back"),
+    "/file": ("PATH [TEXT]", "sends a file or a picture, with a word about it"),
+    "/get": ("[PATH]", "fetches the last file of the other side, to PATH if you name one"),
+    "/search": ("WORDS", "finds messages of this conversation, and files by their names"),
+    "/timer": ("1d", "lets messages disappear so long after reading (30s, 5m, 1h, 4w, off)"),
+    "/record": ("off", "takes the conversation off the record (on: back on it)"),
+    "/help": ("", "shows this"),
+    QUIT: ("", "leaves"),
+}
+"""Each command, what stands behind it, and what it does."""
+FOUND: Final = 10
+"""Messages that a search shows."""
 EARLIER: Final = 10
 """How many earlier messages are shown at the start."""
 LOOKED_BACK: Final = 50
@@ -237,7 +249,7 @@ async def _send_typed(client: Client, peer: str, screen: Screen, output: Output)
             return
         try:
             if word == "/help":
-                screen.show(HELP)
+                screen.show(_help())
             elif word.startswith(COMMAND) and not word.startswith(2 * COMMAND):
                 await _command(client, peer, word, screen, output)
             elif word:
@@ -273,12 +285,26 @@ async def _command(client: Client, peer: str, line: str, screen: Screen, output:
         case "/delete" if not rest:
             target = await _last(client, peer, mine=True)
             await _say(client.delete(target.id), f"(deleted) {target.text or ''}", screen, output)
+        case "/file" if rest:
+            path, caption = path_and_rest(rest)
+            said = f"(file {path.name}) {caption}".rstrip()
+            await _say(client.send_file(peer, path, caption), said, screen, output)
+        case "/get":
+            target = await _last(client, peer, mine=False, kinds=("file",))
+            fetched = await client.fetch_file(target.id, typed_path(rest) if rest else None)
+            _result(fetched, render.fetched, screen, output)
+        case "/search" if rest:
+            await _search(client, peer, rest, screen, output)
         case "/timer" if rest:
             view = await client.chat_settings(peer, expires=timer_seconds(rest))
-            _settings(view, screen, output)
+            _result(view, render.chat_settings, screen, output)
         case "/record" if rest in ("on", "off"):
             view = await client.chat_settings(peer, off_the_record=rest == "off")
-            _settings(view, screen, output)
+            _result(view, render.chat_settings, screen, output)
+        case _ if word in COMMANDS:
+            raise UsageError(
+                f"{_usage(word)} {COMMANDS[word][1]}.", "That is how it is used; nothing was sent."
+            )
         case _:
             # A slip of the finger in a command must not reach the other side.
             raise UsageError(
@@ -286,20 +312,43 @@ async def _command(client: Client, peer: str, line: str, screen: Screen, output:
             )
 
 
-def _settings(view: ChatSettings, screen: Screen, output: Output) -> None:
+def _usage(word: str) -> str:
+    return f"{word} {COMMANDS[word][0]}".rstrip()
+
+
+def _help() -> list[str]:
+    """Every command, and how to begin a text with a slash."""
+    wide = max(len(_usage(word)) for word in COMMANDS)
+    lines = [f"{_usage(word):<{wide}}  {does}" for word, (_, does) in COMMANDS.items()]
+    return [*lines, f"{2 * COMMAND:<{wide}}  at the beginning of a text sends a slash"]
+
+
+async def _search(client: Client, peer: str, words: str, screen: Screen, output: Output) -> None:
+    """Shows the newest messages of this conversation that hold every word."""
+    views = await client.search(words, limit=FOUND, peer=peer)
     if output.json:
-        output.result(view, render.chat_settings)
+        for view in reversed(views):
+            output.object(message_object(view, stored=True))
     else:
-        screen.show(render.chat_settings(view))
+        found = await pictures.messages(client, views[::-1], output)
+        screen.show(found if views else [f"Nothing here holds {clean_line(words)}."])
 
 
-async def _last(client: Client, peer: str, *, mine: bool) -> Shown:
+def _result(view: ViewT, text: Callable[[ViewT], Sequence[str]], screen: Screen, output: Output) -> None:
+    if output.json:
+        output.result(view, text)
+    else:
+        screen.show(text(view))
+
+
+async def _last(client: Client, peer: str, *, mine: bool, kinds: Collection[str] = ("text", "file")) -> Shown:
     """The last message of one side that is still there; raises UnknownMessage."""
     for view in reversed(await client.history(peer, limit=LOOKED_BACK)):
-        if view.kind in ("text", "file") and not view.deleted and (view.direction == "out") == mine:
+        if view.kind in kinds and not view.deleted and (view.direction == "out") == mine:
             return view
+    what = "message" if "text" in kinds else "file"
     raise UnknownMessage(
-        f"Among the last {LOOKED_BACK} messages there is none of "
+        f"Among the last {LOOKED_BACK} messages there is no {what} of "
         f"{'yours' if mine else 'the other side'} to do that with.",
-        "`chatchain history PEER --ids` shows the ids; reply, react, edit and delete take them.",
+        "`chatchain history PEER --ids` shows the ids; reply, react, edit, delete and file get take them.",
     )

@@ -37,14 +37,24 @@ def users(data_dir: Path) -> list[str]:
 
 
 def unfinished(home: Path) -> str | None:
-    """Whose registration was begun in this home and is not finished, if one was."""
+    """Whose registration, or linking, was begun in this home and is not finished, if one was."""
+    account = _account(home)
+    name = account.get("username")
+    return name if isinstance(name, str) and not account.get("uid") else None
+
+
+def waits_for_link(home: Path) -> bool:
+    """Whether what was begun in this home is to become a device of an account that exists."""
+    return bool(_account(home).get("linked"))
+
+
+def _account(home: Path) -> dict[str, object]:
     try:
         with (home / ACCOUNT).open(encoding="utf-8") as file:
             account = json.loads(file.read(_MAX_ACCOUNT))
     except (OSError, ValueError):  # whoever opens the home says what is wrong with it
-        return None
-    name = account.get("username") if isinstance(account, dict) else None
-    return name if isinstance(name, str) and not account.get("uid") else None
+        return {}
+    return account if isinstance(account, dict) else {}
 
 
 def named(settings: Settings) -> Path | None:

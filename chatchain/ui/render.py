@@ -152,17 +152,19 @@ def _changed_rsa(who: str, changed: str | None) -> list[str]:
     ]
 
 
-def link_request(view: LinkRequest) -> list[str]:
+def link_request(view: LinkRequest, *, in_menu: bool = False) -> list[str]:
     """What the new device shows, to be carried to an old one."""
+    there = "There, choose `link` in the menu, or run `chatchain link --accept TEXT`, with this text, whole:"
     return [
         f"This will be device {view.device} of {clean_line(view.username)}, once an old device lets it in.",
-        "There, run `chatchain link --accept TEXT` with this text, whole:",
+        there if in_menu else "There, run `chatchain link --accept TEXT` with this text, whole:",
         "",
         view.request,
         "",
         *fields([("code", view.code)]),
         "The old device must show the same code. Keep the text to yourself.",
-        "Then bring its answer here: `chatchain link --answer TEXT`. Only that shows whether the password",
+        f"Then bring its answer here{'' if in_menu else ': `chatchain link --answer TEXT`'}. Only that shows "
+        "whether the password",
         "is the account's; if it is not, you are asked for the right one then.",
     ]
 
@@ -205,6 +207,23 @@ def link_accepted(view: LinkAccepted) -> list[str]:
     elif view.contacts or view.messages:
         lines.append(
             f"{view.contacts} contacts and {view.messages} messages wait for it at the relay, under seal."
+        )
+    return lines
+
+
+def link_answer(view: LinkAccepted) -> list[str]:
+    """The same for who sits at a menu."""
+    lines = [
+        f"Device {view.device} of {clean_line(view.username)} is on the chain. On the new device, give this",
+        "text, whole, as the old device's answer:",
+        "",
+        view.answer,
+        "",
+    ]
+    if view.contacts or view.messages:
+        lines.append(
+            f"{count(view.contacts, 'contact')} and {count(view.messages, 'message')} wait for it at the "
+            "relay, under seal."
         )
     return lines
 
@@ -413,12 +432,15 @@ def message(view: Shown, *, ids: bool = False) -> list[str]:
     head = f"{local_time(view.time)}{place}{where}  {who}{mark}"
     if (told := _told(view)) is not None:
         return [f"{head} {told}"]
+    if view.notice is not None:
+        return [f"{local_time(view.time)}{place}{where} {_notice(view, who)}{mark}"]
     head += _remarks(view)
     if view.text is None:
-        return [f"{head} * {'deleted' if view.deleted else clean_line(view.notice or view.kind)}"]
+        return [f"{head} * {'deleted' if view.deleted else clean_line(view.kind)}"]
     indent = " " * 16
     first, *more = clean_lines(view.text)
-    lines = [f"{head}: {first}".rstrip(), *(f"{indent}  | {line}" for line in more)]
+    head = f"{head}: {first}" if view.text else head
+    lines = [head.rstrip(), *(f"{indent}  | {line}" for line in more)]
     if view.attachment is not None and view.direction != "out":
         path, fetch = view.attachment.path, f"fetch it: `chatchain file get {view.id[:8]}`"
         lines.append(f"{indent}  = {clean_line(path) if path else fetch}")
@@ -432,6 +454,13 @@ def message(view: Shown, *, ids: bool = False) -> list[str]:
 def _named(username: str, name: str | None) -> str:
     """Who somebody is, and behind it how they want to be called: the name is never alone."""
     return f"{clean_line(username)} “{clean_line(name)}”" if name else clean_line(username)
+
+
+def _notice(view: Shown, who: str) -> str:
+    """What a notice says; who it is about stands before it unless it begins with that."""
+    sentence = clean_line(view.notice or "")
+    begins = ("You ", clean_line(view.from_) + " ")
+    return f" * {sentence}" if sentence.startswith(begins) else f" {who} * {sentence}"
 
 
 def _told(view: Shown) -> str | None:
@@ -457,7 +486,7 @@ def _remarks(view: Shown) -> str:
     if view.edited:
         remarks.append("edited")
     if view.attachment is not None:
-        remarks.append(f"file {clean_line(view.attachment.name)}, {count(view.attachment.size, 'byte')}")
+        remarks.append(f"file {clean_line(view.attachment.name)}, {size(view.attachment.size)}")
     if view.expires:
         remarks.append(f"disappears {local_time(view.expires)}")
     elif view.expires_after:
@@ -519,14 +548,16 @@ def profile(view: ProfileView) -> list[str]:
     return lines
 
 
-def sent(view: Sent) -> list[str]:
-    """How far an own message came; why not further is said once, by the error that follows."""
-    return [f"{view.state} to {clean_line(view.to)}  ({view.id})"]
+def sent(view: Sent, done: str = "") -> list[str]:
+    """How far an own message came, or what was `done` to one; why not further is said once, by the error that
+    follows.
+    """
+    return [f"{done}{', ' if done else ''}{view.state} to {clean_line(view.to)}  ({view.id})"]
 
 
 def fetched(view: Fetched) -> list[str]:
     """The file is here."""
-    return [f"{clean_line(view.name)} ({count(view.size, 'byte')}) is at {clean_line(view.path)}."]
+    return [f"{clean_line(view.name)} ({size(view.size)}) is at {clean_line(view.path)}."]
 
 
 # --- people ---------------------------------------------------------------------------------------------
@@ -706,6 +737,14 @@ def _value(value: str | float | bool | list[str] | None) -> str:
     if isinstance(value, bool):
         return yes_no(value)
     return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def size(number: int) -> str:
+    """A number of bytes as people say it, in powers of ten like the limits."""
+    for unit, name in ((1_000_000, "MB"), (1_000, "kB")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}" if number < 10 * unit else f"{number // unit} {name}"
+    return count(number, "byte")
 
 
 def count(number: int, noun: str) -> str:

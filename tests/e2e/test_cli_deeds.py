@@ -127,7 +127,7 @@ def test_a_chat_and_the_menu_know_the_deeds(town: Town) -> None:
     assert "you [sent]: PONG (edited)" in ended.out
     assert "messages disappear  5 minutes after they were read" in ended.out
     assert "'soon' is no time" in ended.err
-    assert "Unknown command." in ended.err
+    assert "/edit TEXT gives your own last message another text." in ended.err
     ada.run("receive", "--wait", "10")
     kept = {one.get("text"): one for one in history(ada, "bob")}
     assert kept["ping"]["reactions"] == [{"from": "bob", "emoji": "🏓"}]

@@ -140,7 +140,7 @@ def _start(
         here.output.lines([f"{PROGRAM} {here.world.version}"])
         raise typer.Exit
     if context.invoked_subcommand is None:
-        from chatchain.ui.menu import menu
+        from chatchain.ui.menu.frame import menu
 
         menu(here)
 

@@ -12,6 +12,7 @@ import typer
 
 from chatchain.errors import ChatchainError, MissingInput, UsageError
 from chatchain.ui import render
+from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import argument_text, desk
 from chatchain.ui.cli.messages import Peer, one_text
 
@@ -41,18 +42,18 @@ def reply(
 ) -> None:
     """Answer a message; both sides see which one."""
     said = _text(context, text)
-    _tell(context, lambda client: client.reply(id, said))
+    _tell(context, lambda client: client.reply(id, said), "")
 
 
 def edit(context: typer.Context, id: Id, text: Text = None) -> None:
     """Give a message of yours another text, within a day of writing it."""
     said = _text(context, text)
-    _tell(context, lambda client: client.edit(id, said))
+    _tell(context, lambda client: client.edit(id, said), "edited")
 
 
 def delete(context: typer.Context, id: Id) -> None:
     """Take a message of yours back for everybody, within two days of writing it."""
-    _tell(context, lambda client: client.delete(id))
+    _tell(context, lambda client: client.delete(id), "deleted")
 
 
 def react(
@@ -67,7 +68,8 @@ def react(
     sign = argument_text(emoji or "", "The reaction")
     if emoji is not None and not sign:
         raise UsageError("The reaction is empty.", "Give one emoji, or --remove to take yours away.")
-    _tell(context, lambda client: client.react(id, sign))
+    done = "reaction taken away" if remove else f"reaction {clean_line(sign)}"
+    _tell(context, lambda client: client.react(id, sign), done)
 
 
 def _text(context: typer.Context, text: str | None) -> str:
@@ -76,7 +78,7 @@ def _text(context: typer.Context, text: str | None) -> str:
     return one_text(desk(context).console, text)
 
 
-def _tell(context: typer.Context, act: Callable[[Client], AsyncIterator[Sent]]) -> None:
+def _tell(context: typer.Context, act: Callable[[Client], AsyncIterator[Sent]], done: str) -> None:
     """Does one thing and says how far it came; what is in the way is said once and ends the command."""
     here = desk(context)
 
@@ -85,7 +87,7 @@ def _tell(context: typer.Context, act: Callable[[Client], AsyncIterator[Sent]]) 
         try:
             async for view in act(client):
                 told = view.error
-                here.output.result(view, render.sent)
+                here.output.result(view, lambda view: render.sent(view, done))
         except ChatchainError as error:
             if not here.output.json or told is None:
                 raise

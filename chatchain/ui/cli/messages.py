@@ -227,6 +227,9 @@ def search(
     context: typer.Context,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Words of a message, or of its file's name.")],
     limit: Limit = 50,
+    peer: Annotated[
+        str | None, typer.Option("--with", metavar="PEER", help="Only the messages with this user.")
+    ] = None,
 ) -> None:
     """Find messages in this device's database."""
     words = argument_text(text, "What to search for")
@@ -234,7 +237,7 @@ def search(
     here = desk(context)
 
     async def work(client: Client) -> None:
-        await _show_stored(here, client, await client.search(words, limit=limit))
+        await _show_stored(here, client, await client.search(words, limit=limit, peer=peer))
 
     here.run(work)
 

@@ -58,7 +58,7 @@ def revoke(
     here = desk(context)
 
     async def work(client: Client) -> tuple[KeyView, str] | None:
-        if not yes and not await _means_it(here, device, await client.keys()):
+        if not yes and not await means_it(here, device, await client.keys()):
             return None
         name = (await client.whoami()).username
         return await client.revoke_device(device), name
@@ -70,7 +70,7 @@ def revoke(
     here.output.result(view, lambda view: render.revoked(view, name))
 
 
-async def _means_it(here: Desk, device: int, devices: Sequence[KeyView]) -> bool:
+async def means_it(here: Desk, device: int, devices: Sequence[KeyView]) -> bool:
     """Asks before a device is ended; where nobody answers, the own one and the last one stay."""
     active = [view for view in devices if view.state == "active"]
     target = next((view for view in active if view.device == device), None)
