@@ -163,9 +163,8 @@ def link_request(view: LinkRequest, *, in_menu: bool = False) -> list[str]:
         "",
         *fields([("code", view.code)]),
         "The old device must show the same code. Keep the text to yourself.",
-        f"Then bring its answer here{'' if in_menu else ': `chatchain link --answer TEXT`'}. Only that shows "
-        "whether the password",
-        "is the account's; if it is not, you are asked for the right one then.",
+        f"Then bring its answer here{'' if in_menu else ': `chatchain link --answer TEXT`'}. Only that",
+        "shows whether the password is the account's; if it is not, you are asked for the right one then.",
     ]
 
 

@@ -69,7 +69,9 @@ def test_a_message_is_one_line_with_time_and_sender() -> None:
     own = shown(direction="out", to="bob", from_="ada", state="delivered")
     assert render.message(own) == ["2025-11-21 17:45  to bob [delivered]: hello"]
     notice = shown(kind="notice", text=None, notice="bob has new keys", code="keys_changed")
-    assert render.message(notice) == ["2025-11-21 17:45  bob * bob has new keys"]
+    assert render.message(notice) == ["2025-11-21 17:45  * bob has new keys"]
+    other = shown(kind="notice", text=None, notice="The message was altered.", code="undecryptable")
+    assert render.message(other) == ["2025-11-21 17:45  bob * The message was altered."]
 
 
 def test_a_second_line_cannot_pass_for_another_message() -> None:
@@ -134,13 +136,13 @@ def test_what_is_known_of_a_message_stands_before_its_text() -> None:
     assert render.message(sooner) == ["2025-11-21 17:45  bob (disappears 2025-11-21 18:45): hello"]
     file = shown(kind="file", text="", attachment=Attachment("a.txt", 5, "00", "text/plain"))
     assert render.message(file) == [
-        "2025-11-21 17:45  bob (file a.txt, 5 bytes):",
+        "2025-11-21 17:45  bob (file a.txt, 5 bytes)",
         "                  = fetch it: `chatchain file get 00000000`",
     ]
     here = msgspec.structs.replace(file, attachment=Attachment("a.txt", 5, "00", "text/plain", "/home/a.txt"))
     assert render.message(here)[1:] == ["                  = /home/a.txt"]
     own = msgspec.structs.replace(here, direction="out", to="eve")
-    assert render.message(own) == ["2025-11-21 17:45  to eve (file a.txt, 5 bytes):"]
+    assert render.message(own) == ["2025-11-21 17:45  to eve (file a.txt, 5 bytes)"]
     liked = shown(reactions=(Reacted("ada", "👍"), Reacted("bob", "🎉"), Reacted("eve", "👍")))
     assert render.message(liked)[1].split() == ["+", "👍", "ada,", "eve", "🎉", "bob"]
     assert render.message(shown(text=None, deleted=True)) == ["2025-11-21 17:45  bob * deleted"]
@@ -161,6 +163,24 @@ def test_what_is_answered_cannot_speak_for_who_answers(quote: Quote | None, line
     first, *more = render.message(shown(text="yes\n> no", reply_to="11" * 16, quote=quote))
     assert first.endswith("  bob: yes")
     assert [one.strip() for one in more] == ["| > no", line]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (9_949, "9.9 kB"),
+        (15_163, "15 kB"),
+        (999_999, "999 kB"),
+        (2_000_000, "2.0 MB"),
+        (25_000_000, "25 MB"),
+    ],
+)
+def test_sizes_are_said_as_people_say_them(number: int, said: str) -> None:
+    """In powers of ten, as the limits are."""
+    assert render.size(number) == said
 
 
 @pytest.mark.usefixtures("in_kathmandu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import ChatchainError, MissingInput, UsageError, WrongPassword
@@ -123,10 +124,8 @@ async def be_let_in(dialog: Dialog, client: Client, asked: LinkRequest) -> str |
 
 async def _finished(dialog: Dialog, client: Client, answer: str) -> Linked:
     """Takes an answer; asks what only now proves to be needed."""
-    password, without_history = None, False
+    ask, without_history = None, False
     while True:
-        given = password
-        ask = None if given is None else lambda: given
         try:
             return await client.finish_link(answer, without_history=without_history, account_password=ask)
         except WrongPassword as wrong:
@@ -134,6 +133,7 @@ async def _finished(dialog: Dialog, client: Client, answer: str) -> Linked:
             password = await dialog.secret("The account's password: ")
             if not password:
                 raise Back from wrong
+            ask = partial(str, password)
         except MissingInput as gone:
             dialog.say(gone.message)
             if without_history or not await dialog.agrees("Go on without contacts and messages?"):
