@@ -486,7 +486,10 @@ def card_cases() -> list[Case]:
         "a second spelling": good.replace("device=1", "device=01"),
         "another scheme": good.replace("chatchain://", "http://"),
     }
-    cases: list[Case] = [{"name": "Ada's", "card": good, "outcome": "ok"}]
+    named = (ADA.name, ADA.uid, ADA.user.account, NETWORK.chain_id, NETWORK.directory, 1, 1)
+    cases: list[Case] = [
+        {"name": "Ada's", "card": good, "signed": card._signed_bytes(*named), "outcome": "ok"}
+    ]
     return cases + [{"name": n, "card": text, "outcome": "bad_record"} for n, text in wrong.items()]
 
 

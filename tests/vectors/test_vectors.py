@@ -11,15 +11,17 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from chatchain.client.linking import open_history
 from chatchain.crypto import bundle, card, content, linking, padding, phrase, rsa, safety, sealed, vault
+from chatchain.crypto.attachments import Sealer
 from chatchain.crypto.content import Text, Unsupported
 from chatchain.crypto.device import KemSecret
 from chatchain.crypto.password import decode_kdf, login_key, vault_key
-from chatchain.errors import ChatchainError
-from chatchain.identity import ed25519, keys, names, typed_data
+from chatchain.errors import ChatchainError, RefusedError
+from chatchain.identity import admission, ed25519, keys, names, typed_data
 from chatchain.identity.login import check_login
-from chatchain.identity.record import encode_record, verify_record
-from chatchain.model import Address, Delivery, KeyBundle, Kind, Network, Reason, Uid
+from chatchain.identity.record import decode_record, encode_record, verify_record
+from chatchain.model import Address, Call, Delivery, KeyBundle, Kind, Network, Reason, Uid
 from tests.crypto.rsa_people import SECRETS, rsa_user
 from tests.identity.people import person
 
@@ -167,7 +169,34 @@ def check_bundle(network: Network, case: Case) -> None:
 
 
 def check_card(network: Network, case: Case) -> None:
-    card.verify_card(card.decode_card(case["card"]), network, ADA.user)
+    found = card.decode_card(case["card"])
+    card.verify_card(found, network, ADA.user)
+    key = decode_record(ADA.user.devices[0].current.record).ed25519
+    assert ed25519.verify(key, found.signature, *unhexed(case, "signed"))
+
+
+def check_admission(network: Network, case: Case) -> None:
+    (shown,) = unhexed(case, "admission")
+    if case["kind"] == "work":
+        nonce, data = unhexed(case, "nonce", "data")
+        held = admission.shows_work(shown, nonce, case["ref"], Call(case["contract"], data), case["bits"])
+    else:
+        found = admission.parse_invitation(case["text"])
+        assert found == admission.decode_invitation(shown)
+        digest, account = unhexed(case, "digest", "account")
+        held = found.digest(network, case["epoch"]) == digest
+        assert keys.recover(digest, found.signature) == account
+    if not held:
+        raise RefusedError("It does not let this in.")
+
+
+def check_history(_: Network, case: Case) -> None:
+    (data,) = unhexed(case, "history")
+    sealer = Sealer(len(data))
+    blob = sealer.update(data)
+    end, file = sealer.finish()
+    told = open_history(file, blob + end)
+    assert json.loads(json.dumps(msgspec.to_builtins(told))) == case["fields"]
 
 
 def check_safety(_: Network, case: Case) -> None:
@@ -223,6 +252,8 @@ CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "safety": check_safety,
     "link": check_link,
     "rsa": check_rsa,
+    "admission": check_admission,
+    "history": check_history,
 }
 
 
