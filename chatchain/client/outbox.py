@@ -56,7 +56,7 @@ REPEATS: Final = 8
 """How often one session repeats an envelope that the relay finds out of date or too early."""
 
 LONGEST_PAUSE_S: Final = 30.0
-"""A relay that asks for a longer pause than this gets the message in another session."""
+"""Nobody who waits for a message waits out a longer pause than this: it is put off, and tried again after it."""
 
 ALREADY_TAKEN: Final = "id_reused"
 """The relay's word for a message id under which it has taken another envelope."""
@@ -294,6 +294,8 @@ class Pump:
         self._flights: OrderedDict[bytes, Outgoing] = OrderedDict()
         self._landed: list[tuple[Outgoing, Verdict]] = []
         self._again: list[Outgoing] = []
+        self._later: list[Outgoing] = []  # put off: nothing more to their recipients may overtake them
+        self._waking: asyncio.TimerHandle | None = None
         self._hints: list[StaleDevices] = []
         self._repeats: dict[bytes, int] = {}
         self._pause_s = 0.0
@@ -304,6 +306,8 @@ class Pump:
 
     async def stop(self) -> None:
         """Ends the pump."""
+        if self._waking is not None:
+            self._waking.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -359,7 +363,7 @@ class Pump:
         if not batch:
             return False
         self._row = batch[-1].row
-        for item in await self._ready(batch):
+        for item in self._in_turn(await self._ready(batch)):
             await self._submit(item)
         return True
 
@@ -367,13 +371,41 @@ class Pump:
         """The batch with everything sealed by the keys in force, for the devices listed now, in order."""
         outdated = await self._outbox.outdated(batch)
         unready = [item for item in batch if item.envelope is None or item.id in outdated]
-        fresh = (
-            {item.id: item for item in await self._outbox.seal_again(unready, self._session)}
-            if unready
-            else {}
-        )
+        fresh = {item.id: item for item in await self._sealed_again(unready)} if unready else {}
         left_out = {item.id for item in unready} - fresh.keys()
         return [fresh.get(item.id, item) for item in batch if item.id not in left_out]
+
+    async def _sealed_again(self, items: Sequence[Outgoing]) -> list[Outgoing]:
+        """Those of these that could be sealed now; the others are put off."""
+        sealed = await self._outbox.seal_again(items, self._session)
+        done = {item.id for item in sealed}
+        for item in items:
+            if item.id not in done:
+                self._put_off(item)
+        return sealed
+
+    def _in_turn(self, items: Sequence[Outgoing]) -> list[Outgoing]:
+        """Without those that would overtake another to the same recipient: these are put off as well."""
+        waiting = {item.recipient for item in self._later}
+        for item in items:
+            if item.recipient in waiting:
+                self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, _behind_others()))
+                self._put_off(item)
+        return [item for item in items if item.recipient not in waiting]
+
+    def _put_off(self, item: Outgoing) -> None:
+        self._later.append(item)
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(LONGEST_PAUSE_S, self._take_up)
+
+    def _take_up(self) -> None:
+        """Tries again what was put off."""
+        self._waking = None
+        self._again += self._later
+        for item in self._later:
+            self._repeats.pop(item.id, None)
+        self._later = []
+        self._wake.set()
 
     async def _submit(self, item: Outgoing) -> None:
         assert item.envelope is not None
@@ -422,6 +454,7 @@ class Pump:
         self._repeats[item.id] = count
         if count > REPEATS or pause_s > LONGEST_PAUSE_S:
             self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, why))
+            self._put_off(item)
         else:
             self._pause_s = max(self._pause_s, pause_s)
             self._again.append(item)
@@ -443,9 +476,12 @@ class Pump:
             except FoldMismatch as hidden:
                 for item in again:
                     self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, hidden))
+                    self._put_off(item)
                 return
-            again = await self._outbox.seal_again(again, self._session)
-        for item in again:
+            again = await self._sealed_again(again)
+        else:
+            again = await self._ready(again)
+        for item in self._in_turn(again):
             await self._submit(item)
 
 
@@ -469,6 +505,10 @@ class _Broken(NetworkError):
     """The pump failed in a way that nobody foresaw."""
 
     code = "sending_broke_off"
+
+
+def _behind_others() -> ChatchainError:
+    return NoTick("A message to them that was written before this one has to wait.", "Both are kept.")
 
 
 def _stale_error() -> ChatchainError:

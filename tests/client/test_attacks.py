@@ -39,7 +39,7 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.model import Address, Delivery, LogRow, Suite, User
 from chatchain.ui.cli.app import Stopped
-from chatchain.wire.messages import Deliver, Goodbye, Login, Refused
+from chatchain.wire.messages import Deliver, Goodbye, Login, Refused, Resumed
 from tests.world import NETWORK, World
 
 NEW_SIGNER = Address(b"\x77" * 20)
@@ -597,6 +597,7 @@ async def test_relay_that_floods_with_large_ones(world: World) -> None:
         large = forge(world, world.chain.user("ada"), DeviceSecrets.generate(), text="x" * 60_000)
         fits = MAX_WAITING_BYTES // (len(large.header) + len(large.body))
         assert fits < MAX_DELIVERIES
+        session._dispatch(Resumed(1, 0))
         for _ in range(fits):
             session._dispatch(Deliver(large))
         with pytest.raises(ProtocolViolation):
@@ -654,6 +655,7 @@ async def test_a_session_must_be_worth_its_login(world: World) -> None:
         session._ended = RelayFailure("later", retry_after_ms=10**9)
         assert rest_s(session, LASTED_S) <= LONGEST_PAUSE_S + RETRY_JITTER_S
         session._ended = NetworkError("gone")
+        session._dispatch(Resumed(1, 0))
         session._dispatch(Deliver(forge(world, world.chain.user("ada"), DeviceSecrets.generate())))
         assert rest_s(session, 0.1) <= RETRY_JITTER_S
 
@@ -689,6 +691,7 @@ async def test_relay_that_floods(world: World) -> None:
         session = bob._station.session
         assert isinstance(session, Session)
         delivery = forge(world, world.chain.user("ada"), DeviceSecrets.generate())
+        session._dispatch(Resumed(1, 0))
         for _ in range(MAX_DELIVERIES):
             session._dispatch(Deliver(delivery))
         with pytest.raises(ProtocolViolation):

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from chatchain.client import outbox
 from chatchain.client.core import Client
 from chatchain.client.views import Sent
 from chatchain.errors import (
@@ -297,6 +298,37 @@ async def test_refused_for_now_is_tried_again(world: World) -> None:
     world.relay.refuse = busy
     assert [sent.state for sent in await world.say("ada", "bob", "1", "2", "3", "4")] == ["sent"] * 4
     assert [shown.text for shown in await world.hear("bob")] == ["1", "2", "3", "4"]
+
+
+async def test_what_is_refused_for_long_leaves_in_the_same_session_and_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it any more, but what is written to the same person meanwhile does not overtake it."""
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 0.3)
+    await world.register("eve")
+    found = world.chain.fold.user_by_name("bob")
+    assert found is not None
+    away = True
+
+    def busy(submit: Submit) -> Refused | None:
+        if away and submit.envelope.recipient == found.uid:
+            return Refused(submit.envelope.id, "store_unavailable", "Not now.", 10)
+        return None
+
+    world.relay.refuse = busy
+    seen: list[Sent] = []
+    async with world.client("ada") as ada:
+        with pytest.raises(NetworkError):
+            await world.drain(ada.send("bob", "1"), seen)
+        away = False
+        with pytest.raises(NetworkError):
+            await world.drain(ada.send("bob", "2"), seen)
+        await world.drain(ada.send("eve", "at once"), seen)
+        assert [sent.state for sent in seen] == ["queued", "queued", "sent"]
+        async with asyncio.timeout(20):
+            while (await ada.status()).queued:
+                await asyncio.sleep(0.05)
+    assert [shown.text for shown in await world.hear("bob")] == ["1", "2"]
 
 
 async def test_a_recipient_without_keys_waits_for_them(world: World) -> None:
