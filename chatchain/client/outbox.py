@@ -56,7 +56,7 @@ REPEATS: Final = 8
 """How often one session repeats an envelope that the relay finds out of date or too early."""
 
 LONGEST_PAUSE_S: Final = 30.0
-"""Nobody who waits for a message waits out a longer pause than this: it is put off, and tried again after it."""
+"""Nobody who waits for a message waits out a longer pause: it is put off, and tried again after this one."""
 
 ALREADY_TAKEN: Final = "id_reused"
 """The relay's word for a message id under which it has taken another envelope."""
