@@ -1,7 +1,8 @@
 """How far this home has come in the mailboxes of its relays.
 
-Relays that share a database share its sequences, and the identity of their space says so: what was taken in
-from one counts for the others. Functions work inside of a transaction of store/local.py.
+Each relay is believed about itself alone. Relays that share a database share its space, and any relay can
+claim to: what one delivered under whatever number must not let another delete what it still holds. What comes
+again through the other is known by its id. Functions work inside of a transaction of store/local.py.
 """
 
 from __future__ import annotations
@@ -39,9 +40,5 @@ def advance(db: sqlcipher.Connection, progress: Progress) -> None:
 
 def known(db: sqlcipher.Connection, relay: bytes) -> Progress:
     """How far this home has come at a relay; nowhere, in no space, at one that it does not know."""
-    row = db.execute(
-        "SELECT space, (SELECT max(after) FROM streams AS same WHERE same.space = mine.space) "
-        "FROM streams AS mine WHERE relay = ?",
-        (relay,),
-    ).fetchone()
+    row = db.execute("SELECT space, after FROM streams WHERE relay = ?", (relay,)).fetchone()
     return Progress(relay, *row) if row else Progress(relay, 0, 0)

@@ -100,17 +100,29 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_progress_never_goes_back_within_a_space(store: LocalStore) -> None:
-    """In another space it begins anew; what was taken in through one relay counts for all in its space."""
+    """In another space it begins anew."""
     one, two = b"1" * 32, b"2" * 32
     assert store.progress(one) == Progress(one, 0, 0)
     for after in (5, 3):
         store.take_in([], progress=Progress(one, 7, after))
     assert store.progress(one) == Progress(one, 7, 5)
-    store.take_in([], progress=Progress(two, 7, 9))
-    assert store.progress(one) == Progress(one, 7, 9)
     store.take_in([], progress=Progress(one, 8, 2))
     assert store.progress(one) == Progress(one, 8, 2)
-    assert store.progress(two) == Progress(two, 7, 9)
+    assert store.progress(two) == Progress(two, 0, 0)
+
+
+async def test_a_relay_has_another_delete_nothing(world: World) -> None:
+    """One that claims the other's space, and numbers as it likes, keeps nobody's messages from coming."""
+    witness = Witness(world)
+    await world.say("ada", "bob", "1")
+    assert [shown.text for shown in await world.hear("bob")] == ["1"]
+    space = world.relay.space
+    async with world.client("bob") as bob:
+        store = (await bob._station.desk()).unlocked.store
+        store.take_in([], progress=Progress(b"\xee" * 32, space, 2**62))
+    await world.say("ada", "bob", "2")
+    assert [shown.text for shown in await world.hear("bob")] == ["2"]
+    assert max(resume.after for resume in witness.resumed) < 2**62
 
 
 def test_relays_are_remembered_to_a_bound(store: LocalStore) -> None:
