@@ -5,7 +5,7 @@ that could read. What such a peer writes back comes the same way and is opened h
 Everything shown bears the label of crypto.rsa.
 
 A peer's RSA keys are pinned when they are first used: the chain never shows fewer changes of them again, and
-what changed since is told with the next use.
+what changed since is told with the next use that comes to something: else an invented text would use it up.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Compatibility(Acting):
     async def seal(self, peer: User, text: str) -> RsaSealed:
         """Seals a text for a peer; raises RefusedError for one who has a device for better encryption."""
         secret = self._secret("sign")
-        changed = await self._pinned(peer)
+        keys, changed = await self._compared(peer)
         id_, time_ms = os.urandom(MESSAGE_ID_BYTES), int(self.now() * 1000)
         try:
             envelope = rsa.seal(
@@ -119,6 +119,7 @@ class Compatibility(Acting):
             )
         except BadRecord as unfit:  # nothing that was received failed to verify
             raise RefusedError(unfit.message, unfit.hint) from unfit
+        self._pin(peer, keys)
         return RsaSealed(
             id=id_.hex(),
             to=peer.username,
@@ -136,13 +137,14 @@ class Compatibility(Acting):
             rsa.require_nothing_better(sender, self.me)
         except BadRecord as refused:
             raise RefusedError(refused.message, refused.hint) from refused
-        changed = await self._pinned(sender)
+        keys, changed = await self._compared(sender)
         opened = rsa.open_(self.own.network, envelope, secret=secret, recipient=self.me, sender=sender)
         if not isinstance(opened.content, contents.Text):
             raise Undecryptable(f"{sender.username} sealed something that is no text.")
         repeated = self.store.has_seen(sender.uid, opened.id)
         if not repeated:
             self.store.take_in([Arrival(sender.uid, opened.id, at_ms=int(self.now() * 1000))])
+        self._pin(sender, keys)
         return RsaOpened(
             id=opened.id.hex(),
             from_=sender.username,
@@ -154,13 +156,12 @@ class Compatibility(Acting):
             changed=changed,
         )
 
-    async def _pinned(self, peer: User) -> str | None:
-        """Pins a peer's RSA keys as they are, and says what is new about them since one was used last.
+    async def _compared(self, peer: User) -> tuple[_Pinned, str | None]:
+        """A peer's RSA keys as they are, and what is new about them since one was used last.
 
         Raises FoldMismatch when the chain shows fewer changes than it did, or not what the contract holds.
         """
-        name = f"{PINNED}{peer.uid}"
-        stored = self.store.setting(name)
+        stored = self.store.setting(f"{PINNED}{peer.uid}")
         before = msgspec.msgpack.decode(stored, type=_Pinned) if stored is not None else None
         now: _Pinned = tuple((k.number, k.current.version, int(k.state), k.head) for k in peer.keys)
         if before is not None and _changes(now) < _changes(before):
@@ -170,12 +171,14 @@ class Compatibility(Acting):
                 "Compare with another RPC endpoint (--rpc).",
             )
         if before == now:
-            return None
+            return now, None
         await self.watch.confirm(peer.uid)
-        self.store.set_setting(name, msgspec.msgpack.encode(now))
         if before is None:
-            return None
-        return "; ".join(rsa_changes({number: rest for number, *rest in before}, peer))
+            return now, None
+        return now, "; ".join(rsa_changes({number: rest for number, *rest in before}, peer))
+
+    def _pin(self, peer: User, keys: _Pinned) -> None:
+        self.store.set_setting(f"{PINNED}{peer.uid}", msgspec.msgpack.encode(keys))
 
 
 def _changes(keys: _Pinned) -> int:

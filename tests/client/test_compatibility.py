@@ -225,6 +225,20 @@ async def test_swapped_rsa_key_is_told_with_the_next_use(classroom: World) -> No
         assert "carol published RSA key 2" in told
 
 
+async def test_invented_text_uses_no_warning_up(classroom: World) -> None:
+    """Whoever has put a key in place of carol's sends garbage first: the change is told when it matters."""
+    async with classroom.client("ada") as ada:
+        await ada.publish_rsa()
+        await ada.open_rsa(from_carol(classroom))
+        replace_key(classroom)
+        with pytest.raises(Undecryptable):
+            await ada.open_rsa(altered(from_carol(classroom, by="eve"), 400))
+        told = (await ada.open_rsa(from_carol(classroom, by="eve"))).changed
+        assert told is not None
+        assert "carol replaced RSA key 1" in told
+        assert (await ada.open_rsa(from_carol(classroom, by="eve"))).changed is None
+
+
 async def test_swapped_rsa_key_of_a_verified_contact_blocks_its_use(classroom: World) -> None:
     """Until it was compared again; a key that nobody uses changes nothing for who has better."""
     async with classroom.client("ada") as ada:
