@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
@@ -47,8 +48,11 @@ AUTO_FILES: Final = 1000
 number of messages, and each keeps a copy.
 """
 
-AUTO_FILES_OF_STRANGERS: Final = 10
+AUTO_FILES_OF_STRANGER: Final = 10
 """The same for a stranger: somebody whom this home's user never wrote to, added or verified."""
+
+AUTO_FILES_OF_STRANGERS: Final = 100
+"""The same for all strangers together: names are cheap, and a thousand of them would bring 10 GB."""
 
 AUTO_S: Final = 10.0
 """How long a message waits to be shown for such a file."""
@@ -200,11 +204,14 @@ def place_of(files: Path, message: StoredMessage) -> Path:
     return files / "in" / f"{message.sender}-{message.id.hex()}"
 
 
-def count_from(files: Path, sender: Uid) -> int:
-    """How many files of a sender are here."""
+def counts(files: Path) -> Counter[Uid]:
+    """How many files of each sender are here."""
+    here = Counter[Uid]()
     with suppress(OSError):
-        return sum(folder.name.startswith(f"{sender}-") for folder in (files / "in").iterdir())
-    return 0
+        for folder in (files / "in").iterdir():
+            with suppress(ValueError):
+                here[Uid(int(folder.name.partition("-")[0]))] += 1
+    return here
 
 
 async def fetch(enter: Enter, file: File, folder: Path) -> Path:

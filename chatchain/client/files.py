@@ -12,10 +12,11 @@ import msgspec
 from chatchain.client.attachments import (
     AUTO_BYTES,
     AUTO_FILES,
+    AUTO_FILES_OF_STRANGER,
     AUTO_FILES_OF_STRANGERS,
     AUTO_S,
     copy_out,
-    count_from,
+    counts,
     fetch,
     forget_files,
     keep_private,
@@ -80,15 +81,27 @@ async def with_small_file(station: Station, message: StoredMessage) -> StoredMes
     """A message that came in, with its file if that is small; what fails is left to a person's asking."""
     if message.kind != FILE or message.deleted or described(message).size > AUTO_BYTES or there(message):
         return message
-    contact = (await station.store()).contact(message.peer)
-    most = AUTO_FILES if contact is not None and contact.met else AUTO_FILES_OF_STRANGERS
-    if count_from(station.files, message.sender) >= most:
+    if not _has_room(await station.store(), station.files, message.sender):
         return message
     with suppress(ChatchainError, TimeoutError):
         async with asyncio.timeout(AUTO_S):
             path = await _fetched(station, message)
         return msgspec.structs.replace(message, path=str(path))
     return message
+
+
+def _has_room(store: Store, files: Path, sender: Uid) -> bool:
+    """Whether another file of a sender may come along by itself."""
+    here = counts(files)
+    if _met(store, sender):
+        return here[sender] < AUTO_FILES
+    of_strangers = sum(number for uid, number in here.items() if not _met(store, uid))
+    return here[sender] < AUTO_FILES_OF_STRANGER and of_strangers < AUTO_FILES_OF_STRANGERS
+
+
+def _met(store: Store, uid: Uid) -> bool:
+    contact = store.contact(uid)
+    return contact is not None and contact.met
 
 
 async def discard(station: Station, message: StoredMessage) -> None:

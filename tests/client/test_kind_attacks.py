@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from chatchain.client import home as homes
-from chatchain.client.attachments import AUTO_FILES_OF_STRANGERS, copy_out
+from chatchain.client.attachments import AUTO_FILES_OF_STRANGER, copy_out
 from chatchain.client.sessions import MAX_AFRESH
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto import content as contents
@@ -188,13 +188,13 @@ async def test_one_blob_named_by_many_messages(world: World, ada: Home, bob: Hom
         (kept,) = (await store_of(client)).history(world.chain.user("bob").uid, limit=1)
         again = [
             Outgoing(os.urandom(16), kept.peer, "file", kept.content, kept.time_ms)
-            for _ in range(AUTO_FILES_OF_STRANGERS + 5)
+            for _ in range(AUTO_FILES_OF_STRANGER + 5)
         ]
         (await store_of(client)).queue([], again)
         await client.login()
     shown = await bob.hear()
     came = [each.attachment.path for each in shown if each.attachment is not None]
-    assert [path is not None for path in came] == [True] * AUTO_FILES_OF_STRANGERS + [False] * 6
+    assert [path is not None for path in came] == [True] * AUTO_FILES_OF_STRANGER + [False] * 6
     await bob.send("ada", "so you are no stranger")
     await send_raw(ada, "bob", contents.decode(kept.content))  # type: ignore[arg-type]
     last = (await bob.hear())[-1]
@@ -202,6 +202,27 @@ async def test_one_blob_named_by_many_messages(world: World, ada: Home, bob: Hom
     assert last.attachment.path is not None
     async with bob.client() as client:
         assert (await client.fetch_file(shown[-1].id)).size == 1000
+
+
+async def test_many_names_bring_no_more_files_than_one_bound(
+    world: World, ada: Home, bob: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers share what comes along by itself; those whom bob has met are not crowded out."""
+    monkeypatch.setattr("chatchain.client.files.AUTO_FILES_OF_STRANGERS", 3)
+    (tmp_path / "a.txt").write_bytes(b"a" * 1000)
+    await world.register("carol", "dave")
+    for name in ("carol", "dave"):
+        for _ in range(2):
+            async with world.client(name) as client:
+                await one(client.send_file("bob", tmp_path / "a.txt"))
+    came = [each.attachment.path for each in await bob.hear() if each.attachment is not None]
+    assert [path is not None for path in came] == [True, True, True, False]
+    await bob.send("ada", "so you are no stranger")
+    async with ada.client() as client:
+        await one(client.send_file("bob", tmp_path / "a.txt"))
+    (last,) = await bob.hear()
+    assert last.attachment is not None
+    assert last.attachment.path is not None
 
 
 async def test_messages_invented_of_everybody(
