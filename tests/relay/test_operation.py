@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from chatchain.model import RelayAddress
 from chatchain.relay import metrics as pages
@@ -24,7 +27,7 @@ from chatchain.wire.messages import Tick, Welcome
 from deploy import certificates
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
-from tests.relay.stage import Device, Stage
+from tests.relay.stage import ROOT, Device, Stage
 from tests.wire.test_proxy import header
 
 
@@ -73,6 +76,18 @@ def events(stage: Stage, name: str) -> list[dict[str, object]]:
     return [found for line in lines if (found := json.loads(line))["event"] == name]
 
 
+def explained() -> set[str]:
+    """The metrics of the table in docs/operations.md."""
+    return set(
+        re.findall(r"`(chatchain_[a-z_]+)(?:\{\w+\})?`", (ROOT / "docs" / "operations.md").read_text())
+    )
+
+
+def name_of(family: Metric) -> str:
+    """How a family is asked for: a counter's only sample ends in _total."""
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
 async def test_metrics_tell_how_long_a_message_takes(stage: Stage) -> None:
     """Commits, ticks, batches and what waits; /ready beside /health."""
     process = stage.start()
@@ -95,6 +110,10 @@ async def test_metrics_tell_how_long_a_message_takes(stage: Stage) -> None:
         assert float(values[name]) >= least, name
     assert float(values["chatchain_queued_bytes"]) == float(values["chatchain_connections_held"]) == 0
     assert str(ada.uid) not in text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert all(family.documentation and family.type != "unknown" for family in families.values())
+    shown = {name_of(family) for name, family in families.items() if not name.endswith("_created")}
+    assert explained() == shown
     await device.close()
     process.stop()
 
