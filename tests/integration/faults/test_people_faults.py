@@ -25,13 +25,12 @@ def test_two_people_whose_clocks_are_four_days_apart_talk(tmp_path: Path) -> Non
         bob = off_by(town.user("bob"), tmp_path / "behind", -OFF)
         for person in (ada, bob):
             assert person.run("login").code == 0
-        texts = [f"message {number}" for number in range(3)]
+        texts = [f"message {number}" for number in range(2)]
         for text in texts:
             for sender, name in ((ada, "bob"), (bob, "ada")):
                 sent = sender.run("send", name, text)
                 assert sent.code == 0, sent
         for person, name in ((ada, "bob"), (bob, "ada")):
             assert person.run("receive", "--wait", "3").code == 0
-            assert person.run("receive", "--wait", "1").code == 0
             seen = [one["text"] for one in person.run("history", name).objects if one["direction"] == "in"]
             assert seen == texts

@@ -30,11 +30,11 @@ AWAY: Final = 2.0
 """Seconds until a database that was killed is started again."""
 
 
-@pytest.fixture(params=["sqlite", "mariadb"])
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
 def stage(
     request: pytest.FixtureRequest, anvil: DevChain, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    """A relay of this test's own, on each of the databases."""
+    """A relay of these tests' own, on each of the databases."""
     folder = tmp_path_factory.mktemp("faults")
     if request.param == "sqlite":
         database = f"sqlite:///{folder / 'relay.db'}"
