@@ -101,10 +101,10 @@ async def test_a_worker_killed_under_load_loses_nothing_ticked(workers: Stage) -
 
     async def fault() -> None:
         assert workers.process is not None
+        os.kill(random.choice(children(workers.process.pid)), signal.SIGKILL)
         await both_at_work(workers)
-        alive = children(workers.process.pid)
-        os.kill(random.choice(alive), signal.SIGKILL)
 
+    await both_at_work(workers)
     talking = pairs(workers, workers, PAIRS)
     await through(talking, KILLS, MESSAGES, fault)
     absences = [each.absence.longest for pair in talking for each in (pair.sender, pair.recipient)]
@@ -116,12 +116,12 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
 
     async def fault() -> None:
         assert workers.process is not None
-        await both_at_work(workers)
         frozen = random.choice(children(workers.process.pid))
         os.kill(frozen, signal.SIGSTOP)
         async with asyncio.timeout(40):
             while frozen in children(workers.process.pid):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+        await both_at_work(workers)
 
     await through(pairs(workers, workers, PAIRS), FREEZES, MESSAGES, fault)
 
