@@ -153,7 +153,6 @@ class Recovery:
             require_settled(user)
             made = await self._add_device(unlocked, user, key)
         if not holds(made.user, unlocked.secrets):
-            require_settled(made.user)
             paid = await set_verifier(
                 self.edges,
                 self.watch,

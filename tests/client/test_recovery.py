@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chatchain.client.core import Client
+from chatchain.client.home import Home, OwnAccount
 from chatchain.client.views import Recoverable
 from chatchain.errors import (
     AlreadyDone,
@@ -203,6 +204,55 @@ async def test_it_goes_on_after_a_crash(
     assert states(empty) == [DeviceState.REVOKED, DeviceState.ACTIVE]
     user = empty.chain.user("ada")
     assert device_record(NETWORK, user, user.devices[1], user.devices[1].current).device == 2
+
+
+@pytest.mark.parametrize("time", [1, 2])
+async def test_a_home_that_is_half_written_counts_for_nothing(
+    empty: World, phrase: str, time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the file that says whose home it is, or which device: again, and one device is new."""
+    put, times = Home.put_account, 0
+
+    def crash(home: Home, account: OwnAccount) -> None:
+        nonlocal times
+        times += 1
+        if times == time:
+            raise Crash
+        put(home, account)
+
+    monkeypatch.setattr(Home, "put_account", crash)
+    ada = new_home(empty)
+    with pytest.raises(Crash):
+        await ada.recover(phrase, choose=those(1))
+    await empty.kill(ada)
+    monkeypatch.undo()
+    async with new_home(empty) as ada:
+        assert (await ada.recover(phrase, choose=those(1))).device == 2
+        await ada.login()
+    assert states(empty) == [DeviceState.REVOKED, DeviceState.ACTIVE]
+
+
+async def test_the_password_is_set_although_a_recovery_was_proposed_meanwhile(
+    empty: World, phrase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry keeps new devices out then, not the end of a recovery that had its device already."""
+    execute = empty.chain.execute
+
+    def crash(call: Any, sender: Any) -> Any:
+        if empty.transactions[-1] == "setVerifierFor":
+            raise Crash
+        return execute(call, sender)
+
+    monkeypatch.setattr(empty.chain, "execute", crash)
+    ada = new_home(empty)
+    with pytest.raises(Crash):
+        await ada.recover(phrase)
+    await empty.kill(ada)
+    monkeypatch.undo()
+    empty.chain.propose_recovery("ada", empty.address_of("thief"))
+    async with new_home(empty) as ada:
+        assert (await ada.recover(phrase)).device == 2
+        await ada.login()
 
 
 async def test_repeating_a_finished_recovery_changes_nothing(empty: World, phrase: str) -> None:

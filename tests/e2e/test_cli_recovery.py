@@ -119,6 +119,7 @@ def test_what_cannot_be_is_refused_with_its_own_code(town: Town, tmp_path: Path)
     away = ("--rpc", "http://127.0.0.1:1", "--directory", town.report["contract_address"])
     assert fails(machine, 5, *away, "recover", "--mnemonic-file", bobs)["code"] == "chain_unreachable"
     assert fails(town.user("bob"), 7, "recover", "--mnemonic-file", bobs)["code"] == "already_done"
+    assert fails(town.user("bob"), 7, "recover")["code"] == "already_done"
     words.chmod(0o644)
     assert "chmod 600" in machine.run("recover", "--mnemonic-file", words).err
 

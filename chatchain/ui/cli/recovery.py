@@ -98,12 +98,15 @@ def _finished(here: Desk) -> Path | None:
 
 
 def _begun(here: Desk) -> Path | None:
-    """The home that is meant, if something was begun there: it has the account's key already."""
+    """The home that is meant, if no phrase is to be asked for: something was begun there, so it has the
+    account's key already; or it was named and is somebody's, which the core says.
+    """
     try:
         home = homes.find(here.settings)
     except NoAccount:
         return None
-    return home if homes.unfinished(home) is not None else None
+    taken = homes.named(here.settings) is not None and (home / homes.ACCOUNT).exists()
+    return home if taken or homes.unfinished(home) is not None else None
 
 
 def _phrase(here: Desk, file: Path | None) -> str:
