@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from chatchain.client import wallet
+from chatchain.client import handover, wallet
 from chatchain.client.account import (
     NEXT_VAULT,
     VAULT,
@@ -38,10 +36,9 @@ from chatchain.client.ports import Edges, Store
 from chatchain.client.registration import settle_in
 from chatchain.client.session import Credentials
 from chatchain.client.showing import second_text
-from chatchain.client.transfer import Transfer
 from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest, WalletPrompt
 from chatchain.client.watch import Watch
-from chatchain.crypto import attachments, linking
+from chatchain.crypto import linking
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.crypto.linking import Handed, Request
@@ -51,12 +48,8 @@ from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
     BadRecord,
-    ChatchainError,
-    MissingInput,
     NoAccount,
-    NotFoundError,
     RefusedError,
-    Undecryptable,
     UnknownUser,
     UsageError,
     WrongPassword,
@@ -65,13 +58,9 @@ from chatchain.identity.keys import to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import DeviceRecord, decode_record
 from chatchain.model import (
-    Contact,
     DeviceState,
-    MessageState,
     Network,
     OwnKeys,
-    Peer,
-    StoredMessage,
     Uid,
     User,
 )
@@ -82,29 +71,10 @@ if TYPE_CHECKING:
 PENDING: Final = "link"
 """The setting that holds the request and the secret to its answer, until the device has moved in."""
 
-MAX_MESSAGES: Final = 10_000
-MAX_HISTORY_BYTES: Final = 20_000_000
-"""What is handed over at most, the newest of all conversations; within what a relay carries as one file."""
-
 ATTEMPTS: Final = 4
 """How many passwords are tried before a new device moves in, the one that it was begun with first."""
 
 T = TypeVar("T")
-
-_PAGE: Final = 500
-_FORMAT: Final = 1
-
-
-class History(msgspec.Struct, frozen=True):
-    """What a new device is given of the past: messages in their order, oldest first.
-
-    `peers` are what conversations are set to, with the own display name under the own uid.
-    """
-
-    format: int
-    contacts: tuple[Contact, ...]
-    peers: tuple[Peer, ...]
-    messages: tuple[StoredMessage, ...]
 
 
 class _Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -234,13 +204,15 @@ class Newcomer:
             lambda: listed_with(self._watch, asked_of, record.signer), "This device"
         )
         secrets, password = await self._secrets(unlocked.secrets, handed, password, user, ask)
-        told = History(_FORMAT, (), (), ())
+        told = handover.NOTHING
         if handed.history is not None and not without:
             keys = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
-            who = _credentials(user, record.device, secrets, keys)
-            told = open_history(
-                handed.history, history or await self._fetched(handed.history, handed.blob, who)
+            who = Credentials(
+                user.uid, record.device, user.epoch, secrets.kdf, secrets.login_key, keys.signer
             )
+            way = (self._edges, self._watch, self._network, who)
+            sealed = history or await handover.fetch(*way, handed.history, handed.blob)
+            told = handover.open_history(handed.history, sealed)
         elif history is not None:
             raise UsageError("The answer hands over no history, so the file is not its own.")
         new = unlocked.store.adopt(told.contacts, told.peers, told.messages)
@@ -249,23 +221,6 @@ class Newcomer:
         self._home.put_account(account)
         unlocked.store.set_setting(PENDING, None)
         return MovedIn(account, user, password, len(told.contacts), new)
-
-    async def _fetched(self, file: attachments.FileRef, blob: bytes, who: Credentials) -> bytes:
-        """The sealed file from the relay, which is to forget it then."""
-        size = attachments.blob_size(file.size)
-        transfer = await _files(self._edges, self._watch, self._network, who)
-        try:
-            found = b"".join([piece async for piece in transfer.fetch(blob, size, 0, size)])
-            with suppress(ChatchainError):
-                await transfer.discard(blob)
-        except NotFoundError as gone:
-            raise MissingInput(
-                "The relay does not have the history that is handed over, or not any more.",
-                "Bring the old device's file, if it wrote one: --history FILE. Without it: --no-history.",
-            ) from gone
-        finally:
-            await transfer.close()
-        return found
 
     async def _secrets(
         self, secrets: Secrets, handed: Handed, password: str, user: User, ask: Callable[[], str] | None
@@ -283,16 +238,6 @@ class Newcomer:
             "Bring the same answer again and give the account's password when you are asked for it, or in a "
             "file: --account-password-file FILE.",
         )
-
-
-@dataclass(frozen=True, repr=False)
-class Packed:
-    """A history that was sealed, and how much is in it."""
-
-    blob: bytes
-    file: attachments.FileRef
-    contacts: int
-    messages: int
 
 
 @dataclass(frozen=True)
@@ -333,7 +278,7 @@ class Host(Acting):
             )
         return paid
 
-    def answer(self, asked: Request, packed: Packed | None) -> str:
+    def answer(self, asked: Request, packed: handover.Packed | None) -> str:
         """The text for the new device."""
         handed = Handed(self.unlocked.secrets.account_secret)
         if packed is not None:
@@ -346,28 +291,6 @@ class Host(Acting):
             device=self.own.device,
             version=self.own.version,
         ).encode()
-
-    def pack(self) -> Packed:
-        """Everybody known and the newest messages, sealed as a file; its key is in the reference."""
-        store = self.unlocked.store
-        contacts = tuple(store.contacts())
-        peers = tuple(store.peer(uid) for uid in (self.own.uid, *(contact.uid for contact in contacts)))
-        told = History(_FORMAT, contacts, peers, _newest(store))
-        plain = msgspec.msgpack.encode(told)
-        sealer = attachments.Sealer(len(plain))
-        blob = sealer.update(plain)
-        last, file = sealer.finish()
-        return Packed(blob + last, file, len(told.contacts), len(told.messages))
-
-    async def leave(self, packed: Packed) -> None:
-        """Leaves the sealed file with the relay, for who knows its name."""
-        who = _credentials(self.me, self.own.device, self.unlocked.secrets, self.own.secrets)
-        transfer = await _files(self.edges, self.watch, self.own.network, who)
-        try:
-            name = hashlib.sha256(packed.blob).digest()
-            await transfer.upload(name, len(packed.blob), io.BytesIO(packed.blob))
-        finally:
-            await transfer.close()
 
 
 def require_linkable(account: OwnAccount, username: str) -> None:
@@ -403,57 +326,6 @@ def code(asked: Request) -> str:
 def _asked(account: OwnAccount, made: Request) -> Asked:
     record = decode_record(made.record)
     return Asked(account, Uid(record.uid), record.device, made)
-
-
-def _newest(store: Store) -> tuple[StoredMessage, ...]:
-    """The newest messages within the bounds, oldest first.
-
-    What still waits here to be sent is not past; what was taken back or is to disappear is not copied.
-    """
-    found: list[StoredMessage] = []
-    size, before = 0, None
-    while len(found) < MAX_MESSAGES:
-        page = store.newest(limit=_PAGE, before=before)
-        if not page:
-            break
-        before = page[-1].row
-        for message in page:
-            if message.state is MessageState.QUEUED or message.deleted or message.expires_s:
-                continue
-            size += len(msgspec.msgpack.encode(message))
-            if size > MAX_HISTORY_BYTES or len(found) == MAX_MESSAGES:
-                return tuple(reversed(found))
-            found.append(message)
-    return tuple(reversed(found))
-
-
-def open_history(file: attachments.FileRef, blob: bytes) -> History:
-    """What the sealed file holds; raises Undecryptable for another file than the one that is meant."""
-    opener = attachments.Opener(file)
-    plain = opener.update(blob)
-    plain += opener.finish()
-    try:
-        told = msgspec.msgpack.decode(plain, type=History)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Undecryptable("The history that was handed over is malformed.") from exc
-    if told.format != _FORMAT:
-        raise Undecryptable("The history that was handed over is of a newer program than this one.")
-    return told
-
-
-def _credentials(user: User, device: int, secrets: Secrets, keys: DeviceSecrets) -> Credentials:
-    return Credentials(user.uid, device, user.epoch, secrets.kdf, secrets.login_key, keys.signer)
-
-
-async def _files(edges: Edges, watch: Watch, network: Network, who: Credentials) -> Transfer:
-    """A connection for files, logged in."""
-    transfer = Transfer(await edges.dial(await watch.relays()))
-    try:
-        await transfer.enter(network, who)
-    except BaseException:
-        await transfer.close()
-        raise
-    return transfer
 
 
 async def ask(station: Station, name: str, *, again: bool = False) -> LinkRequest:
@@ -545,9 +417,12 @@ async def accept(
     if file is not None:
         require_new(file)
     if file is not None or through_relay:
-        packed = await asyncio.to_thread(host.pack)
+        packed = await asyncio.to_thread(handover.pack, host.store, host.own.uid)
     if packed is not None and through_relay:
-        await host.leave(packed)
+        secrets, signer = host.unlocked.secrets, host.own.secrets.signer
+        me, device = host.me, host.own.device
+        who = Credentials(me.uid, device, me.epoch, secrets.kdf, secrets.login_key, signer)
+        await handover.leave(host.edges, host.watch, host.own.network, who, packed)
     paid = await host.admit(asked, record, consent)
     if packed is not None and file is not None:
         write_new(file, packed.blob)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from chatchain.client.linking import History, open_history
+from chatchain.client.handover import History, open_history
 from chatchain.client.links import join_link, parse_join_link
 from chatchain.crypto import card, linking, phrase, safety
 from chatchain.crypto.attachments import Sealer
