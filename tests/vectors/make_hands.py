@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatchain.client.linking import History
+from chatchain.client.handover import History
 from chatchain.identity.admission import Invitation, work_for
 from chatchain.identity.keys import sign_digest
 from chatchain.identity.record import decode_record

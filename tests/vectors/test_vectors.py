@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from chatchain.client.linking import open_history
+from chatchain.client.handover import open_history
 from chatchain.crypto import bundle, card, content, linking, padding, phrase, rsa, safety, sealed, vault
 from chatchain.crypto.attachments import Sealer
 from chatchain.crypto.content import Text, Unsupported
