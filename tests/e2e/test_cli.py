@@ -422,7 +422,7 @@ def test_the_last_device_is_revoked_only_by_somebody_who_means_it(town: Town) ->
     assert jutta.run("keys", "list").object["state"] == "active"
     done = person.run("keys", "revoke", "1", "--yes")
     assert (done.code, done.err) == (0, "")
-    assert f"register {name} --mnemonic-file" in done.out
+    assert "NEW-FOLDER recover" in done.out
     assert jutta.run("login").code == 3
 
 
