@@ -47,6 +47,11 @@ PLACES: Final = 20_000
 NAMED: Final = 1_000
 """Devices in one message of the bus; where more are concerned all processes look."""
 
+ATTENTION: Final = 8 * 1024
+"""Bytes of calls that are read between two looks; more of them, whoever floods the bus, are answered by a
+look, which costs less than to read on.
+"""
+
 RECOUNT: Final = 10.0
 """Seconds between two counts of what waits for whom, which the other processes change as well."""
 
@@ -310,6 +315,7 @@ class Nodes:
         self._places: dict[Device, int] = {}  # at which neighbour devices are, as far as that is known
         self._overdue: asyncio.TimerHandle | None = None
         self._called = False
+        self._listened = 0  # bytes of calls since the last look
         self._logged_in: dict[Device, None] = {}
         self._concerned: dict[Device, None] = {}
         self._logins_to = 0
@@ -473,6 +479,7 @@ class Nodes:
             except TimeoutError:
                 pass
             self._look.clear()
+            self._listened = 0
             try:
                 await self._exchange()
             except StoreUnavailable:
@@ -548,7 +555,8 @@ class Nodes:
 
     def _heard(self, message: bytes) -> None:
         """Somebody called; whoever it was, a look is the most that comes of it."""
-        devices = named(message)
+        self._listened += len(message)
+        devices = named(message) if self._listened <= ATTENTION else ()
         if devices is None:
             self._metrics.wakes.labels("unreadable").inc()
             return

@@ -403,6 +403,31 @@ async def test_an_oversized_run_is_named_and_many_are_cut(tmp_path: Path, databa
     await end(one, other, following)
 
 
+async def test_a_flood_of_calls_is_answered_by_looks_and_not_read(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever speaks on the bus has each process read a few KiB between two looks, however much he says."""
+    process = Process(tmp_path, 0, database, (BOB, 1))
+    following = await process.start()
+    read: list[bytes] = []
+
+    def note(message: bytes) -> tuple[Device, ...]:
+        read.append(message)
+        return ((CARL, 1),)
+
+    monkeypatch.setattr(several, "named", note)
+    noise = msgspec.msgpack.encode(((CARL, 1),) * 500)
+    for _ in range(1000):
+        process.nodes._heard(noise)
+    assert sum(map(len, read)) <= several.ATTENTION
+    Commits(database).by(None, (BOB, 1))
+    await until(lambda: process.woke == [(BOB, 1, 1)])
+    process.nodes._heard(noise)
+    assert read.pop() == noise
+    following.cancel()
+    process.near.close()
+
+
 async def test_what_nobody_told_of_is_looked_for(tmp_path: Path, database: Database) -> None:
     """Before anything that follows it is used."""
     one, other = Process(tmp_path, 0, database), Process(tmp_path, 1, database, (BOB, 1))
