@@ -27,7 +27,7 @@ from chatchain.crypto.ratchet import BARE, MAX_KEPT, MAX_SKIP, Ratchet, SharedKe
 from chatchain.crypto.x25519 import public_of
 from tests.crypto.pairs import NOW
 
-MESSAGES = 3000
+MESSAGES = 5000
 """In each of the two casts."""
 
 HEADER = struct.Struct(">32sIIHB")
@@ -141,15 +141,17 @@ async def converse(seed: str, ours_begins: bool) -> int:
     to_us: list[tuple[bytes, bytes]] = []
     to_them: list[tuple[bytes, bytes]] = []
     decrypted = late = 0
-    for number in range(MESSAGES):
-        text = b"%d" % number
-        if dice.random() < 0.5:
+    for number in range(MESSAGES + 1):
+        text, last = b"%d" % number, number == MESSAGES
+        if last:
+            pass  # what is still on its way arrives
+        elif dice.random() < 0.5:
             ours, sealed = ratchet.encrypt(ours, text, b"")
             to_them.append((text, sealed))
         else:
             to_us.append((text, to_ours(await oracle.encrypt_message(text, AD))))
         for box in (to_us, to_them):
-            while box and (len(box) > 6 or dice.random() < 0.3):
+            while box and (last or len(box) > 6 or dice.random() < 0.3):
                 index = dice.randrange(len(box)) if len(box) < 12 else 0
                 late += index > 0
                 text, sealed = box.pop(index)
@@ -160,10 +162,10 @@ async def converse(seed: str, ours_begins: bool) -> int:
                 assert plaintext == text
                 decrypted += 1
     assert late > MESSAGES / 4
-    return decrypted + len(to_us) + len(to_them)
+    return decrypted
 
 
 @pytest.mark.parametrize("ours_begins", [True, False])
 def test_shuffled_messages_are_read_by_an_independent_ratchet(ours_begins: bool) -> None:
-    """Six thousand in all, in both casts, none lost."""
+    """Five thousand in either cast, every one of them."""
     assert asyncio.run(converse(f"{ours_begins}", ours_begins)) == MESSAGES
