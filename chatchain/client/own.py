@@ -19,7 +19,7 @@ KEEP_SUPERSEDED_MS: Final = 30 * 24 * 3600 * 1000
 
 _WAY_BACK: Final = (
     "To go on, link a new home from another device (`chatchain --home NEW-FOLDER link NAME`), "
-    "or bring it back with its recovery phrase (`chatchain --home NEW-FOLDER recover`)."
+    "or bring the account back with its recovery phrase (`chatchain --home NEW-FOLDER recover`)."
 )
 
 
