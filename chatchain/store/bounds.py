@@ -145,7 +145,7 @@ def _trim_notices(db: sqlcipher.Connection, now_ms: int, bounds: Bounds) -> int:
         "DELETE FROM messages WHERE row IN (SELECT row FROM (SELECT row, "
         "row_number() OVER (PARTITION BY peer ORDER BY row DESC) AS place, "
         "row_number() OVER (ORDER BY row DESC) AS place_in_all, arrived_ms "
-        f"FROM messages WHERE {_NOTICE} AND state IS NOT 'queued') "
+        f"FROM messages INDEXED BY messages_notices WHERE {_NOTICE} AND state IS NOT 'queued') "
         "WHERE place > ? OR place_in_all > ? OR (arrived_ms > 0 AND arrived_ms < ?))",
         (bounds.notices_of_one, bounds.notices, now_ms - bounds.notice_ms),
     ).rowcount
@@ -203,6 +203,9 @@ def _trim_seen(db: sqlcipher.Connection, now_ms: int, bounds: Bounds) -> None:
     """Forgets what is older than SEEN_MS, and beyond the numbers the oldest, whose time becomes a floor."""
     db.execute("DELETE FROM seen WHERE at_ms < ?", (now_ms - SEEN_MS,))
     db.execute("DELETE FROM seen_floors WHERE at_ms < ?", (now_ms - SEEN_MS,))
+    (count,) = db.execute("SELECT count(*) FROM seen").fetchone()
+    if count <= bounds.seen_of_one:
+        return
     crowded = db.execute(
         "SELECT sender, count(*) FROM seen GROUP BY sender HAVING count(*) > ?", (bounds.seen_of_one,)
     ).fetchall()

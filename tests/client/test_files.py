@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from chatchain.client.attachments import AUTO_BYTES
+from chatchain.client.showing import described
 from chatchain.client.views import Sent, Shown
 from chatchain.crypto.attachments import MAX_FILE_BYTES, blob_size
 from chatchain.errors import (
@@ -33,6 +34,7 @@ from chatchain.errors import (
 )
 from chatchain.wire import messages as m
 from tests.shelf import STEP
+from tests.store.pages import pages
 from tests.world import World
 
 BIG = AUTO_BYTES + 1
@@ -376,6 +378,48 @@ async def test_a_preview_is_seen_and_saved_without_the_relay(world: World, tmp_p
             assert PIL.Image.open(BytesIO(read(saved.path))).size == (64, 48)
             kept = await client.fetch_file(view.id, preview=True)
             assert mode(Path(kept.path)) == 0o600
+
+
+async def test_of_what_disappeared_while_nothing_ran_nothing_is_left(world: World, tmp_path: Path) -> None:
+    """Text, caption, name, preview, file and index are gone on both sides before anything is shown again,
+    from the database's pages and its journal too.
+    """
+    photo = tmp_path / "xylophone.png"
+    PIL.Image.effect_noise((64, 48), 80).save(photo)
+    async with world.client("ada") as ada:
+        await ada.chat_settings("bob", expires=60)
+        await one(ada.send_file("bob", photo, "quetzal"))
+        await world.drain(ada.send("bob", "zymurgy"), [])
+    assert [shown.text for shown in await world.hear("bob")][1:] == ["quetzal", "zymurgy"]
+
+    async def told(who: str, words: str) -> tuple[bytes, bytes, list[Shown]]:
+        """What somebody's pages hold, the beginning of their preview, and what a search shows."""
+        async with world.client(who) as client:
+            found = await client.search(words)
+            unlocked = await client._station.open(exclusive=False)
+            preview = b""
+            for shown in found:
+                assert exists((await client.fetch_file(shown.id, preview=True)).path)
+                message = unlocked.store.message(bytes.fromhex(shown.id))
+                assert message is not None
+                preview = described(message).thumbnail[20:60]
+            key = unlocked.secrets.database_key
+        return pages(world.home(who) / "messages.db", key), preview, found
+
+    previews = {}
+    for who in ("ada", "bob"):
+        held, previews[who], found = await told(who, "xylophone")
+        assert len(found) == 1
+        assert all(word in held for word in (b"quetzal", b"zymurgy", b"xylophone", previews[who]))
+    world.relay.up = world.chain.up = False
+    world.now += 61
+    for who in ("ada", "bob"):
+        held, _, found = await told(who, "xylophone")
+        assert found == []
+        for word in (b"quetzal", b"zymurgy", b"xylophone", b"xyl", b"zym", previews[who]):
+            assert word not in held, (who, word)
+        left = [file for file in (world.home(who) / "files").rglob("*") if file.is_file()]
+        assert left == []
 
 
 async def test_other_files_have_no_preview(world: World, path: Path) -> None:
