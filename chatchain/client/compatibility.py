@@ -231,4 +231,8 @@ async def seal(station: Station, peer: str, text: str) -> RsaSealed:
     desk = await station.desk()
     user = await somebody_else(desk, peer)
     await desk.people.vet(user)  # who hides a peer's devices could bring us down to this
-    return await (await Compatibility.at(station)).seal(user, text)
+    sealed = await (await Compatibility.at(station)).seal(user, text)
+    desk.people.remember(
+        user
+    )  # what was seen of the devices of somebody who was written to is never forgotten
+    return sealed

@@ -53,6 +53,10 @@ async def test_a_text_for_who_has_an_rsa_key_alone(classroom: World) -> None:
     )
     assert opened.content == content.text("hello, classroom")
     assert (opened.sender, opened.id.hex(), opened.label) == (chain.user("ada").uid, sealed.id, rsa.LABEL)
+    async with classroom.client("ada") as ada:
+        contact = (await ada._station.store()).contact(chain.user("carol").uid)
+        assert contact is not None
+        assert contact.met  # nobody can have her devices forgotten by sending much
 
 
 async def test_whoever_has_better_is_not_written_to_like_this(classroom: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ from chatchain.errors import (
     WrongChain,
 )
 from chatchain.identity.keys import to_checksum
-from chatchain.model import Address
+from chatchain.model import Address, Uid
 from tests.world import NETWORK, PASSWORD, World
 
 LINK = f"chatchain://join?rpc=http://127.0.0.1:8545&chain=31337&directory={to_checksum(NETWORK.directory)}"
@@ -48,6 +49,42 @@ async def test_card_makes_an_unverified_contact(world: World) -> None:
         assert [one.username for one in await ada.contacts()] == ["bob"]
         assert (await ada.verify("bob")).verified
         assert (await ada.safety_number("bob")).verified
+
+
+@pytest.mark.parametrize(
+    "how", ["nothing", "writes", "reacts", "writes offline", "verifies", "adds the card", "sets"]
+)
+async def test_a_stranger_is_who_was_only_heard(world: World, how: str) -> None:
+    """Whoever was written to, verified or added was met, for good: also when the own words have disappeared.
+
+    Only then they learn one's display name, and may never be forgotten for what others send.
+    """
+    async with world.client("bob") as bob:
+        card = await bob.own_card()
+    (said,) = await world.say("bob", "ada", "hello?")
+    await world.hear("ada")
+    async with world.client("ada") as ada:
+        match how:
+            case "writes" | "writes offline":
+                world.chain.up = how == "writes"
+                with suppress(ChainUnreachable):
+                    await world.drain(ada.send("bob", "hi"), [])
+                world.chain.up = True
+            case "reacts":
+                await world.drain(ada.react(said.id, "👍"), [])
+            case "verifies":
+                await ada.verify("bob")
+            case "adds the card":
+                await ada.add_contact(card.card)
+            case "sets":
+                await ada.chat_settings("bob", expires=1)
+    world.now += 3600
+    async with world.client("ada") as ada:
+        store = (await ada._station.desk()).unlocked.store
+        contact = store.contact(Uid(card.uid))
+        assert contact is not None
+        assert (contact.listed, contact.met) == (True, how != "nothing")
+        assert (await ada.profile("Ada L.")).told == (0 if how == "nothing" else 1)
 
 
 async def test_both_sides_see_the_same_number(world: World) -> None:
