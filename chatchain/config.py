@@ -50,6 +50,8 @@ LIMITS: Final = (
     "prekeys_kept",
     "file_requests_per_second",
     "file_request_burst",
+    "signals_per_minute",
+    "signal_burst",
     "file_bytes",
     "files",
     "files_mib",

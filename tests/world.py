@@ -59,6 +59,7 @@ from chatchain.model import (
     BlockRef,
     Call,
     Delivery,
+    Envelope,
     Group,
     KeyBundle,
     KeyKind,
@@ -666,6 +667,9 @@ class Relay:
         self.hand_out: Callable[[bytes], bytes | None] = lambda bundle: bundle
         """What becomes of each prekey bundle on its way to whoever asked."""
         self.submitted: list[m.Submit] = []
+        self.signals: list[Envelope] = []
+        self.lossy = False
+        """Loses every signal."""
         self.logins = 0
         self.space = 7
         self._sequence = itertools.count(1)
@@ -740,6 +744,8 @@ class Relay:
                 self._say(peer, m.Prekeys(ref, tuple(one for one in bundles if one is not None)))
             case m.Submit():
                 self._submit(peer, message, fold)
+            case m.Signal(envelope):
+                self._signal(peer, envelope)
             case m.Resume(space, after):
                 start = after if space == self.space else 0
                 self._say(peer, m.Resumed(self.space, start))
@@ -837,6 +843,26 @@ class Relay:
                 )
             )
         )
+
+    def _signal(self, peer: _Peer, envelope: Envelope) -> None:
+        assert peer.user is not None
+        self.signals.append(envelope)
+        for copy in envelope.copies:
+            there = self.mailbox.session_of(copy.uid, copy.device)
+            if there is None or self.lossy:
+                continue
+            delivery = Delivery(
+                0,
+                envelope.id,
+                envelope.suite,
+                peer.user.uid,
+                peer.device,
+                envelope.recipient,
+                int(self._world.clock() * 1000),
+                copy.header,
+                envelope.body,
+            )
+            self._say(self._peers[there], m.Signaled(delivery))
 
     # -- the mailbox's wishes
 

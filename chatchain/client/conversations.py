@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from chatchain.client import messaging
 from chatchain.client.outbox import keep
+from chatchain.client.privacy import choose
 from chatchain.client.session import made_up_for_later
 from chatchain.client.station import Station
-from chatchain.client.views import ChatSettings, ProfileView
+from chatchain.client.views import ChatSettings, PrivacyView, ProfileView
 from chatchain.client.writing import Writer
 from chatchain.crypto import content as contents
 from chatchain.errors import ChatchainError, UsageError
@@ -52,6 +53,14 @@ async def settings(
         off_the_record=after.off_the_record,
         state=state,
     )
+
+
+async def privacy(station: Station, typing: bool | None, read_receipts: bool | None) -> PrivacyView:
+    """What this device tells others of its own accord, after changing what is given."""
+    changes = typing is not None or read_receipts is not None
+    store = (await station.open(exclusive=True)).store if changes else await station.store()
+    chosen = choose(store, typing, read_receipts)
+    return PrivacyView(chosen.typing, chosen.read_receipts)
 
 
 async def profile(station: Station, name: str | None) -> ProfileView:

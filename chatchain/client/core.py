@@ -52,6 +52,7 @@ from chatchain.client.views import (
     LoggedOut,
     MemberView,
     PasswordChanged,
+    PrivacyView,
     ProfileView,
     ProposalView,
     Recoverable,
@@ -305,6 +306,10 @@ class Client:
         obstacle is raised.
         """
         return await conversations.settings(self._station, peer, expires, off_the_record, wait_s)
+
+    async def privacy(self, *, typing: bool | None = None, read_receipts: bool | None = None) -> PrivacyView:
+        """What this device tells others of its own accord; what is given is changed first."""
+        return await conversations.privacy(self._station, typing, read_receipts)
 
     async def profile(self, name: str | None = None) -> ProfileView:
         """The own display name; a `name` is set first (an empty one takes it away) and sent to the contacts.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,10 +26,10 @@ from chatchain.client.own import Own
 from chatchain.client.ports import Store
 from chatchain.client.reading import FILE, NOTICE, TEXT
 from chatchain.client.sealing import RECEIPT
-from chatchain.client.sessions import Draft, LostSession, Sessions
+from chatchain.client.sessions import Draft, LostSession, Sessions, Step
 from chatchain.client.watch import Watch
 from chatchain.crypto import content as contents
-from chatchain.crypto.content import Receipt, ReceiptKind, TypingState, Unsupported
+from chatchain.crypto.content import Receipt, ReceiptKind, Typing, TypingState, Unsupported
 from chatchain.crypto.prekeys import refuse_downgrade
 from chatchain.crypto.ratcheted import associated_data, open_body
 from chatchain.crypto.sealed import Opened, open_
@@ -132,6 +133,27 @@ class Inbox:
         )
         deletes = self._store.trim(self._own.uid, self._now_ms()) or deletes
         return Taken(fresh, tuple(delivery.sequence for delivery in deliveries), typing, deletes)
+
+    async def hear(self, signals: Sequence[Delivery]) -> list[tuple[Uid, bool]]:
+        """Opens signals and says who began to type, or gave up.
+
+        What cannot be opened is nobody's business: anybody on the way could have made it. What is not a
+        signal is not taken in on this way, and its session stays as it was.
+        """
+        fold = await self._fold(signals)
+        draft, typing = self._sessions.draft(), []
+        for delivery in signals:
+            sender = fold.senders[Uid(delivery.sender)]
+            if sender is None or (fold.members is not None and sender.uid not in fold.members):
+                continue
+            with suppress(VerificationError):
+                step, opened = self._step(delivery, sender, draft)
+                if isinstance(opened.content, Typing) and step.prekeys is None:
+                    draft.keep(step)
+                    typing.append((sender.uid, opened.content.state is TypingState.STARTED))
+        if typing:
+            self._store.change_sessions(draft.changes)
+        return typing
 
     async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
         """What the chain says of everybody concerned."""
@@ -241,6 +263,11 @@ class Inbox:
         return self._open_sealed(delivery, sender)
 
     def _open_ratchet(self, delivery: Delivery, sender: User, draft: Draft) -> Opened:
+        step, opened = self._step(delivery, sender, draft)
+        draft.keep(step)
+        return opened
+
+    def _step(self, delivery: Delivery, sender: User, draft: Draft) -> tuple[Step, Opened]:
         if delivery.sender_device not in {device.device for device in sender.active_devices}:
             draft.forget(sender.uid, delivery.sender_device)
         device = listed_device(sender, delivery.sender_device)
@@ -254,8 +281,7 @@ class Inbox:
         signing_key_for(self._own.network, sender, device.device, version, time_ms, delivery.received_ms)
         if step.own.until_ms is not None and max(time_ms, delivery.received_ms) > step.own.until_ms:
             raise LostSession("The message was sent to keys of this device that have been replaced.")
-        draft.keep(step)
-        return Opened(content, time_ms, version)
+        return step, Opened(content, time_ms, version)
 
     def _open_sealed(self, delivery: Delivery, sender: User) -> Opened:
         def resolve(uid: int, device: int, version: int, time_ms: int) -> bytes:

@@ -29,6 +29,7 @@ from chatchain.client.inbox import Taken
 from chatchain.client.outbox import Outcome, keep
 from chatchain.client.packing import pack
 from chatchain.client.ports import Store
+from chatchain.client.privacy import privacy
 from chatchain.client.session import Session, made_up_for_later
 from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
 from chatchain.client.station import Desk, Station, known_contact, rest_s
@@ -50,7 +51,7 @@ from chatchain.errors import (
     UnknownMessage,
     UsageError,
 )
-from chatchain.model import DeviceId, Direction, MessageState, Outgoing, StoredMessage, Uid, User
+from chatchain.model import Delivery, DeviceId, Direction, MessageState, Outgoing, StoredMessage, Uid, User
 
 CHUNK: Final = 128
 """Texts that are stored in one transaction, and deliveries that are."""
@@ -182,11 +183,17 @@ def find_message(store: Store, beginning: str, *, mine: bool = False) -> StoredM
 
 
 async def type_(station: Station, to: str, *, started: bool) -> bool:
-    """Tells a peer that something is being typed, if a session stands; says whether one does."""
+    """Tells a peer that something is being typed, if a session stands; says whether one does.
+
+    It is told now and then, and not at all where the person does not want it.
+    """
     if station.session is None or not station.session.alive:
         return False
     desk = await station.desk()
     peer = await desk.people.find(to)
+    now = asyncio.get_running_loop().time()
+    if not privacy(desk.unlocked.store).typing or not station.typing.due(peer.uid, started=started, now=now):
+        return True
     state = TypingState.STARTED if started else TypingState.STOPPED
     with suppress(ChatchainError):
         await desk.outbox.whisper(peer, contents.typing(state), station.session)
@@ -561,14 +568,23 @@ async def _batch(
         except TimeoutError:
             session.announced = 0
             continue
-        taken = await desk.inbox.take(deliveries, session.progress(deliveries))
-        await session.acknowledge(taken.sequences)
-        if taken.deletes:
-            desk.courier.forget_deleted()
-        desk.outbox.queue_receipts()
+        stored = [delivery for delivery in deliveries if delivery.sequence]
+        signals = [delivery for delivery in deliveries if not delivery.sequence]
+        taken = await _taken(desk, session, stored) if stored else Taken([], (), [])
+        typing = taken.typing + (await desk.inbox.hear(signals) if signals else [])
         fresh = [message for message in taken.fresh if message.direction is Direction.IN]
-        if fresh or taken.typing:
-            return replace(taken, fresh=fresh)
+        if fresh or typing:
+            return replace(taken, fresh=fresh, typing=typing)
+
+
+async def _taken(desk: Desk, session: Session, deliveries: Sequence[Delivery]) -> Taken:
+    """Takes in what the relay keeps for this device, and says so."""
+    taken = await desk.inbox.take(deliveries, session.progress(deliveries))
+    await session.acknowledge(taken.sequences)
+    if taken.deletes:
+        desk.courier.forget_deleted()
+    desk.outbox.queue_receipts()
+    return taken
 
 
 # --- back -----------------------------------------------------------------------------------------------
@@ -589,7 +605,8 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
         row = found.row
     messages = store.history(uid, limit=max(limit, 1), before=row)
     if messages:
-        store.mark_read(uid, messages[-1].row, station.now_ms())
+        tell = privacy(store).read_receipts
+        store.mark_read(uid, messages[-1].row, station.now_ms(), tell=tell)
     return [await shown_of(station, message, full=True) for message in messages]
 
 

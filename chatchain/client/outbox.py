@@ -141,15 +141,14 @@ class Outbox:
         self.wake()
 
     async def whisper(self, peer: User, content: Content, session: Session) -> None:
-        """Sends what matters only now: it waits for no verdict, and nothing here keeps it."""
-        # Like a receipt, it is for the other side and not for one's own devices.
+        """Sends what matters only now, to who is there; nobody keeps it, and it may get lost."""
+        await self._people.vet(peer)
+        me = await self._people.require(self._own.uid)
         item = Outgoing(os.urandom(16), peer.uid, RECEIPT, contents.encode(content), self._now_ms())
-        plan = await self._sealing.plan(peer.uid, session)
-        (sealed,), changes = self._sealing.seal([item], plan)
-        self._store.change_sessions(changes)
-        assert sealed.envelope is not None
-        verdict = asyncio.ensure_future(await session.submit(sealed.envelope))
-        verdict.add_done_callback(lambda told: told.cancelled() or told.exception())
+        envelope, changes = self._sealing.seal_signal(item, peer, me)
+        if envelope is not None:
+            self._store.change_sessions(changes)
+            await session.signal(envelope)
 
     def outcome(self, id: bytes) -> asyncio.Future[Outcome]:
         """What will have become of a message added by this process."""

@@ -422,8 +422,10 @@ class Store(Protocol):
         is told only once goes. Not fsynced: after a power cut it may be shown again, never lost.
         """
 
-    def mark_read(self, peer: Uid, up_to: int, now_ms: int) -> int:
-        """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
+    def mark_read(self, peer: Uid, up_to: int, now_ms: int, *, tell: bool = True) -> int:
+        """Marks a peer's messages up to a row as read, owes the receipts for them if it is to be told, and
+        gives their number.
+        """
 
     def count_unread(self) -> int:
         """How many messages that came in were not read yet."""

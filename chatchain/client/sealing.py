@@ -256,6 +256,30 @@ class Sealing:
         ]
         return sealed, draft.changes
 
+    def seal_signal(self, item: Outgoing, peer: User, me: User) -> tuple[Envelope | None, SessionChanges]:
+        """Seals what may get lost, for those devices with which a session stands; it begins none."""
+        draft = self._sessions.draft()
+        key, body, _ = self._begun(item)
+        carried = header_content(key, body)
+        ad = associated_data(self._own.network, item.id, self._own.uid, self._own.device, peer.uid)
+        copies = []
+        for them in self._parties(peer):
+            header = draft.encrypt_signal(them, carried, ad) if self._speaks_ratchet(them) else None
+            if header is not None:
+                copies.append(Copy(them.uid, them.record.device, header))
+        if not copies:
+            return None, SessionChanges()
+        envelope = Envelope(
+            id=item.id,
+            suite=Suite.RATCHET,
+            recipient=peer.uid,
+            recipient_version=peer.device_list_version,
+            sender_version=me.device_list_version,
+            body=body,
+            copies=tuple(copies[:MAX_COPIES]),
+        )
+        return envelope, draft.changes
+
     def _by_sessions(self, item: Outgoing, plan: Plan, draft: Draft) -> Outgoing:
         # A receipt tells the other side; one's own other devices need not know who told whom.
         parties = plan.parties + (plan.own_parties if item.kind != RECEIPT else ())

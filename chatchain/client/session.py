@@ -71,6 +71,8 @@ from chatchain.wire.messages import (
     RelayMessage,
     Resume,
     Resumed,
+    Signal,
+    Signaled,
     Sponsor,
     Sponsored,
     StaleDevices,
@@ -81,6 +83,9 @@ from chatchain.wire.messages import (
 
 MAX_DELIVERIES: Final = 1024
 """Deliveries that may wait here to be stored: twice what a relay sends before it wants acknowledgements."""
+
+MAX_SIGNALS: Final = 64
+"""Deliveries of all kinds that wait here for a signal to be taken in besides."""
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """Bytes of such deliveries: eight times what a relay sends before it wants acknowledgements."""
@@ -306,6 +311,10 @@ class Session:
         await self._send(Submit(envelope))
         return verdict
 
+    async def signal(self, envelope: Envelope) -> None:
+        """Hands over what is for those who are there now; nobody says what became of it."""
+        await self._send(Signal(envelope))
+
     # --- deliveries -----------------------------------------------------------------------------------------
 
     async def receive(self, known: Progress) -> None:
@@ -322,14 +331,18 @@ class Session:
         return Progress(self.link.spki, self._space, max(delivery.sequence for delivery in deliveries))
 
     async def deliveries(self, limit: int) -> list[Delivery]:
-        """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended."""
+        """Waits for at least one delivery and gives up to `limit` of them; raises why the link ended.
+
+        Those without a sequence are signals.
+        """
         batch: list[Delivery] = []
         while len(batch) < limit and (not batch or not self._deliveries.empty()):
             if self._ended is not None and self._deliveries.empty():
                 raise self._ended
             delivery = await self._deliveries.get()
             if delivery is not None:
-                self.announced = max(self.announced - 1, 0)
+                if delivery.sequence:
+                    self.announced = max(self.announced - 1, 0)
                 self._held -= _size(delivery)
                 batch.append(delivery)
             elif not batch:
@@ -414,6 +427,10 @@ class Session:
                 self._held += _size(delivery)
                 self._deliveries.put_nowait(delivery)
                 self.fruitful = True
+            case Signaled(delivery):
+                if self._deliveries.qsize() < MAX_SIGNALS:  # else there is more to do than to look who types
+                    self._held += _size(delivery)
+                    self._deliveries.put_nowait(delivery)
             case Tick(id) | Refused(id) | StaleDevices(id):
                 self.fruitful = self.fruitful or isinstance(message, Tick)
                 verdict = self._verdicts.pop(MessageId(id), None)

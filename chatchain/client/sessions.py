@@ -169,16 +169,30 @@ class Draft:
 
         What is taken from `fresh` leaves it: a session that began twice would use its keys twice.
         """
-        version, whose = them.record.version, (them.uid, them.record.device)
-        lines = self._of(*whose).values()
-        able = [one for one in lines if _sends(one.kept, version, self._own.version, self._now_ms)]
-        if able:
-            line = max(able, key=lambda one: one.kept.rank)
-        elif whose in fresh:
+        whose = them.uid, them.record.device
+        line = self._sending(them)
+        if line is None and whose in fresh:
             session = fresh.pop(whose)
             line = Line(self._kept(them, session, self._own.version, begun_ms=self._now_ms), session)
-        else:
+        if line is None:
             raise NoSession(f"There is no session with device {them.record.device} of user {them.uid}.")
+        return self._encrypted(line, plaintext, ad)
+
+    def encrypt_signal(self, them: Party, plaintext: bytes, ad: bytes) -> bytes | None:
+        """One message to a device that may get lost; None where that would do harm."""
+        line = self._sending(them)
+        if line is None or not sessions.may_be_lost(line.session):
+            return None
+        return self._encrypted(line, plaintext, ad)
+
+    def _sending(self, them: Party) -> Line | None:
+        """The session on which something is sent to a device: the one heard last."""
+        lines = self._of(them.uid, them.record.device).values()
+        version, now = them.record.version, self._now_ms
+        able = [one for one in lines if _sends(one.kept, version, self._own.version, now)]
+        return max(able, key=lambda one: one.kept.rank, default=None)
+
+    def _encrypted(self, line: Line, plaintext: bytes, ad: bytes) -> bytes:
         after, message = sessions.encrypt(line.session, plaintext, ad)
         self._put(Line(msgspec.structs.replace(line.kept, used_ms=self._now_ms), after))
         return message

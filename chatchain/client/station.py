@@ -39,6 +39,7 @@ from chatchain.client.own import Own, load_own
 from chatchain.client.paying import Payer
 from chatchain.client.ports import ChainWriter, Edges, NetworkSettings, Store
 from chatchain.client.prekeys import supply
+from chatchain.client.privacy import Pace
 from chatchain.client.session import Credentials, Session
 from chatchain.client.sessions import Sessions
 from chatchain.client.transfer import Transfer
@@ -173,6 +174,7 @@ class Station:
         self._spare: Transfer | None = None
         self.sealed: set[bytes] = set()
         """Blobs whose messages are about to be stored."""
+        self.typing = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._forgetting: asyncio.Task[None] | None = None
 

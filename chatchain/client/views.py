@@ -298,6 +298,13 @@ class ChatSettings(View, frozen=True, omit_defaults=False):
     state: str | None = None
 
 
+class PrivacyView(View, frozen=True, omit_defaults=False):
+    """What this device tells others of its own accord."""
+
+    typing: bool
+    read_receipts: bool
+
+
 class ProfileView(View, frozen=True, omit_defaults=False):
     """The own display name, shown beside the username to whom one writes with; `told` counts to whom a change
     is on its way.

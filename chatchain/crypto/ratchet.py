@@ -35,6 +35,11 @@ from chatchain.errors import BadRecord, LimitReached, Undecryptable
 MAX_SKIP: Final = 1000
 """Message keys that one message may make us derive in one chain (the specification's constant)."""
 
+MAX_LOSSY: Final = 100
+"""Messages of one sending chain after which none is sent on it that may get lost: far below MAX_SKIP, so that
+the reader always finds the way to the next one.
+"""
+
 MAX_KEPT: Final = 2000
 """Skipped message keys kept in all; the oldest go first."""
 
@@ -235,6 +240,11 @@ def decrypt(state: Ratchet, message: bytes, ad: bytes, now: int) -> tuple[Ratche
         new, since=min(new.since + 1, _EPOCHS - 1), skipped=_expired(new.skipped, now) if new.skipped else ()
     )
     return new, inside[length:]
+
+
+def may_be_lost(state: Ratchet) -> bool:
+    """Whether the next message may get lost without harm to those that follow."""
+    return not state.cks or state.ns < MAX_LOSSY
 
 
 # --- KDFs -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
     accept(store, …, message, …)      → store, session, plaintext
     encrypt(session, plaintext, ad)   → session, message
     decrypt(session, message, ad, now)→ session, plaintext
+    may_be_lost(session)              → whether the next message may be one that nobody repeats
 
 Every value is frozen. The caller saves the new session (and, after `accept`, the new store) in the same
 transaction as the plaintext or the message, before either leaves or shows; on an error nothing has changed.
@@ -105,6 +106,11 @@ def encrypt(session: Session, plaintext: bytes, ad: bytes) -> tuple[Session, byt
     state, message = ratchet.encrypt(session.ratchet, plaintext, ad)
     head = bytes([INITIAL]) + session.handshake if session.handshake else bytes([ORDINARY])
     return msgspec.structs.replace(session, ratchet=state), head + message
+
+
+def may_be_lost(session: Session) -> bool:
+    """Whether a message may be sent that nobody repeats: the other side has answered, and lacks few."""
+    return not session.handshake and ratchet.may_be_lost(session.ratchet)
 
 
 def decrypt(session: Session, message: bytes, ad: bytes, now: int) -> tuple[Session, bytes]:

@@ -45,7 +45,7 @@ from chatchain.relay import metrics as pages
 from chatchain.relay.allowance import allowance_of
 from chatchain.relay.directory import Keeper
 from chatchain.relay.newcomers import Newcomers, Rules
-from chatchain.relay.nodes import Nodes, SharedKeeper
+from chatchain.relay.nodes import Bus, Nodes, SharedKeeper
 from chatchain.relay.service import Deployment, Relay
 from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import Sponsor, SponsorLimits
@@ -325,6 +325,7 @@ async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) ->
             files=(parts, store.blobs),
             metrics=metrics,
             nodes=_nodes(config, store, shared, network, place, log, metrics),
+            signals=_bus(config, network, log, "signal"),
         )
         writer = store.writer(_listener(loop, relay))
 
@@ -361,22 +362,28 @@ def _nodes(
 ) -> Nodes | None:
     if shared is None:
         return None
-    bus = near = None
+    near = None
     if place.folder is not None:
         near = Neighbours(
             place.folder, place.number, place.share, lambda reason: log.warning("neighbours", reason=reason)
         )
-    if config.nats is not None:
-        from chatchain.bus import Bus  # 0.1 s that only those pay who use it
-
-        own = hashlib.sha256(b"%d:%b" % (network.chain_id, network.directory)).hexdigest()[:16]
-        bus = Bus(
-            config.nats,
-            f"chatchain.{own}.look",
-            lambda kind: log.warning("nats", kind=kind),
-            authority=config.nats_ca,
-        )
+    bus = _bus(config, network, log, "look")
     return Nodes(shared, bus, near, usage=store.usage, log=log, metrics=metrics)
+
+
+def _bus(config: ServerConfig, network: Network, log: FilteringBoundLogger, what: str) -> Bus | None:
+    """A way to the other processes for one kind of message, which then pushes no other kind aside."""
+    if config.nats is None:
+        return None
+    from chatchain import bus  # 0.1 s that only those pay who use it
+
+    own = hashlib.sha256(b"%d:%b" % (network.chain_id, network.directory)).hexdigest()[:16]
+    return bus.Bus(
+        config.nats,
+        f"chatchain.{own}.{what}",
+        lambda kind: log.warning("nats", kind=kind),
+        authority=config.nats_ca,
+    )
 
 
 async def _serve(

@@ -65,6 +65,9 @@ class Allowance(msgspec.Struct, frozen=True):
     file_requests: Rate = Rate(burst=200, per_second=20)
     """Uploads, downloads and deletions that one account may begin."""
 
+    signals: Rate = Rate(burst=10, per_second=30 / 60)
+    """Of one device to one user; of one account to all together ten times as many."""
+
     files: BlobLimits = BlobLimits()
     """What is kept of one account's files."""
 
@@ -103,6 +106,7 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
         file_requests=rate(
             "file_requests_per_second", plain.file_requests, seconds=1, burst="file_request_burst"
         ),
+        signals=rate("signals_per_minute", plain.signals, seconds=60, burst="signal_burst"),
         files=BlobLimits(
             largest=settings.get("file_bytes", files.largest),
             count=settings.get("files", files.count),

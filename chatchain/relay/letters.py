@@ -146,6 +146,11 @@ class Letters:
         """Ends a device's connection and deletes what waits for it."""
         self._act(self._mailbox.revoked(uid, device))
 
+    def listening(self, uid: int, device: int) -> Peer | None:
+        """The connection of a device that takes in at once what it is sent, if there is one here."""
+        session = self._sessions.get(self._mailbox.session_of(uid, device) or 0)
+        return session.peer if session is not None and session.resumed and not session.peer.slow else None
+
     # --- in ---
 
     def submit(self, session: Session, envelope: Envelope) -> None:
@@ -279,6 +284,7 @@ class Letters:
 
     def resume(self, session: Session, space: int, after: int) -> None:
         """A device wants those behind a sequence of a space: only of this one does that say anything."""
+        session.resumed = True
         start = after if space == self._space else 0
         session.peer.send(Resumed(self._space, start))
         self._act(self._mailbox.receive(session.name, start))

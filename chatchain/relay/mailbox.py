@@ -388,6 +388,11 @@ class Mailbox:
             actions += self._pump(session)
         return actions
 
+    def session_of(self, uid: int, device: int) -> int | None:
+        """The session of a device, if it is connected here."""
+        session = self._by_device.get((uid, device))
+        return session.name if session is not None else None
+
     def holds(self, uid: int, device: int) -> bool:
         """Whether this device is connected here."""
         return (uid, device) in self._by_device

@@ -36,6 +36,7 @@ class Metrics:
         self.logins = self._counter("logins", "Logins", ("outcome",))
         self.sponsored = self._counter("sponsored", "Calls asked of the sponsor", ("outcome",))
         self.violations = self._counter("violations", "Connections closed for breaking the protocol")
+        self.signals = self._counter("signals", "Signals for devices", ("outcome",))
         self.files = self._counter("files", "Uploads and downloads of files", ("outcome",))
         self.file_bytes = self._counter("file_bytes", "Bytes of files", ("direction",))
         self.wakes = self._counter("wakes", "Calls between the processes of this relay", ("outcome",))

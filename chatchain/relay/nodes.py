@@ -20,7 +20,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from chatchain.errors import ChainError, ChainUnreachable, StoreUnavailable
-from chatchain.model import Policy, Run, User
+from chatchain.model import Delivery, Policy, Run, User
 from chatchain.relay.directory import Changes
 from chatchain.relay.frontier import Frontier, Stretch
 from chatchain.relay.metrics import Metrics
@@ -288,7 +288,15 @@ class _Look(msgspec.Struct, frozen=True, array_like=True, tag=4):
     devices: list[Device]
 
 
-_NEAR: Final = msgspec.msgpack.Decoder(Stretch | _Here | _Gone | _Look)
+class Passed(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A signal for a device that is connected to another process, or to none (relay.signals)."""
+
+    uid: int
+    device: int
+    delivery: Delivery
+
+
+_NEAR: Final = msgspec.msgpack.Decoder(Stretch | _Here | _Gone | _Look | Passed)
 
 
 class Nodes:
@@ -322,6 +330,8 @@ class Nodes:
         self._others = 0
         self._look = asyncio.Event()
         self._speak = asyncio.Event()
+        self.passed: Callable[[Passed], None] = lambda _: None
+        """Hears of the signals that neighbours pass on."""
 
     # --- told by the relay, on the loop ---
 
@@ -345,6 +355,14 @@ class Nodes:
                 for stretch in self._stretches(runs, other):
                     self._tell(other, stretch)
         self._go_on(self._frontier.came(Stretch(self._number, runs[0].first, runs[-1].last, runs, [])))
+
+    def pass_on(self, signal: Passed) -> bool:
+        """Hands a signal to the neighbours; whether its device is known to be at one of them."""
+        place = self._places.get((signal.uid, signal.device))
+        for other in self._near.others if self._near is not None else ():
+            if place in (None, other):
+                self._tell(other, signal)
+        return place is not None
 
     # --- life ---
 
@@ -398,7 +416,7 @@ class Nodes:
         if first:
             yield Stretch(self._number, first, last, whole, _listed(named))
 
-    def _tell(self, other: int, word: Stretch | _Here | _Gone | _Look) -> None:
+    def _tell(self, other: int, word: Stretch | _Here | _Gone | _Look | Passed) -> None:
         assert self._near is not None
         sent = self._near.send(other, _ENCODER.encode(word))
         self._metrics.handovers.labels("sent" if sent else "dropped").inc()
@@ -422,6 +440,8 @@ class Nodes:
                 if self._places.get(device) == word.origin:
                     del self._places[device]
             self._wake(word.devices)
+        elif isinstance(word, Passed):
+            self.passed(word)
         else:
             self._wanted(word.devices)
 

@@ -1,9 +1,9 @@
 """The relay: takes each connection's messages to the part that serves them.
 
 Everything here runs on the event loop and decides nothing. `authentication` tells who a connection is,
-`letters` carries messages, `keys` answers for key bundles and prekeys, `files` for files, `sponsoring` for
-what is paid, `follower` brings what the chain says, `housekeeping` what time does. Those know each other only
-in this order: `users`, `follower`, then the rest beside one another.
+`letters` carries messages, `signals` what is not kept, `keys` answers for key bundles and prekeys, `files`
+for files, `sponsoring` for what is paid, `follower` brings what the chain says, `housekeeping` does what is
+due. Those know each other only in this order: `users`, `follower`, then the rest beside one another.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from chatchain.relay.letters import Letters
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.newcomers import Newcomers
-from chatchain.relay.nodes import Fold, Nodes
+from chatchain.relay.nodes import Bus, Fold, Nodes
 from chatchain.relay.ports import BlobParts, BlobTable, Peer, Reader, Writer
 from chatchain.relay.sessions import Guest, Session
+from chatchain.relay.signals import Signals
 from chatchain.relay.sponsor import Sponsor
 from chatchain.relay.sponsoring import Sponsoring
 from chatchain.relay.tasks import Tasks, Threads
@@ -50,6 +51,7 @@ from chatchain.wire.messages import (
     PublishPrekeys,
     Receive,
     Resume,
+    Signal,
     Submit,
 )
 from chatchain.wire.messages import (
@@ -85,6 +87,7 @@ class Relay:
         allowance: Allowance | None = None,
         files: tuple[BlobParts, BlobTable],
         nodes: Nodes | None = None,
+        signals: Bus | None = None,
     ) -> None:
         """`files` are where the bytes of files lie and the table that names them."""
         allowed = allowance or Allowance()
@@ -125,6 +128,9 @@ class Relay:
         )
         """Hears what the writer and the other processes tell."""
         self._submit = self.letters.submit
+        self._signals = Signals(
+            self.letters.listening, nodes=nodes, bus=signals, users=users, allowance=allowed, metrics=metrics
+        )
         self._keys = KeyDesk(
             reader,
             readers,
@@ -153,6 +159,7 @@ class Relay:
         if self._nodes is not None:
             await self._nodes.start(self.letters)
         self._keys.start(writer)
+        self._signals.start()
         await self.letters.start(writer)
         await self._follower.start()
         for work in (
@@ -181,6 +188,7 @@ class Relay:
             peer.abort()
         if self._nodes is not None:
             await self._nodes.close()
+        await self._signals.close()
         self._tasks.stop()
         self._sponsoring.stop()
         self._follower.stop()
@@ -257,6 +265,8 @@ class Relay:
         match message:
             case Acknowledge(sequences):
                 self.letters.acknowledge(session, sequences)
+            case Signal(envelope):
+                self._tasks.hold(session.peer, self._signals.send(session, envelope))
             case Resume(space, after):
                 self.letters.resume(session, space, after)
             case Receive():

@@ -30,6 +30,8 @@ class Session(msgspec.Struct, eq=False):
     rows: int = 0
     bytes: int = 0
     """What it has submitted without an answer."""
+    resumed: bool = False
+    """Whether it has begun with Resume, and so knows all that this relay may say."""
     held: bool = False
     """Whether the relay has stopped reading from it until some of that is answered."""
     round: int = 0

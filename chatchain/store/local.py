@@ -575,14 +575,17 @@ class LocalStore:
             if not kept:
                 self._db.execute("DELETE FROM messages WHERE row = ?", (row,))
 
-    def mark_read(self, peer: Uid, up_to: int, now_ms: int) -> int:
-        """Marks a peer's messages up to a row as read, owes the receipts for them, and gives their number."""
+    def mark_read(self, peer: Uid, up_to: int, now_ms: int, *, tell: bool = True) -> int:
+        """Marks a peer's messages up to a row as read, owes the receipts for them if it is to be told, and
+        gives their number.
+        """
         with _transaction(self._db) as db:
-            db.execute(
-                "INSERT OR REPLACE INTO receipts_due SELECT peer, id, ? FROM messages "
-                "WHERE peer = ? AND row <= ? AND read = 0 AND kind IN ('text', 'file') AND direction = 'in'",
-                (MessageState.READ.value, peer, up_to),
-            )
+            if tell:
+                db.execute(
+                    "INSERT OR REPLACE INTO receipts_due SELECT peer, id, ? FROM messages WHERE peer = ? "
+                    "AND row <= ? AND read = 0 AND kind IN ('text', 'file') AND direction = 'in'",
+                    (MessageState.READ.value, peer, up_to),
+                )
             db.execute(
                 f"DELETE FROM messages WHERE peer = ? AND row <= ? AND read = 0 AND NOT {_KEPT}",
                 (peer, up_to),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         LoggedOut,
         MemberView,
         PasswordChanged,
+        PrivacyView,
         ProfileView,
         ProposalView,
         Recoverable,
@@ -533,6 +534,14 @@ def chat_settings(view: ChatSettings) -> list[str]:
     if view.state is not None:
         lines.append(f"Changed, and {clean_line(view.state)} to {clean_line(view.username)}.")
     return lines
+
+
+def privacy(view: PrivacyView) -> list[str]:
+    """What this device tells others."""
+    return [
+        f"Others {'see' if view.typing else 'do not see'} that you are typing.",
+        f"Others {'learn' if view.read_receipts else 'do not learn'} that you have read a message.",
+    ]
 
 
 def profile(view: ProfileView) -> list[str]:

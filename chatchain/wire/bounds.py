@@ -26,6 +26,9 @@ KEM field, those 64, and 16 of tag.
 MAX_BODY = 192 * 1024
 """The common body: a 64 KiB text padded to its bucket fits, and its delivery stays below the frame's cap."""
 
+MAX_SIGNAL_BODY = 512
+"""The body of a signal: the smallest bucket and its tag fit."""
+
 BLOB_ID_BYTES = 32
 MAX_BLOB = 2**32
 """No blob of any relay is as long; how long one may be is policy."""
@@ -159,6 +162,13 @@ def check(message: m.Message) -> None:
             check_envelope(message.envelope)
         case m.Deliver(delivery):
             check_delivery(delivery)
+        case m.Signal(envelope):
+            check_envelope(envelope)
+            _at_most(envelope.body, MAX_SIGNAL_BODY, "a signal")
+        case m.Signaled(delivery):
+            check_delivery(delivery)
+            _require(delivery.sequence == 0, "a signal with a place in the mailbox")
+            _at_most(delivery.body, MAX_SIGNAL_BODY, "a signal")
         case m.Tick(id):
             _identifier(id)
         case m.Acknowledge(sequences):

@@ -124,6 +124,14 @@ class Resume(Message, frozen=True, tag=12):
     after: int
 
 
+class Signal(Message, frozen=True, tag=13):
+    """Hands the relay an envelope for those of the recipient's devices that are connected right now; it is
+    stored nowhere, may get lost, and is not answered.
+    """
+
+    envelope: Envelope
+
+
 class EnterFiles(Message, frozen=True, tag=16):
     """Answers the challenge like Login, for a connection that carries files and no messages."""
 
@@ -278,6 +286,12 @@ class Resumed(Message, frozen=True, tag=45):
     after: int
 
 
+class Signaled(Message, frozen=True, tag=46):
+    """Brings a signal, whose delivery has the sequence 0; only to who began with Resume."""
+
+    delivery: Delivery
+
+
 class FilesOpen(Message, frozen=True, tag=48):
     """The login of a connection for files holds; no blob may be larger than `largest` bytes."""
 
@@ -319,6 +333,7 @@ ClientMessage = (
     | PublishPrekeys
     | FetchPrekeys
     | Resume
+    | Signal
     | EnterFiles
     | Upload
     | Fetch
@@ -340,6 +355,7 @@ RelayMessage = (
     | PrekeysLeft
     | Prekeys
     | Resumed
+    | Signaled
     | FilesOpen
     | Uploading
     | Stored

@@ -467,33 +467,45 @@ async def test_a_display_name_stands_beside_the_username(world: World) -> None:
 
 
 async def test_typing_is_shown_and_never_kept(world: World) -> None:
-    """Who follows sees it; nobody's database has it, and an old one says nothing."""
+    """Who follows sees it; nobody's database has it, and who comes later hears nothing of it."""
     await said(world)
+    await hear(world, "ada")
     async with world.client("ada") as ada, world.client("bob") as bob:
         following = bob.receive(follow=True, typing=True)
         assert not await ada.typing("bob", started=True)  # no session yet: nothing is sent, nobody waits
         await ada.login()
+        seen = asyncio.ensure_future(anext(following))
+        await world.until(lambda: bob._station.session is not None and bob._station.session.alive)
         await ada.typing("bob", started=True)
-        shown = await anext(following)
+        shown = await seen
         assert (shown.kind, shown.from_, shown.state, shown.text) == ("typing", "ada", "started", None)
         assert (await ada.status()).queued == 0
         await ada.typing("bob", started=False)
         assert (await anext(following)).state == "stopped"
         assert [kept.kind for kept in await bob.history("ada")] == ["text"]
+    assert len(world.relay.signals) == 2
+    assert not {sign.id for sign in world.relay.signals} & {id_ for _, _, id_ in world.relay.stored}
     async with world.client("ada") as ada:
         await ada.login()
         await ada.typing("bob", started=True)
-    world.now += 60
+    assert len(world.relay.signals) == 3
     async with world.client("bob") as bob:
         assert [one async for one in bob.receive(typing=True)] == []
 
 
 async def test_typing_does_not_show_where_it_was_not_asked_for(world: World) -> None:
     """`receive` prints messages."""
-    async with world.client("ada") as ada:
+    await said(world)
+    await hear(world, "ada")
+    async with world.client("ada") as ada, world.client("bob") as bob:
         await ada.login()
+        heard: list[Shown] = []
+        hearing = asyncio.create_task(world.drain(bob.receive(wait_s=0.3), heard))
+        await world.until(lambda: bob._station.session is not None and bob._station.session.alive)
         await ada.typing("bob", started=True)
-    assert await world.hear("bob") == []
+        await hearing
+    assert len(world.relay.signals) == 1
+    assert heard == []
 
 
 # --- kinds that are yet to come -------------------------------------------------------------------------

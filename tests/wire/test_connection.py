@@ -23,6 +23,8 @@ UID = 123_456_789_012_345
 ID = bytes(range(16))
 ENVELOPE = Envelope(ID, 1, UID, 1, 1, b"body", (Copy(UID, 1, b"header"),))
 DELIVERY = Delivery(7, ID, 1, UID, 1, UID, 1_700_000_000_000, b"header", b"body")
+SIGN = Envelope(ID, 2, UID, 1, 1, b"sign", (Copy(UID, 1, b"header"),))
+SIGNALED = Delivery(0, ID, 2, UID, 1, UID, 1_700_000_000_000, b"header", b"sign")
 BUNDLE = KeyBundle(UID, 1, 1, b"k" * 1216, 1, 2, b"s" * 64)
 CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000, 16)
 LOGIN = m.Login(UID, 1, 0, bytes(26), bytes(65), bytes(65))
@@ -47,6 +49,7 @@ SAMPLES: tuple[m.Message, ...] = (
     PUBLISH,
     m.FetchPrekeys(1, UID, (1, 2)),
     m.Resume(2**62 + 1, 1_000),
+    m.Signal(SIGN),
     CHALLENGE,
     WELCOME,
     m.Tick(ID),
@@ -61,6 +64,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.PrekeysLeft(1, 50, 49),
     m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME,)),
     m.Resumed(2**62 + 1, 1_000),
+    m.Signaled(SIGNALED),
     ENTER_FILES,
     m.Upload(1, BLOB, 25_024_472),
     m.Fetch(1, BLOB, 1_048_576, 23_975_896),

@@ -57,7 +57,7 @@ class Stopped(ChatchainError):
 ORDER: Final = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link", "recover"),
     *("send", "receive", "history", "search", "file", "chat"),
-    *("reply", "react", "edit", "delete", "chat-settings", "profile", "contacts"),
+    *("reply", "react", "edit", "delete", "chat-settings", "privacy", "profile", "contacts"),
     *("members", "request", "propose", "proposals", "vote", "keys", "rsa", "doctor", "config"),
 )
 """The commands as `--help` lists them: in the order in which a newcomer meets them."""

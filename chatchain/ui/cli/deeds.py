@@ -1,5 +1,5 @@
 """Commands about what was said already and about a conversation: reply, react, edit, delete, chat-settings,
-profile.
+privacy, profile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chatchain.ui.cli.messages import Peer, one_text
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import ChatSettings, ProfileView, Sent
+    from chatchain.client.views import ChatSettings, PrivacyView, ProfileView, Sent
 
 OFF: Final = ("off", "never", "0")
 _TIME: Final = re.compile(r"([1-9][0-9]{0,8})\s*(s|m|h|d|w)?")
@@ -144,6 +144,25 @@ def timer_seconds(text: str) -> int:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def privacy(
+    context: typer.Context,
+    typing: Annotated[
+        bool | None, typer.Option("--typing/--no-typing", help="Let others see that you are typing.")
+    ] = None,
+    read_receipts: Annotated[
+        bool | None,
+        typer.Option("--read-receipts/--no-read-receipts", help="Let others learn what you have read."),
+    ] = None,
+) -> None:
+    """Show or change what this device tells others without being asked."""
+
+    async def work(client: Client) -> PrivacyView:
+        return await client.privacy(typing=typing, read_receipts=read_receipts)
+
+    here = desk(context)
+    here.output.result(here.run(work), render.privacy)
+
+
 def profile(
     context: typer.Context,
     name: Annotated[
@@ -167,5 +186,5 @@ def profile(
 
 def add_to(app: typer.Typer) -> None:
     """Enters these commands into the application."""
-    for command in (reply, react, edit, delete, chat_settings, profile):
+    for command in (reply, react, edit, delete, chat_settings, privacy, profile):
         app.command()(command)
