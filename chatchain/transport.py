@@ -576,6 +576,7 @@ class Peer(asyncio.Protocol):
             # Else TLS would go on taking in half a MiB that nobody reads.
             cast(_Limited, transport).set_read_buffer_limits(0, 0)
         else:
+            self.heard = asyncio.get_running_loop().time()  # it could not be heard before: nobody listened
             cast(_Limited, transport).set_read_buffer_limits()
             transport.resume_reading()
 

@@ -541,6 +541,21 @@ async def test_nothing_more_is_taken_in_during_a_hold(server: Server) -> None:
     await link.close()
 
 
+async def test_silence_counts_from_the_end_of_a_hold(server: Server) -> None:
+    """Whoever was not listened to for long is not taken for dead before the next word is read."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    peer.hold()
+    await link.send(Receive(0))
+    peer.heard -= 2 * deadlines.SILENCE
+    peer.release()
+    assert peer.heard > asyncio.get_running_loop().time() - deadlines.HEARTBEAT
+    await until(lambda: server.handler.messages == [LOGIN, Receive(0)])
+    await link.close()
+
+
 async def test_who_is_sent_away_while_held_ends_at_once(server: Server) -> None:
     """Its farewell is waited for, and heard: the connection is gone long before it would be cut."""
     link = await dial([server.named()])
