@@ -82,7 +82,8 @@ class KeyDesk:
             await self._follower.look_again()
             if not await self._fits_chain(bundle):
                 raise BadRecord("The key bundle does not belong to the record that the chain holds.")
-        await asyncio.wrap_future(self._writer.publish(bundle))
+        async with self._prekeys.room:
+            await asyncio.wrap_future(self._writer.publish(bundle))
         return Done(ref)
 
     async def _fits_chain(self, bundle: KeyBundle) -> bool:

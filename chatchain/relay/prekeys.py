@@ -32,6 +32,9 @@ _MAX_TIME: Final = 2**63 - 1
 ONE_TIME_SECONDS: Final = 90 * 24 * 3600
 """Seconds that an X25519 one-time key is handed out, which bears no date of its own."""
 
+AT_ONCE: Final = 8
+"""Requests that may be before the writer's thread: a crowd that asks for keys lets messages pass."""
+
 Device = tuple[int, int]
 """A user and the number of a device."""
 
@@ -46,6 +49,8 @@ class PrekeyStock:
         self._kept = kept
         self._look_again = look_again
         self._pairs = Pairs(per_pair)
+        self.room = asyncio.Semaphore(AT_ONCE)
+        """Before the writer's thread, for whatever has to do with keys."""
 
     async def publish(
         self, writer: PrekeyWriter, uid: int, device: int, request: PublishPrekeys, now: int
@@ -58,8 +63,9 @@ class PrekeyStock:
         batch = read_batch(request, now + ONE_TIME_SECONDS)
 
         async def attempt() -> tuple[int, int] | None:
-            future = writer.publish_prekeys(uid, device, batch, kept=self._kept, now=now)
-            return await asyncio.wrap_future(future)
+            async with self.room:
+                future = writer.publish_prekeys(uid, device, batch, kept=self._kept, now=now)
+                return await asyncio.wrap_future(future)
 
         left = await attempt()
         if left is None and await self._look_again():
@@ -78,7 +84,8 @@ class PrekeyStock:
                 "Too many sessions were begun with this user.", retry_after_ms=milliseconds(wait)
             )
         try:
-            draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
+            async with self.room:
+                draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
         except StoreUnavailable:
             self._pairs.give_back(*asking, request.uid, request.devices)
             raise

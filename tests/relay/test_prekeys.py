@@ -18,7 +18,7 @@ from chatchain.identity.keys import address_of
 from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import REMEMBERED
-from chatchain.relay.prekeys import ONE_TIME_SECONDS, PrekeyStock, read_batch
+from chatchain.relay.prekeys import AT_ONCE, ONE_TIME_SECONDS, PrekeyStock, read_batch
 from chatchain.wire.messages import (
     Failed,
     FetchPrekeys,
@@ -184,6 +184,32 @@ async def test_asking_for_many_who_are_not_there_makes_nobody_forgotten() -> Non
         await here.fetch(writer, ADA_1, FetchPrekeys(1, nobody, (1,)), NOW, 0.0)
     with pytest.raises(LimitReached):
         await here.fetch(writer, ADA_1, fetch, NOW, 0.0)
+
+
+async def test_a_crowd_that_asks_for_keys_leaves_the_writer_to_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few requests are before its thread at a time; all are answered."""
+    here, writer = stock(), Memory()
+    waiting: list[Future[list[PrekeyDraw]]] = []
+
+    def slowly(uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    monkeypatch.setattr(writer, "take_prekeys", slowly)
+    asked = [
+        asyncio.create_task(here.fetch(writer, (user, 1), FetchPrekeys(1, 7, (1,)), NOW, 0.0))
+        for user in range(100, 140)
+    ]
+    answered = 0
+    while answered < len(asked):
+        await asyncio.sleep(0)
+        assert len(waiting) - answered <= AT_ONCE
+        for future in waiting[answered:]:
+            future.set_result([])
+        answered = len(waiting)
+    assert await asyncio.gather(*asked) == [Prekeys(1, ())] * len(asked)
 
 
 async def test_a_version_that_the_relay_does_not_know_makes_it_look_once() -> None:
