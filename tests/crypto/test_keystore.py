@@ -33,6 +33,25 @@ PUBLISHED = {
 }
 
 
+# The other vector of the same page.
+PUBLISHED_SCRYPT = PUBLISHED | {
+    "crypto": {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": "83dbcc02d8ccb40e466191a123791e0e"},
+        "ciphertext": "d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c",
+        "kdf": "scrypt",
+        "kdfparams": {
+            "dklen": 32,
+            "n": 262144,
+            "p": 8,
+            "r": 1,
+            "salt": "ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19",
+        },
+        "mac": "2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097",
+    }
+}
+
+
 def test_an_exported_key_comes_back() -> None:
     """The file is V3 with scrypt, and a wrong password is told as such."""
     text = export_keystore(KEY, "correct horse")
@@ -43,9 +62,10 @@ def test_an_exported_key_comes_back() -> None:
         import_keystore(text, "wrong horse")
 
 
-def test_the_published_keystore_opens() -> None:
-    """Known answer of the Web3 Secret Storage Definition."""
-    found = import_keystore(json.dumps(PUBLISHED), "testpassword")
+@pytest.mark.parametrize("published", [PUBLISHED, PUBLISHED_SCRYPT], ids=["PBKDF2", "scrypt"])
+def test_the_published_keystore_opens(published: dict[str, object]) -> None:
+    """Known answers of the Web3 Secret Storage Definition."""
+    found = import_keystore(json.dumps(published), "testpassword")
     assert found.hex() == "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"
 
 
