@@ -29,7 +29,6 @@ LIMITS: Final = (
     "-rss_limit_mb=2048",
     "-max_len=65536",
     "-print_final_stats=1",
-    "-verbosity=1",
 )
 
 
