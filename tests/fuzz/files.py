@@ -78,3 +78,12 @@ def image(data: bytes) -> None:
         return
     images.without_metadata(data)
     images.thumbnail(data, 32)
+
+
+@target(RefusedError, seeds=[picture("JPEG"), images.thumbnail(picture("PNG")).jpeg])
+def preview(data: bytes) -> None:
+    """The small picture inside a stranger's message, which a terminal shows unasked."""
+    seen = images.preview_pixels(data, 40, 24)
+    assert len(seen.rgb) == 3 * seen.width * seen.height
+    assert (seen.width <= 40, seen.height <= 24) == (True, True)
+    images.preview_again(data)

@@ -20,7 +20,7 @@ TARGETS: Final = load()
 INPUTS: Final = 300
 """Altered inputs of each target."""
 
-SLOW: Final = {"homes.vault_file": 20, "envelopes.rsa_envelope": 20, "files.image": 100}
+SLOW: Final = {"homes.vault_file": 20, "envelopes.rsa_envelope": 20, "files.image": 100, "files.preview": 100}
 """Targets whose inputs cost milliseconds: Argon2id, a private RSA key, a picture."""
 
 PARSES: Final = re.compile(
