@@ -1,10 +1,10 @@
 """Files on their way: uploads that wait for the relay, downloads that wait for a person.
 
 In the home, below `files`: `out/<blob id>` is a sealed file that is not at the relay yet;
-`in/<sender>-<message id>/<name>` is a file that came, `.part` beside it one that is coming. A file has its
-name only once size, hash and every chunk were right. A message with a file is kept from the start, and joins
-the end of the outbox once the relay has said that the blob is on its disk; what was written meanwhile does
-not wait for it.
+`in/<sender>-<message id>/<name>` is a file that came, `.part` beside it one that is coming,
+`previews/<sender>-<message id>.jpg` a preview that was asked for. A file has its name only once size, hash and
+every chunk were right. A message with a file is kept from the start, and joins the end of the outbox once the
+relay has said that the blob is on its disk; what was written meanwhile does not wait for it.
 
 An upload that broke off goes on with the next session where the relay says; a download with the next attempt,
 behind the last chunk that is here.
@@ -204,6 +204,11 @@ def place_of(files: Path, message: StoredMessage) -> Path:
     return files / "in" / f"{message.sender}-{message.id.hex()}"
 
 
+def preview_of(files: Path, message: StoredMessage) -> Path:
+    """Where the preview of a message is kept once a person has asked for it."""
+    return files / "previews" / f"{message.sender}-{message.id.hex()}.jpg"
+
+
 def counts(files: Path) -> Counter[Uid]:
     """How many files of each sender are here."""
     here = Counter[Uid]()
@@ -344,13 +349,17 @@ def keep_private(path: Path, data: bytes) -> None:
 
 
 def forget_files(files: Path, is_wanted: Callable[[int, bytes], bool]) -> None:
-    """Deletes the files of messages that are not there any more: `is_wanted` is asked by sender and id."""
-    with suppress(OSError):
-        for folder in (files / "in").iterdir():
-            sender, _, message = folder.name.partition("-")
-            with suppress(ValueError):
-                if not is_wanted(int(sender), bytes.fromhex(message)):
-                    shutil.rmtree(folder, ignore_errors=True)
+    """Deletes the files and previews of messages that are not there any more: `is_wanted` is asked by sender
+    and id.
+    """
+    for folder in (files / "in", files / "previews"):
+        with suppress(OSError):
+            for path in folder.iterdir():
+                sender, _, message = path.stem.partition("-")
+                with suppress(ValueError, OSError):
+                    if is_wanted(int(sender), bytes.fromhex(message)):
+                        continue
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 @contextmanager

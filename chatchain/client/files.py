@@ -21,6 +21,7 @@ from chatchain.client.attachments import (
     forget_files,
     keep_private,
     place_of,
+    preview_of,
 )
 from chatchain.client.images import Picture, preview_again, preview_pixels
 from chatchain.client.ports import Store
@@ -70,7 +71,7 @@ async def bring_preview(
         raise NotFoundError("The file came without a preview.", "Only pictures have one.")
     jpeg = await asyncio.to_thread(preview_again, file.thumbnail)
     name = f"{Path(file.name).stem[:100]}-preview.jpg"
-    path = place_of(station.files, message) / ".preview.jpg"
+    path = preview_of(station.files, message)
     await asyncio.to_thread(keep_private, path, jpeg)
     if out is not None:
         path = await asyncio.to_thread(copy_out, path, out, name=name, overwrite=overwrite)

@@ -289,3 +289,18 @@ def test_a_file_that_waits_where_ours_will_be(tmp_path: Path, monkeypatch: pytes
             act()
         assert not out.exists()
         assert not trap.exists() or trap.read_bytes() == b""
+
+
+@pytest.mark.parametrize(("days", "counts"), [(2, True), (4, False)])
+async def test_dated_ahead_to_be_edited_for_long(ada: Home, bob: Home, days: int, counts: bool) -> None:
+    """Ada dates a message a year ahead, to reword it when it suits her: after three days she cannot."""
+    world, year_ms = ada.world, 365 * 24 * 3600 * 1000
+    ahead = int(world.clock() * 1000) + year_ms
+    await send_raw(ada, "bob", contents.text("I owe you ten"), id=b"promise".ljust(16), time_ms=ahead)
+    assert [shown.text for shown in await bob.hear()] == ["I owe you ten"]
+    world.now += days * 24 * 3600
+    change = contents.edit(b"promise".ljust(16), "I owe you one")
+    await send_raw(ada, "bob", change, time_ms=ahead + 3600_000)
+    await bob.hear()
+    (kept,) = await talk(bob, "ada")
+    assert (kept.text, kept.edited) == (("I owe you one", True) if counts else ("I owe you ten", False))
