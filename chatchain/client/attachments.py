@@ -2,9 +2,9 @@
 
 In the home, below `files`: `out/<blob id>` is a sealed file that is not at the relay yet;
 `in/<sender>-<message id>/<name>` is a file that came, `.part` beside it one that is coming,
-`previews/<sender>-<message id>.jpg` a preview that was asked for. A file has its name only once size, hash and
-every chunk were right. A message with a file is kept from the start, and joins the end of the outbox once the
-relay has said that the blob is on its disk; what was written meanwhile does not wait for it.
+`previews/<sender>-<message id>.jpg` a preview that was asked for. A file has its name only once size, hash
+and every chunk were right. A message with a file is kept from the start, and joins the end of the outbox once
+the relay has said that the blob is on its disk; what was written meanwhile does not wait for it.
 
 An upload that broke off goes on with the next session where the relay says; a download with the next attempt,
 behind the last chunk that is here.
