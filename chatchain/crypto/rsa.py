@@ -16,6 +16,7 @@ import base64
 import hashlib
 import os
 import struct
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -248,6 +249,7 @@ def _encoded(key: rsa.RSAPrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+@lru_cache(maxsize=1)  # OpenSSL proves the primes of every key that it loads
 def _private(secret: bytes) -> rsa.RSAPrivateKey:
     try:
         key = load_der_private_key(secret, None)

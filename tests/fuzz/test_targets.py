@@ -20,8 +20,8 @@ TARGETS: Final = load()
 INPUTS: Final = 300
 """Altered inputs of each target."""
 
-SLOW: Final = {"homes.vault_file": 20, "envelopes.rsa_envelope": 20, "files.image": 100, "files.preview": 100}
-"""Targets whose inputs cost milliseconds: Argon2id, a private RSA key, a picture."""
+SLOW: Final = {"homes.vault_file": 20, "files.image": 100, "files.preview": 100}
+"""Targets whose inputs cost milliseconds: Argon2id, a picture."""
 
 PARSES: Final = re.compile(
     r"(decode|parse|read|open|from|unpad|unhex|verify|check|recover|normalise|initial_handshake)(_|$)"
