@@ -484,6 +484,30 @@ def test_what_is_too_old_goes_and_its_senders_are_told(
     assert [(run.uid, run.sender, run.first, run.parcels) for run in told] == [(ADA, BOB, 5, [b"word"])]
 
 
+def test_a_node_whose_clock_is_ahead_gives_nothing_up(mariadb_url: str, ears: Ears) -> None:
+    """The database's clock counts as well: what is young by either stays, for all nodes."""
+    store = ServerStore(mariadb_url)
+    store.migrate()
+    writer = store.writer(ears.listener())
+    now = time.time_ns() // 1_000_000
+    young, old = letter(at=now), letter(at=now - 31 * DAY_MS, id=b"\xff" * 16)
+    for each in (old, young):
+        writer.keep([each])
+        ears.verdicts(1)
+    late = now + 400 * DAY_MS
+
+    def tell(gone: Sequence[Run], people: Sequence[Device], now_ms: int) -> list[Letter]:
+        return []
+
+    assert writer.expire(late - 30 * DAY_MS, late, tell).result(10) is False
+    assert len(bodies(store)) == 1
+    for _ in range(PRUNE_PARTS):
+        writer.prune(late).result(10)
+    assert store.accepted(ADA, 1, young.id) is not None
+    writer.stop()
+    store.close()
+
+
 def test_what_fails_to_be_told_is_not_given_up(store: ServerStore, writer: ServerWriter, ears: Ears) -> None:
     """It stays as it was, and nobody hears that it went."""
     writer.keep([letter()])
