@@ -87,6 +87,9 @@ def test_a_conversation_with_everything_in_it(town: Town) -> None:
     off = bob.run("chat-settings", "ada", "--timer", "off", "--on-the-record").object
     assert (off["expires"], off["off_the_record"], off["name"]) == (0, False, "Ada Lovelace")
     assert bob.run("chat-settings", "ada").object["state"] is None
+    assert bob.run("privacy").object == {"typing": True, "read_receipts": True}
+    assert bob.run("privacy", "--no-typing").object == {"typing": False, "read_receipts": True}
+    assert bob.run("privacy", "--typing").object == {"typing": True, "read_receipts": True}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
 COMMANDS = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link", "recover"),
     *("send", "receive", "history", "search", "file get", "chat"),
-    *("reply", "react", "edit", "delete", "chat-settings", "profile"),
+    *("reply", "react", "edit", "delete", "chat-settings", "privacy", "profile"),
     *("contacts list", "contacts add", "contacts card", "contacts safety-number", "contacts verify"),
     *("members", "request", "propose admit", "propose expel", "propose pause", "propose unpause"),
     *(f"propose set {what}" for what in ("rules", "anchorer", "witnesses", "relays", "rewards", "successor")),

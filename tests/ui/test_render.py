@@ -13,6 +13,7 @@ from chatchain.client.views import (
     Finding,
     Invited,
     MemberView,
+    PrivacyView,
     Problem,
     ProfileView,
     ProposalView,
@@ -222,6 +223,10 @@ def test_settings_are_said_in_words() -> None:
         "messages disappear  90 seconds after they were read",
         "off the record      yes",
         "Changed, and sent to bob.",
+    ]
+    assert render.privacy(PrivacyView(typing=True, read_receipts=False)) == [
+        "Others see that you are typing.",
+        "Others do not learn that you have read a message.",
     ]
 
 
