@@ -4,16 +4,31 @@ Whoever changes a device's stocks locks its row in `prekeys` first, so no one-ti
 whichever process does it. Which version of a device is in force is read from `devices`, the fold of the chain
 in the same database: an outdated stock is neither added to nor given from, and goes with the rewriting of its
 user.
+
+Statements that serve many at once are written out with their values, which are integers and nothing else.
 """
+
+# ruff: noqa: S608
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, insert, select, update
 
 from chatchain.model import DeviceState, PrekeyBatch, PrekeyDraw, PrekeySort
 from chatchain.store.tables import devices, one_time_prekeys, prekeys
+
+TERMS: Final = 200
+"""Parts of one statement; SQLite takes 500 of a UNION."""
+
+_Key = tuple[int, int]
+"""A user and the number of a device."""
+_Stock = tuple[int, int, PrekeySort]
+T = TypeVar("T")
 
 
 def publish(
@@ -36,21 +51,88 @@ def publish(
     return _left(connection, uid, device, batch.version, now)
 
 
-def take(connection: Connection, uid: int, wanted: Sequence[int], now: int) -> list[PrekeyDraw]:
-    """Takes one one-time key of each sort away from each of these devices, in the order of their numbers.
+class Fetch(NamedTuple):
+    """What one fetch asks for: prekeys of these devices of a user."""
+
+    uid: int
+    devices: Sequence[int]
+
+
+def take(connection: Connection, fetches: Sequence[Fetch], now: int) -> list[list[PrekeyDraw]]:
+    """Takes, for each fetch, one one-time key of each sort away from each of its devices, in the order of
+    their numbers; all fetches together cost a few statements.
 
     Devices that are not active, or have no valid prekeys for their version, are absent. An empty stock of KEM
     keys is stood in for by the last-resort key.
     """
-    query = (
-        select(prekeys)
-        .where(prekeys.c.uid == uid, prekeys.c.device.in_(wanted), prekeys.c.expires > now)
-        .order_by(prekeys.c.device)
-        .with_for_update()
-    )
-    rows = connection.execute(query).all()
-    active = _active(connection, uid, wanted)
-    return [_draw(connection, row, now) for row in rows if active.get(row.device) == row.version]
+    wanted = Counter((fetch.uid, device) for fetch in fetches for device in fetch.devices)
+    live = _live(connection, sorted(wanted), now)
+    stocks = _oldest(connection, {key: wanted[key] for key in live}, now)
+    spent: dict[_Stock, list[int]] = {}
+
+    def pop(uid: int, device: int, sort: PrekeySort) -> bytes:
+        left = stocks.get((uid, device, sort))
+        if not left:
+            return b""
+        id_, prekey = left.popleft()
+        spent.setdefault((uid, device, sort), []).append(id_)
+        return prekey
+
+    def draw(uid: int, device: int) -> PrekeyDraw:
+        row = live[uid, device]
+        one_time, kem = (pop(uid, device, sort) for sort in PrekeySort)
+        return PrekeyDraw(device, row.version, bytes(row.signed), kem or bytes(row.last_resort), one_time)
+
+    draws = [
+        [draw(fetch.uid, device) for device in sorted(set(fetch.devices)) if (fetch.uid, device) in live]
+        for fetch in fetches
+    ]
+    for some in batched(spent.items(), TERMS):
+        which = [
+            f"(uid={uid} AND device={device} AND sort={int(sort)} AND id IN ({','.join(map(str, ids))}))"
+            for (uid, device, sort), ids in some
+        ]
+        connection.exec_driver_sql(f"DELETE FROM one_time_prekeys WHERE {' OR '.join(which)}")
+    return draws
+
+
+def _live(connection: Connection, wanted: Sequence[_Key], now: int) -> dict[_Key, Row[Any]]:
+    """Those of these devices that have valid prekeys for the version in force, whose stocks are locked."""
+    lock = "" if connection.dialect.name == "sqlite" else " FOR UPDATE"
+    found: dict[_Key, Row[Any]] = {}
+    for some in batched(wanted, TERMS):
+        named = " OR ".join(f"(uid={uid} AND device={device})" for uid, device in some)
+        rows = connection.exec_driver_sql(
+            "SELECT uid, device, version, signed, last_resort FROM prekeys "
+            f"WHERE ({named}) AND expires > {int(now)} ORDER BY uid, device{lock}"
+        ).all()
+        active = connection.exec_driver_sql(
+            f"SELECT uid, device, version FROM devices WHERE ({named}) AND state = {int(DeviceState.ACTIVE)}"
+        ).all()
+        versions = {(row.uid, row.device): row.version for row in active}
+        found |= {
+            (row.uid, row.device): row for row in rows if versions.get((row.uid, row.device)) == row.version
+        }
+    return found
+
+
+def _oldest(
+    connection: Connection, counts: Mapping[_Key, int], now: int
+) -> dict[_Stock, deque[tuple[int, bytes]]]:
+    """So many of the oldest valid keys of each sort of each device, as (id, key)."""
+    stocks = [
+        "SELECT * FROM (SELECT uid, device, sort, id, prekey FROM one_time_prekeys "
+        f"WHERE uid={uid} AND device={device} AND sort={int(sort)} AND expires > {int(now)} "
+        f"ORDER BY id LIMIT {count}) AS stock"
+        for (uid, device), count in counts.items()
+        for sort in PrekeySort
+    ]
+    found: dict[_Stock, deque[tuple[int, bytes]]] = {}
+    for some in batched(stocks, TERMS):
+        for row in connection.exec_driver_sql(" UNION ALL ".join(some)):
+            stock = row.uid, row.device, PrekeySort(row.sort)
+            found.setdefault(stock, deque()).append((row.id, bytes(row.prekey)))
+    return {stock: deque(sorted(keys)) for stock, keys in found.items()}
 
 
 def drop_outdated(connection: Connection, uids: Sequence[int]) -> None:
@@ -155,26 +237,12 @@ def _left(connection: Connection, uid: int, device: int, version: int, now: int)
     return left.get(PrekeySort.X25519, 0), left.get(PrekeySort.KEM, 0)
 
 
-def _draw(connection: Connection, row: Row[tuple[object, ...]], now: int) -> PrekeyDraw:
-    one_time, kem = (_pop(connection, row.uid, row.device, sort, now) for sort in PrekeySort)
-    return PrekeyDraw(row.device, row.version, bytes(row.signed), kem or bytes(row.last_resort), one_time)
-
-
-def _pop(connection: Connection, uid: int, device: int, sort: PrekeySort, now: int) -> bytes:
-    """Takes the oldest valid key off a stock; empty bytes when there is none."""
-    stock = and_(_stock(uid, device), one_time_prekeys.c.sort == sort)
-    query = (
-        select(one_time_prekeys.c.id, one_time_prekeys.c.prekey)
-        .where(stock, one_time_prekeys.c.expires > now)
-        .order_by(one_time_prekeys.c.id)
-        .limit(1)
-    )
-    found = connection.execute(query).first()
-    if found is None:
-        return b""
-    connection.execute(delete(one_time_prekeys).where(stock, one_time_prekeys.c.id == found.id))
-    return bytes(found.prekey)
-
-
 def _stock(uid: int, device: int) -> ColumnElement[bool]:
     return and_(one_time_prekeys.c.uid == uid, one_time_prekeys.c.device == device)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of so many; as `itertools` has it from Python 3.12 on."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

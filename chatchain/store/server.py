@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -59,6 +60,9 @@ recipient.
 
 DEPLOYMENT: Final = ("chain_id", "directory_high")
 """In the table `network`: the deployment that the database belongs to."""
+
+FETCHES: Final = 64
+"""Fetches of prekeys that one transaction serves."""
 
 PRUNE_ROWS: Final = 5_000
 PRUNE_PARTS: Final = 4096
@@ -281,6 +285,14 @@ class ServerStore:
                     )
 
 
+class _Fetch(msgspec.Struct):
+    """Prekeys that somebody waits for."""
+
+    wanted: prekeys.Fetch
+    now: int
+    future: Future[list[PrekeyDraw]]
+
+
 class ServerWriter(Writer):
     """The committing thread with the rarer things that it is asked to do."""
 
@@ -288,6 +300,8 @@ class ServerWriter(Writer):
         super().__init__(engine, listener)
         self.next_part = secrets.randbelow(PRUNE_PARTS)  # however often the relay is restarted
         """Which part of the accepted ids is pruned next."""
+        self._fetches: list[_Fetch] = []
+        self._gathering = threading.Lock()
 
     def publish(self, bundle: KeyBundle) -> Future[None]:
         """Keeps a device's bundle in place of an older one."""
@@ -308,8 +322,46 @@ class ServerWriter(Writer):
         return self.run(lambda connection: prekeys.publish(connection, uid, device, batch, kept, now))
 
     def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
-        """Takes one one-time key of each sort off the stocks of those of these devices that have prekeys."""
-        return self.run(lambda connection: prekeys.take(connection, uid, devices, now))
+        """Takes one one-time key of each sort off the stocks of those of these devices that have prekeys.
+
+        Who asks while the thread is busy is served in one transaction with all others who do.
+        """
+        fetch = _Fetch(prekeys.Fetch(uid, devices), now, Future())
+        with self._gathering:
+            self._fetches.append(fetch)
+            first = len(self._fetches) == 1
+        if first:
+            self._serve_fetches()
+        return fetch.future
+
+    def _serve_fetches(self) -> None:
+        served: list[_Fetch] = []
+
+        def gathered() -> list[_Fetch]:
+            with self._gathering:
+                found, self._fetches = self._fetches[:FETCHES], self._fetches[FETCHES:]
+                more = bool(self._fetches)
+            if more:
+                self._serve_fetches()
+            return [fetch for fetch in found if fetch.future.set_running_or_notify_cancel()]
+
+        def work(connection: Connection) -> list[list[PrekeyDraw]]:
+            if not served:  # else it is the same once more
+                served.extend(gathered())
+            now = max((fetch.now for fetch in served), default=0)
+            return prekeys.take(connection, [fetch.wanted for fetch in served], now)
+
+        def after(draws: list[list[PrekeyDraw]]) -> None:
+            for fetch, drawn in zip(served, draws, strict=True):
+                fetch.future.set_result(drawn)
+
+        def failed(done: Future[None]) -> None:
+            error = done.exception()
+            if error is not None:
+                for fetch in served or gathered():
+                    fetch.future.set_exception(error)
+
+        self._then(work, after).add_done_callback(failed)
 
     def forget_device(self, uid: int, device: int) -> Future[None]:
         """Deletes what waits for a device, its key bundle and its prekeys."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import event
 
+from chatchain.errors import StoreUnavailable
 from chatchain.model import (
     Address,
     Device,
@@ -23,7 +27,7 @@ from chatchain.model import (
     Uid,
     User,
 )
-from chatchain.store.server import ServerStore, ServerWriter
+from chatchain.store.server import FETCHES, ServerStore, ServerWriter
 from chatchain.store.writer import Listener
 
 ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
@@ -122,6 +126,65 @@ def test_each_device_has_stocks_of_its_own(writer: ServerWriter) -> None:
     assert taken(writer, 1, uid=123_456_789_012_345) == []
     assert taken(writer, 2, 1, uid=BOB) == [(1, b"KEM 5", b"X25519 5")]
     assert publish(writer, ask(), device=2) == (1, 1)
+
+
+def test_fetches_that_come_together_are_served_together(store: ServerStore, writer: ServerWriter) -> None:
+    """In a few transactions; each gets keys that no other gets, the oldest first."""
+    publish(writer, batch(range(1, 81), range(1, 71)))
+    publish(writer, batch(range(1, 4), range(1, 3)), device=2)
+    publish(writer, batch(range(1, 2), range(1, 2)), uid=BOB)
+    may, commits = threading.Event(), []
+    event.listen(store._engine, "commit", lambda _: commits.append(1))
+    held = writer.run(lambda _: may.wait(10))
+    asked = [(ADA, (2, 1)) if number < 3 else (ADA, (1,)) for number in range(100)]
+    asked += [(BOB, (1, 7)), (123_456_789_012_345, (1,))]
+    futures = [writer.take_prekeys(uid, devices, NOW) for uid, devices in asked]
+    commits.clear()
+    may.set()
+    assert held.result(10)
+    draws = [future.result(30) for future in futures]
+    assert len(commits) <= 1 + len(asked) // FETCHES + 1
+    first = [[draw for draw in drawn if draw.device == 1] for drawn in draws[:100]]
+    assert [drawn[0].one_time for drawn in first] == [
+        f"X25519 {number}".encode() if number < 81 else b"" for number in range(1, 101)
+    ]
+    assert [drawn[0].kem for drawn in first] == [
+        f"KEM {number}".encode() if number < 71 else b"last resort" for number in range(1, 101)
+    ]
+    assert [[draw.device for draw in drawn] for drawn in draws[:4]] == [[1, 2], [1, 2], [1, 2], [1]]
+    assert [drawn[1].kem for drawn in draws[:3]] == [b"KEM 1", b"KEM 2", b"last resort"]
+    assert [(draw.device, draw.kem) for draw in draws[100]] == [(1, b"KEM 1")]
+    assert draws[101] == []
+    assert publish(writer, ask()) == (0, 0)
+
+
+def test_a_fetch_that_was_given_up_takes_nothing(writer: ServerWriter) -> None:
+    """Nobody would get what it took."""
+    publish(writer, batch(range(1, 4), range(1, 4)))
+    may = threading.Event()
+    held = writer.run(lambda _: may.wait(10))
+    futures = [writer.take_prekeys(ADA, (1,), NOW) for _ in range(3)]
+    futures[1].cancel()
+    may.set()
+    assert held.result(10)
+    assert [futures[n].result(10)[0].one_time for n in (0, 2)] == [b"X25519 1", b"X25519 2"]
+    assert publish(writer, ask()) == (1, 1)
+
+
+def test_all_who_wait_hear_that_the_database_is_away(writer: ServerWriter) -> None:
+    """And those after them are served again."""
+    writer._backoff, writer._retry_at = 1.0, time.monotonic() + 0.5
+    for future in [writer.take_prekeys(ADA, (1,), NOW) for _ in range(5)]:
+        with pytest.raises(StoreUnavailable):
+            future.result(10)
+    end = time.monotonic() + 20
+    while True:
+        try:
+            writer.take_prekeys(ADA, (1,), NOW).result(10)
+            break
+        except StoreUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_asking_publishes_nothing(writer: ServerWriter) -> None:
