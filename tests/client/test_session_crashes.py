@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from chatchain.client.core import Client
 from chatchain.client.session import Session
 from chatchain.errors import ChatchainError, NoTick
+from chatchain.model import SessionChanges
 from chatchain.store.local import LocalStore
 from tests.client.families import Home, another, family, initial, store_of
 from tests.world import World
@@ -194,6 +195,31 @@ async def test_killed_between_storing_and_the_tick(world: World, ada: Home, bob:
     await ada.send("bob", "third")
     assert await bob.texts() == ["first", "second", "third"]
     one_ciphertext_a_message(world)
+    no_key_left_twice(world)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_at_a_sign_of_typing(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Nothing keeps it, and yet the session has moved on the disk before it leaves."""
+    await ada.send("bob", "first")
+    real = LocalStore.change_sessions
+
+    def dying(self: LocalStore, changes: SessionChanges) -> None:
+        if moment == "after":
+            real(self, changes)
+        raise Killed
+
+    async def types(client: Client) -> None:
+        await client.login()
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "change_sessions", dying)
+            await client.typing("bob", started=True)
+
+    assert not await run_until_killed(ada, types)
+    await ada.send("bob", "second")
+    assert await bob.texts() == ["first", "second"]
     no_key_left_twice(world)
 
 

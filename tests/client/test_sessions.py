@@ -286,6 +286,28 @@ async def test_what_a_replaced_key_sends_later_is_refused(world: World, ada: Hom
     assert "had replaced" in (notices[0].notice or "")
 
 
+async def test_what_comes_later_to_replaced_keys_is_refused(world: World, ada: Home, bob: Home) -> None:
+    """A thief of bob's old state writes to him as ada: the session has the keys of either direction."""
+    await ada.send("bob", "begins")
+    await bob.hear()
+    await ada.hear()
+    world.relay.refuse = lambda submit: Refused(submit.envelope.id, "refused", "not by ada", 0)
+    for moment in ("within the grace", "after it"):
+        async with ada.client() as client:
+            with pytest.raises(RefusedError):
+                await world.drain(client.send("bob", moment), [])
+    world.relay.refuse = lambda submit: None
+    within, after = (submit.envelope for submit in world.relay.submitted[-2:])
+    await bob.rotate()
+    world.relay.inject(world.chain.user("bob"), delivered(world, within))
+    assert await bob.texts() == ["within the grace"]
+    world.now += DAY
+    world.relay.inject(world.chain.user("bob"), delivered(world, after))
+    (notice,) = [shown for shown in await bob.hear() if shown.kind == "notice"]
+    assert notice.code == "undecryptable"
+    assert "have been replaced" in (notice.notice or "")
+
+
 async def test_a_tick_that_was_lost_before_a_rotation(world: World, ada: Home, bob: Home) -> None:
     """The relay says that it has an envelope under this id, by the old keys: it is sent, and read once."""
     await ada.send("bob", "begins")
