@@ -118,11 +118,9 @@ class Inbox:
             await self._watch.sync()
             fold = await self._fold(deliveries)
             judged = self._judged(deliveries, fold)
+        # Before it is stored, as what is stored is never looked at again, whatever happens in between.
+        self._list(judged.arrivals, fold)
         fresh = self._stored(deliveries, fold, judged, progress)
-        spoken = [message for message in fresh if message.kind in (TEXT, FILE)]
-        met = {message.peer for message in spoken if message.direction is Direction.OUT}  # on another device
-        for uid in {message.peer for message in spoken}:
-            self._people.remember(await self._people.require(uid), met=uid in met)
         typing = [
             (arrival.sender, arrival.typing == TypingState.STARTED)
             for delivery, arrival in zip(deliveries, judged.arrivals, strict=True)
@@ -158,6 +156,7 @@ class Inbox:
     async def _fold(self, deliveries: Sequence[Delivery]) -> _Fold:
         """What the chain says of everybody concerned."""
         uids = {Uid(delivery.sender) for delivery in deliveries}
+        uids |= {Uid(one.recipient) for one in deliveries if one.sender == self._own.uid}
         group = await self._watch.group()
         members = frozenset(member.uid for member in group.members)
         return _Fold(
@@ -166,6 +165,14 @@ class Inbox:
         )
 
     # --- from here to the storing nothing waits, so no session can change in between ------------------------
+
+    def _list(self, arrivals: Sequence[Arrival], fold: _Fold) -> None:
+        """Lists whoever has written among the contacts; to whom another device wrote, this user has met."""
+        written = [one.message for one in arrivals if one.message and one.message.kind in (TEXT, FILE)]
+        met = {message.peer for message in written if message.direction is Direction.OUT}
+        for uid in {message.peer for message in written}:
+            if (user := fold.users[uid]) is not None:
+                self._people.remember(user, met=uid in met)
 
     def _stored(
         self, deliveries: Sequence[Delivery], fold: _Fold, judged: _Judged, progress: Progress
@@ -184,7 +191,7 @@ class Inbox:
                 except _NOT_ITS_FAULT:
                     raise
                 except Exception as bug:
-                    sender = fold.senders[Uid(delivery.sender)]
+                    sender = fold.users[Uid(delivery.sender)]
                     told = self._notice(delivery, sender, _stumbled(bug))
                     fresh += self._store.take_in([msgspec.structs.replace(told, at_ms=self._now_ms())])
             return fresh + self._store.take_in([], progress=progress)
@@ -194,7 +201,7 @@ class Inbox:
         draft, arrivals, forged = self._sessions.draft(), list[Arrival](), False
         taken = set[tuple[int, bytes]]()
         for delivery in deliveries:
-            sender = fold.senders[Uid(delivery.sender)]
+            sender = fold.users[Uid(delivery.sender)]
             try:
                 if (delivery.sender, delivery.id) in taken or self._store.has_seen(
                     Uid(delivery.sender), delivery.id
@@ -372,9 +379,11 @@ class Inbox:
 
 @dataclass(frozen=True)
 class _Fold:
-    """What the chain says of the senders of a batch, and who may message (None: everybody registered)."""
+    """What the chain says of who a batch is from, or to for one's own, and who may message (None: everybody
+    registered).
+    """
 
-    senders: dict[Uid, User | None]
+    users: dict[Uid, User | None]
     members: frozenset[Uid] | None
 
 

@@ -183,6 +183,29 @@ async def test_killed_before_the_acknowledgement(
         assert [one.kind for one in await client.history("ada")] == ["text", "text"]
 
 
+async def test_killed_after_storing(empty: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote is a contact even so, and whom another device wrote to is no stranger here."""
+    (ada,), (bob,) = await family(empty, "ada"), await family(empty, "bob")
+    laptop = await another(bob, "laptop")
+    await ada.send("bob", "one")
+    await bob.send("ada", "two")
+    real = LocalStore.take_in
+
+    def dying(self: LocalStore, *given: Any, **named: Any) -> Any:
+        real(self, *given, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "take_in", dying)
+        assert not await run_until_killed(laptop, reads)
+    assert await laptop.texts() == ["one"]
+    async with laptop.client() as client:
+        assert [one.username for one in await client.contacts()] == ["ada"]
+        kept = (await store_of(client)).contact(empty.chain.user("ada").uid)
+        assert kept is not None
+        assert kept.met
+
+
 async def test_killed_between_storing_and_the_tick(world: World, ada: Home, bob: Home) -> None:
     """The relay never heard of it, the session has gone on: the very same ciphertext goes out."""
     await ada.send("bob", "first")
