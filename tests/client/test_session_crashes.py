@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from chatchain.client.core import Client
 from chatchain.client.session import Session
 from chatchain.errors import ChatchainError, NoTick
-from chatchain.model import SessionChanges
+from chatchain.model import Envelope, SessionChanges
 from chatchain.store.local import LocalStore
 from tests.client.families import Home, another, family, initial, store_of
 from tests.world import World
@@ -227,22 +227,29 @@ async def test_killed_at_a_sign_of_typing(
 ) -> None:
     """Nothing keeps it, and yet the session has moved on the disk before it leaves."""
     await ada.send("bob", "first")
-    real = LocalStore.change_sessions
+    assert await bob.texts() == ["first"]
+    await ada.hear()
+    real, left = LocalStore.change_sessions, list[Envelope]()
 
     def dying(self: LocalStore, changes: SessionChanges) -> None:
         if moment == "after":
             real(self, changes)
         raise Killed
 
+    async def leaves(_: Session, envelope: Envelope) -> None:
+        left.append(envelope)
+
     async def types(client: Client) -> None:
         await client.login()
         with monkeypatch.context() as patch:
             patch.setattr(LocalStore, "change_sessions", dying)
+            patch.setattr(Session, "signal", leaves)
             await client.typing("bob", started=True)
 
     assert not await run_until_killed(ada, types)
+    assert left == []
     await ada.send("bob", "second")
-    assert await bob.texts() == ["first", "second"]
+    assert await bob.texts() == ["second"]
     no_key_left_twice(world)
 
 

@@ -196,6 +196,21 @@ Home.TestCase.settings = settings(max_examples=12, stateful_step_count=40, deadl
 TestHome = Home.TestCase
 
 
+def test_who_was_verified_is_no_stranger(store: LocalStore) -> None:
+    """Whatever else is known of them: a pin is never evicted by others who write."""
+    pin = Pin(b"a" * 20, b"r" * 20, 0, (), 1)
+    store.put_contact(Contact(Uid(200), "ada", pin=pin, floor=3, listed=True, met=False))
+    for number in range(1, 20):
+        peer = Uid(300 + number)
+        store.put_contact(Contact(peer, "somebody", met=False))
+        store.take_in([message(peer, number, NOW + number)])
+        store.trim(ME, NOW + number)
+    assert len(store.contacts()) <= 1 + SMALL.strangers + SMALL.every
+    kept = store.contact(Uid(200))
+    assert kept is not None
+    assert (kept.pin, kept.floor) == (pin, 3)
+
+
 def test_the_oldest_of_what_was_seen_goes_and_leaves_its_time(store: LocalStore) -> None:
     """What is forgotten for its number lies at or below the floor of its sender; nobody else has one."""
     for number in range(1, SMALL.seen_of_one + 6):
