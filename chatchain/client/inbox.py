@@ -141,7 +141,7 @@ class Inbox:
         fold = await self._fold(signals)
         draft, typing = self._sessions.draft(), []
         for delivery in signals:
-            sender = fold.senders[Uid(delivery.sender)]
+            sender = fold.users[Uid(delivery.sender)]
             if sender is None or (fold.members is not None and sender.uid not in fold.members):
                 continue
             with suppress(VerificationError):

@@ -259,6 +259,28 @@ def test_a_chain_of_a_wrong_epoch_is_refused(sides: Sides) -> None:
         refused(bob, message, "another KEM epoch")
 
 
+def test_an_answer_of_an_epoch_before_changes_nothing(sides: Sides) -> None:
+    """The relay holds one back until the next key is offered: it answers another key than that."""
+    (ada, bob), late, message = sides, b"", b""
+    for _ in range(3 * KEM_INTERVAL):
+        ada, message = ratchet.encrypt(ada, b"ping", b"")
+        if late and ada.epoch == 1 and ada.kem_seed:
+            break
+        bob, _ = read(bob, message)
+        bob, message = ratchet.encrypt(bob, b"pong", b"")
+        if not late and len(message) > 1000:
+            late = message
+        else:
+            ada, _ = read(ada, message)
+    after, text = read(ada, late)
+    assert text == b"pong"
+    assert (after.epoch, after.kem_seed, after.kem_secret) == (1, ada.kem_seed, b"")
+    bob, _ = read(bob, message)
+    for _ in range(KEM_INTERVAL):
+        after, bob = turn(after, bob)
+    assert after.epoch == bob.epoch > 1
+
+
 def test_a_malformed_offer_is_refused_and_moves_nothing(
     sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,8 +79,8 @@ def test_nothing_secret_comes_out(town: Town, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(FILE)
     (tmp_path / "wrong").write_text("some other password entirely")
     (tmp_path / "words").write_text(" ".join(phrase.split()[:-1]) + " zebra")
-    for secret in ("wrong", "words"):
-        (tmp_path / secret).chmod(0o600)
+    for name in ("wrong", "words"):
+        (tmp_path / name).chmod(0o600)
 
     def do(who: Shell, code: int, *arguments: str | Path, stdin: str | None = None) -> None:
         printed.append(who.run(*arguments, "--debug", stdin=stdin))
@@ -106,16 +106,16 @@ def test_nothing_secret_comes_out(town: Town, tmp_path: Path) -> None:
     do(ada, 7, "recover", "--mnemonic-file", town.folder / "homes" / "ada.mnemonic")
     fresh = new_machine(town)
     do(fresh, 2, "recover", "--mnemonic-file", tmp_path / "words")
-    command = ("recover", "--mnemonic-file", town.folder / "homes" / "ada.mnemonic", "--keep-others")
+    recover = ("recover", "--mnemonic-file", town.folder / "homes" / "ada.mnemonic", "--keep-others")
     for pause in (0.7, 1.2):
-        with fresh.start(*command, "--debug") as process:
+        with fresh.start(*recover, "--debug") as process:
             time.sleep(pause)
             process.send_signal(signal.SIGKILL)
             out, err = process.communicate(timeout=PATIENCE)
             printed.append(Ended(-9, out.decode(), err.decode()))
     with town.without_relay():
         do(bob, 4, "send", "ada", "-", stdin=SAID)
-    do(fresh, 0, *command)
+    do(fresh, 0, *recover)
     do(bob, 0, "login")
 
     homes = town.folder / "homes"
