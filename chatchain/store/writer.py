@@ -48,7 +48,7 @@ ALONE: Final = 0.1
 then later ones of the same device take in what earlier ones would delete.
 """
 
-COMPANY: Final = 0.0005
+COMPANY: Final = 0.001
 """Seconds after a commit for which those who were just told wait for each other: who sends one message at a
 time sends the next one now, and all of these then cost one commit instead of two.
 """
