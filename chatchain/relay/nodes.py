@@ -353,7 +353,8 @@ class Nodes:
         if self._near is not None:
             for other in self._near.others:
                 for stretch in self._stretches(runs, other):
-                    self._tell(other, stretch)
+                    if not self._tell(other, stretch):  # they may have left it for another machine
+                        self._wake((run.uid, run.device) for run in stretch.runs)
         self._go_on(self._frontier.came(Stretch(self._number, runs[0].first, runs[-1].last, runs, [])))
 
     def pass_on(self, signal: Passed) -> bool:
@@ -416,10 +417,12 @@ class Nodes:
         if first:
             yield Stretch(self._number, first, last, whole, _listed(named))
 
-    def _tell(self, other: int, word: Stretch | _Here | _Gone | _Look | Passed) -> None:
+    def _tell(self, other: int, word: Stretch | _Here | _Gone | _Look | Passed) -> bool:
+        """Says something to a neighbour, unless it takes nothing at the moment."""
         assert self._near is not None
         sent = self._near.send(other, _ENCODER.encode(word))
         self._metrics.handovers.labels("sent" if sent else "dropped").inc()
+        return sent
 
     def _handed(self, message: memoryview) -> None:
         """A neighbour has said something."""

@@ -444,6 +444,43 @@ async def test_what_nobody_told_of_is_looked_for(tmp_path: Path, database: Datab
     await end(one, other, following)
 
 
+class Calls:
+    """A bus that nobody listens to."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+
+    def start(self, heard: Callable[[bytes], None]) -> None: ...
+
+    async def say(self, message: bytes) -> None:
+        self.said.append(message)
+
+    async def close(self) -> None: ...
+
+
+async def test_other_machines_are_called_only_when_no_neighbour_takes_it(
+    tmp_path: Path, database: Database
+) -> None:
+    """A device of a neighbour that does not answer may be elsewhere by now."""
+    one, other = Process(tmp_path, 0, database), Process(tmp_path, 1, database, (BOB, 1))
+    calls = Calls()
+    one.nodes._bus = calls
+    following = [await process.start() for process in (one, other)]
+    following.append(asyncio.create_task(one.nodes._talk()))
+    one.nodes._places = {(BOB, 1): 1}
+    commits = Commits(database)
+    commits.by(one, (BOB, 1))
+    await until(lambda: other.whole)
+    assert calls.said == []
+    other.near.close()
+    commits.by(one, (BOB, 1))
+    await until(lambda: calls.said)
+    assert calls.said == [msgspec.msgpack.encode([(BOB, 1)])]
+    await end(one, other, following)
+
+
 async def test_garbage_from_a_neighbour_changes_nothing(tmp_path: Path, database: Database) -> None:
     """Nor do words that no process of ours says."""
     one, other = Process(tmp_path, 0, database), Process(tmp_path, 1, database, (BOB, 1))
