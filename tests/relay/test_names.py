@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Work:
     def _noted(self, _c: Any, _k: Any, statement: str, *_: Any) -> None:
         words = statement.split()
         if "FROM" in words and words[words.index("FROM") + 1] in PERSONAL:
-            self.statements.append(statement)
+            self.statements.append(re.sub(r"\d+", "0", statement))  # some hold their values
 
     def taken(self) -> tuple[list[str], int]:
         """What was done since the last time."""
