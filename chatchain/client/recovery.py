@@ -277,9 +277,10 @@ async def recover(station: Station, mnemonic: str | None, *, choose: Choose, vet
     home = station.home
     with home.tentative():
         keys = await asyncio.to_thread(phrases.keys_of, mnemonic) if mnemonic is not None else None
-        begun = _begun(home.account(), keys)
+        _begun(home.account(), keys)  # what is wrong with a home that another process has is said first
         settings = station.settings()
         home.acquire()
+        begun = _begun(home.account(), keys)
         watch = Watch(station.edges.chain(settings, None))
         network = await watch.network()
         await watch.sync()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 
 from chatchain.client.core import Client
+from chatchain.client.home import Home
 from chatchain.client.home import Home, OwnAccount
 from chatchain.client.views import Recoverable
 from chatchain.errors import (
@@ -144,6 +146,25 @@ async def test_an_endpoint_that_hides_a_device_is_caught(empty: World, phrase: s
         with pytest.raises(FoldMismatch):
             await ada.recover(phrase)
     assert empty.transactions == sent
+
+
+async def test_a_recovery_that_another_process_just_finished_is_left_as_it_is(
+    empty: World, phrase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It got the home in the moment between the first look at it and the lock."""
+    async with new_home(empty, home="other") as ada:
+        await ada.recover(phrase)
+    real = Home.acquire
+
+    def beaten(self: Home) -> None:
+        if not self.held and not (self.path / "account.json").exists():
+            shutil.copytree(empty.home("other"), self.path)
+        real(self)
+
+    monkeypatch.setattr(Home, "acquire", beaten)
+    async with new_home(empty) as ada:
+        assert (await ada.recover(phrase)).device == 2
+    assert states(empty) == [DeviceState.ACTIVE] * 2
 
 
 async def test_register_with_the_phrase_of_an_account_is_the_same_way(empty: World, phrase: str) -> None:

@@ -213,6 +213,31 @@ async def test_a_relay_that_gives_no_more_prekeys_keeps_nothing_from_the_other_d
     assert [one.code or one.text for one in await laptop.hear()] == ["not_for_this_device", "after"]
 
 
+@pytest.mark.parametrize("whose", ["the reader's", "one's own"])
+async def test_what_waited_goes_to_no_device_revoked_since(empty: World, whose: str) -> None:
+    """Though it was sealed for it: a relay in league with its thief would hand it over without a word."""
+    (ada, tablet), (bob, laptop) = await family(empty, "ada", 2), await family(empty, "bob", 2)
+    await ada.send("bob", "first")
+    empty.relay.deaf = True
+    client = ada.client()
+    with pytest.raises(NoTick):
+        await empty.drain(client.send("bob", "second", wait_s=0.1), [])
+    await empty.kill(client)
+    empty.relay.deaf = False
+    sealed = empty.relay.submitted[-1].envelope
+    owner, lost = (bob, laptop) if whose == "the reader's" else (ada, tablet)
+    async with owner.client() as client:
+        await client.revoke_device(2)
+    gone = (empty.chain.user(owner.owner).uid, 2)
+    before = len(empty.relay.submitted)
+    async with ada.client() as client:
+        await client.login()
+    left = [submit.envelope for submit in empty.relay.submitted[before:]]
+    assert len(left) == 1
+    assert gone not in {(copy.uid, copy.device) for copy in left[0].copies}
+    assert await bob.texts() == ["first", "second"]
+
+
 async def test_a_revoked_device_is_forgotten_at_once(empty: World) -> None:
     """Its sessions go with the first look at the chain, and what it sends afterwards is forged."""
     (ada,), bobs = await family(empty, "ada"), await family(empty, "bob", 2)
