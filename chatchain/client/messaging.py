@@ -612,7 +612,7 @@ async def history(station: Station, peer: str, limit: int, before: str | None) -
 
 async def search(station: Station, text: str, limit: int, peer: str | None) -> list[Shown]:
     """Stored messages that contain every word, newest first; of all conversations or of one."""
-    words = text.split()
+    words = text.replace("\0", " ").split()  # which no query may hold, and a message may
     if not words:
         raise UsageError("Say what to search for.")
     store = await tidied(station)

@@ -435,6 +435,7 @@ async def test_offline_history_needs_neither_chain_nor_relay(world: World) -> No
     async with world.client("ada") as ada:
         assert [kept.text for kept in await ada.history("bob")] == ["hello"]
         assert [kept.text for kept in await ada.search("ell")] == ["hello"]
+        assert [kept.text for kept in await ada.search("hel\0llo")] == ["hello"]
 
 
 async def test_history_pages_by_id(world: World) -> None:
