@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from chatchain.client.core import Client
-from chatchain.client.home import Home
 from chatchain.client.home import Home, OwnAccount
 from chatchain.client.views import Recoverable
+from chatchain.client.watch import Watch
 from chatchain.errors import (
     AlreadyDone,
     ChainUnreachable,
@@ -31,7 +31,7 @@ from chatchain.errors import (
     WrongPassword,
 )
 from chatchain.identity.record import device_record
-from chatchain.model import DeviceState
+from chatchain.model import Address, DeviceState, Uid
 from tests.world import NETWORK, PASSWORD, World
 
 NEW_PASSWORD = "quite another password"
@@ -146,6 +146,30 @@ async def test_an_endpoint_that_hides_a_device_is_caught(empty: World, phrase: s
         with pytest.raises(FoldMismatch):
             await ada.recover(phrase)
     assert empty.transactions == sent
+
+
+async def test_two_devices_at_the_same_moment(
+    empty: World, phrase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever got another number than the record says is told so, and which one is to be revoked."""
+    real, raced = Watch.confirm, False
+
+    async def confirmed(self: Watch, uid: Uid) -> None:
+        nonlocal raced
+        await real(self, uid)
+        if not raced:
+            raced = True
+            call = empty.edges.calls.add_device(Address(b"\x77" * 20), b"another's")
+            empty.chain.execute(call, empty.chain.user("ada").account)
+
+    monkeypatch.setattr(Watch, "confirm", confirmed)
+    async with new_home(empty) as ada:
+        with pytest.raises(RefusedError, match="so this one became device 3") as refused:
+            await ada.recover(phrase)
+    assert "--revoke 3" in refused.value.hint
+    async with new_home(empty) as ada:
+        with pytest.raises(NoAccount, match="not finished"):
+            await ada.login()
 
 
 async def test_a_recovery_that_another_process_just_finished_is_left_as_it_is(

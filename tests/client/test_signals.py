@@ -7,8 +7,10 @@ import pytest
 from chatchain.client import privacy
 from chatchain.client.core import Client
 from chatchain.client.views import Shown
+from chatchain.crypto import content as contents
+from chatchain.crypto.content import TypingState
 from chatchain.crypto.ratchet import MAX_LOSSY, MAX_SKIP
-from chatchain.model import Delivery, Envelope
+from chatchain.model import Delivery, Envelope, Outgoing
 from chatchain.wire.messages import Signaled
 from tests.world import World
 
@@ -123,7 +125,26 @@ async def test_a_message_that_is_passed_as_a_signal_is_not_swallowed(pair: World
     """The relay could otherwise have it opened and forgotten; its session stays as it was."""
     await pair.say("ada", "bob", "for good")
     signal = signal_of(pair.relay.submitted[-1].envelope, pair.chain.user("ada").uid)
-    assert [shown.text for shown in await shown_to_bob(pair, [signal])] == ["for good"]
+    held, pair.relay.rows = pair.relay.rows, {}
+    assert await shown_to_bob(pair, [signal]) == []
+    pair.relay.rows = held
+    assert [shown.text for shown in await pair.hear("bob", wait_s=0.5)] == ["for good"]
+
+
+async def test_a_sign_that_begins_a_session_is_none(world: World) -> None:
+    """A changed client's: a one-time prekey went for something that nobody stores."""
+    async with world.client("ada") as ada:
+        store = (await ada._station.desk()).unlocked.store
+        content = contents.encode(contents.typing(TypingState.STARTED))
+        bob = world.chain.user("bob").uid
+        store.queue([], [Outgoing(bytes(16), bob, "receipt", content, int(world.now * 1000))])
+        await ada.login()
+    signal = signal_of(world.relay.submitted[-1].envelope, world.chain.user("ada").uid)
+    world.relay.rows.clear()
+    assert await shown_to_bob(world, [signal]) == []
+    async with world.client("bob") as client:
+        found = (await client._station.desk()).unlocked.store
+        assert found.sessions(world.chain.user("ada").uid, 1) == []
 
 
 async def test_a_forged_signal_shows_nothing(pair: World) -> None:
