@@ -277,6 +277,32 @@ async def test_a_home_that_is_half_written_counts_for_nothing(
     assert states(empty) == [DeviceState.REVOKED, DeviceState.ACTIVE]
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+async def test_killed_behind_a_file_of_the_home(
+    empty: World, phrase: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that says whose it is comes last, so that what counts is whole; the same command goes on."""
+    write, left = Home.write, number
+
+    def crash(home: Home, name: str, data: bytes) -> None:
+        nonlocal left
+        write(home, name, data)
+        left -= 1
+        if not left:
+            raise Crash
+
+    monkeypatch.setattr(Home, "write", crash)
+    ada = new_home(empty)
+    with pytest.raises(Crash):
+        await ada.recover(phrase)
+    await empty.kill(ada)
+    monkeypatch.undo()
+    async with new_home(empty) as ada:
+        assert (await ada.recover(phrase)).device == 2
+        await ada.login()
+    assert states(empty) == [DeviceState.ACTIVE] * 2
+
+
 async def test_the_password_is_set_although_a_recovery_was_proposed_meanwhile(
     empty: World, phrase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
