@@ -8,6 +8,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -261,6 +262,20 @@ def _resolve(name: str, found: Mapping[str, Module]) -> list[str]:
     return [way for end in range(1, len(parts) + 1) if (way := ".".join(parts[:end])) in found]
 
 
+def circle(found: Mapping[str, Module]) -> list[str]:
+    """Modules each of which imports the next, if only late or for its types; empty when none lead back."""
+    known = {
+        name: {ways[-1] for one in module.imports if (ways := _resolve(one.name, found))} - {name}
+        for name, module in found.items()
+    }
+    try:
+        TopologicalSorter(known).prepare()
+    except CycleError as tied:
+        around: list[str] = tied.args[1]
+        return around[::-1]
+    return []
+
+
 @pytest.fixture(scope="module")
 def ours() -> dict[str, Module]:
     """The package as it is."""
@@ -271,6 +286,30 @@ def test_every_import_follows_an_arrow(ours: dict[str, Module]) -> None:
     """Rooms know only what the design lets them, and each library stays with its owner."""
     assert ours
     assert violations(ours) == []
+
+
+def test_no_imports_run_in_a_circle(ours: dict[str, Module]) -> None:
+    """Within rooms, too, whoever reads a module first needs none of those that build on it."""
+    assert circle(ours) == []
+
+
+def test_a_circle_is_seen() -> None:
+    """Also one that is closed by a late import, and one by an import for types."""
+    late = "def late():\n    from chatchain.client import outbox"
+    typed = "if TYPE_CHECKING:\n    from chatchain.client.outbox import Outbox"
+    for back in (late, typed):
+        found = {
+            name: read(name, source)
+            for name, source in {
+                "chatchain": "",
+                "chatchain.client": "",
+                "chatchain.client.outbox": "from chatchain.client.people import People",
+                "chatchain.client.people": back,
+            }.items()
+        }
+        around = circle(found)
+        assert around[0] == around[-1]
+        assert set(around) == {"chatchain.client.outbox", "chatchain.client.people"}
 
 
 def test_every_room_has_its_place(ours: dict[str, Module]) -> None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chatchain.client.acting import Acting
-from chatchain.client.contacts import rsa_changes, somebody_else
+from chatchain.client.contacts import somebody_else
 from chatchain.client.paying import SIGNATURE_LASTS_S
-from chatchain.client.showing import time_text
+from chatchain.client.people import rsa_changes
+from chatchain.client.times import time_text
 from chatchain.client.views import RsaKey, RsaOpened, RsaSealed
 from chatchain.crypto import content as contents
 from chatchain.crypto import rsa

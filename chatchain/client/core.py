@@ -21,8 +21,8 @@ from chatchain.client import (
     doctor,
     files,
     governance,
+    joining,
     linking,
-    links,
     login,
     messaging,
     recovery,
@@ -30,7 +30,7 @@ from chatchain.client import (
 )
 from chatchain.client.decisions import Wish
 from chatchain.client.images import Picture
-from chatchain.client.links import INVITATION_DAYS
+from chatchain.client.joining import INVITATION_DAYS
 from chatchain.client.ports import Edges
 from chatchain.client.recovery import Choose
 from chatchain.client.station import Station
@@ -118,7 +118,7 @@ class Client:
 
     async def join(self, link: str) -> Joined:
         """Checks a `chatchain://join?…` link against the chain that it names and stores it in the home."""
-        return await links.join(self._station, link)
+        return await joining.join(self._station, link)
 
     async def register(
         self,
@@ -193,7 +193,7 @@ class Client:
 
         Raises NotAMember where the relay would not take this user's word.
         """
-        return await links.invite(self._station, days=days)
+        return await joining.invite(self._station, days=days)
 
     async def login(self, name: str | None = None) -> LoggedIn:
         """Proves password and device to the relay, publishes the keys and sends what was queued.

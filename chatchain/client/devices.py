@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from chatchain.client.acting import Acting
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
 from chatchain.client.session import made_up_for_later
-from chatchain.client.showing import second_text
+from chatchain.client.times import second_text
 from chatchain.client.views import KeyView
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import AlreadyDone, UnknownDevice, UnknownUser

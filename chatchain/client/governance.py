@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.acting import Acting
-from chatchain.client.contacts import find
 from chatchain.client.decisions import KIND_OF, Wish, sentence
 from chatchain.client.decisions import reason as pause_reason
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid
-from chatchain.client.showing import second_text
+from chatchain.client.people import find
+from chatchain.client.times import second_text
 from chatchain.client.views import MemberView, ProposalView
-from chatchain.client.watch import Watch
+from chatchain.client.watch import Watch, open_proposal, way_in
 from chatchain.errors import (
     AlreadyDone,
     AlreadyVoted,
@@ -108,20 +108,6 @@ async def proposal_view(
         block=paid.block if paid else None,
         sponsored=paid.sponsored if paid else None,
     )
-
-
-async def way_in(watch: Watch, uid: Uid, group: int = 0) -> str:
-    """What helps somebody who is no member: the vote that is under way, if one is."""
-    found = await open_proposal(watch, group, Kind.ADMIT, uid)
-    return f"Proposal {found.id} is open; wait for the vote." if found is not None else ""
-
-
-async def open_proposal(watch: Watch, group: int, kind: Kind, subject: Uid) -> Proposal | None:
-    """The proposal about somebody that still takes votes."""
-    for proposal in reversed(await watch.proposals(group)):
-        if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
-            return proposal
-    return None
 
 
 async def _name(watch: Watch, uid: Uid) -> str:

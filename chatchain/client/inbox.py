@@ -21,8 +21,8 @@ from typing import Final
 import msgspec
 
 from chatchain.client import reading
-from chatchain.client.contacts import People
 from chatchain.client.own import Own
+from chatchain.client.people import People
 from chatchain.client.ports import Store
 from chatchain.client.reading import FILE, NOTICE, TEXT
 from chatchain.client.sealing import RECEIPT

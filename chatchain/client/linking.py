@@ -35,7 +35,7 @@ from chatchain.client.paying import Paid
 from chatchain.client.ports import Edges, Store
 from chatchain.client.registration import settle_in
 from chatchain.client.session import Credentials
-from chatchain.client.showing import second_text
+from chatchain.client.times import second_text
 from chatchain.client.views import LinkAccepted, Linked, LinkOffer, LinkRequest, WalletPrompt
 from chatchain.client.watch import Watch
 from chatchain.crypto import linking

@@ -31,8 +31,9 @@ from chatchain.client.packing import pack
 from chatchain.client.ports import Store
 from chatchain.client.privacy import privacy
 from chatchain.client.session import Session, made_up_for_later
-from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, time_text, typing_of
+from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, typing_of
 from chatchain.client.station import Desk, Station, known_contact, rest_s
+from chatchain.client.times import time_text
 from chatchain.client.views import Fetched, Sent, Shown
 from chatchain.client.writing import Writer, Written
 from chatchain.crypto import content as contents

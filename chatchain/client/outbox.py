@@ -19,14 +19,13 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from chatchain.client.contacts import People
-from chatchain.client.governance import way_in
 from chatchain.client.own import Own
+from chatchain.client.people import People
 from chatchain.client.ports import Store
 from chatchain.client.sealing import RECEIPT, NoKeys, Sealing
 from chatchain.client.session import Session, Verdict, failure
 from chatchain.client.sessions import NoSession, Sessions
-from chatchain.client.watch import Watch
+from chatchain.client.watch import Watch, way_in
 from chatchain.client.writing import Written
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import Content, ReceiptKind

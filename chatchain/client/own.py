@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatchain.client.ports import Store
-from chatchain.client.showing import second_text
+from chatchain.client.times import second_text
 from chatchain.crypto.device import DeviceSecrets, KemSecret
 from chatchain.crypto.pqxdh import Party
 from chatchain.errors import BadRecord, LoginRefused

@@ -40,7 +40,8 @@ from chatchain.client.own import own_device
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
 from chatchain.client.ports import ChainWriter, Edges
 from chatchain.client.session import Session
-from chatchain.client.showing import problem_of, second_text
+from chatchain.client.showing import problem_of
+from chatchain.client.times import second_text
 from chatchain.client.views import PendingRecovery, Problem, Recoverable, Recovered, Vetoed
 from chatchain.client.watch import Watch
 from chatchain.crypto import phrase as phrases

@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from chatchain.client.contacts import People
 from chatchain.client.own import Own, own_device
+from chatchain.client.people import People
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
 from chatchain.client.sessions import Draft, Fresh, NoSession, Sessions

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client.reading import FILE, NOTICE
+from chatchain.client.times import time_text
 from chatchain.client.views import Attachment, Preview, Problem, Quote, Reacted, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import File
@@ -36,19 +36,6 @@ _ID: Final = re.compile(r"[0-9a-f]{4,32}")
 
 def problem_of(error: ChatchainError) -> Problem:
     return Problem(error.code, error.message, error.hint)
-
-
-def time_text(time_ms: int) -> str:
-    """RFC 3339 in UTC; an impossible time (the sender's word) shows as the nearest possible one."""
-    clamped = min(max(time_ms, 0), 253_402_300_799_999)
-    return (
-        datetime.fromtimestamp(clamped / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
-
-
-def second_text(time: int) -> str:
-    """RFC 3339 in UTC, to the second: how block times and deadlines are told."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def message_ids(beginning: str) -> tuple[bytes, bytes]:

@@ -30,13 +30,13 @@ from chatchain.client.account import (
     unlock,
 )
 from chatchain.client.attachments import Courier, forget_files
-from chatchain.client.contacts import People, find
 from chatchain.client.home import Home
 from chatchain.client.inbox import Inbox
 from chatchain.client.links import check_endpoint
 from chatchain.client.outbox import Outbox
 from chatchain.client.own import Own, load_own
 from chatchain.client.paying import Payer
+from chatchain.client.people import People, find
 from chatchain.client.ports import ChainWriter, Edges, NetworkSettings, Store
 from chatchain.client.prekeys import supply
 from chatchain.client.privacy import Pace

@@ -14,7 +14,19 @@ from typing import Final, TypeVar
 
 from chatchain.client.ports import ChainView
 from chatchain.errors import ChainError, TransactionPending
-from chatchain.model import Address, Group, Ledger, Network, Proposal, ProposalId, RelayAddress, Uid, User
+from chatchain.model import (
+    Address,
+    Group,
+    Kind,
+    Ledger,
+    Network,
+    Proposal,
+    ProposalId,
+    ProposalState,
+    RelayAddress,
+    Uid,
+    User,
+)
 
 REMEMBERED: Final = 4096
 """Users kept folded in memory; beyond that the memory starts again."""
@@ -143,3 +155,17 @@ class Watch:
     async def _ask(self, question: Callable[[], _T]) -> _T:
         async with self._lock:
             return await asyncio.to_thread(question)
+
+
+async def way_in(watch: Watch, uid: Uid, group: int = 0) -> str:
+    """What helps somebody who is no member: the vote that is under way, if one is."""
+    found = await open_proposal(watch, group, Kind.ADMIT, uid)
+    return f"Proposal {found.id} is open; wait for the vote." if found is not None else ""
+
+
+async def open_proposal(watch: Watch, group: int, kind: Kind, subject: Uid) -> Proposal | None:
+    """The proposal about somebody that still takes votes."""
+    for proposal in reversed(await watch.proposals(group)):
+        if (proposal.kind, proposal.subject, proposal.state) == (kind, subject, ProposalState.OPEN):
+            return proposal
+    return None

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Final
 from chatchain.errors import ChatchainError, UnknownMessage, UsageError
 from chatchain.ui import pictures, render
 from chatchain.ui.clean import clean_line
-from chatchain.ui.cli.deeds import timer_seconds
-from chatchain.ui.cli.messages import outage
 from chatchain.ui.editor import LineEditor
-from chatchain.ui.output import message_object
+from chatchain.ui.output import message_object, outage
 from chatchain.ui.paths import path_and_rest, typed_path
+from chatchain.ui.timers import timer_seconds
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client

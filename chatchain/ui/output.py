@@ -132,3 +132,8 @@ def as_object(view: msgspec.Struct) -> dict[str, object]:
 def message_object(view: msgspec.Struct, *, stored: bool) -> dict[str, object]:
     """A message as programs read it; from `history` and `search` with direction and state."""
     return {**SHOWN_KEYS, **(STORED_KEYS if stored else {}), **as_object(view)}
+
+
+def outage(reason: ChatchainError | None) -> str:
+    """The line that says that the connection is gone, and why, or that it is back."""
+    return "Connected again." if reason is None else f"Not connected: {reason.message} Trying again."

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from chatchain.client.contacts import changes, pin_of
 from chatchain.client.core import Client
 from chatchain.client.home import Home, OwnAccount, write_private
 from chatchain.client.links import join_link, parse_join_link
+from chatchain.client.people import changes, pin_of
 from chatchain.client.ports import NetworkSettings
 from chatchain.client.session import failure
 from chatchain.errors import (

@@ -24,7 +24,7 @@ from chatchain.client.views import (
 )
 from chatchain.errors import UsageError
 from chatchain.ui import render
-from chatchain.ui.cli.deeds import timer_seconds
+from chatchain.ui.timers import timer_seconds
 
 ATTACK = "\x1b[2J\u202eevil\r\nada: pay me"
 

@@ -4,9 +4,8 @@ privacy, profile.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,14 +14,11 @@ from chatchain.ui import render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import argument_text, desk
 from chatchain.ui.cli.messages import Peer, one_text
+from chatchain.ui.timers import timer_seconds
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
     from chatchain.client.views import ChatSettings, PrivacyView, ProfileView, Sent
-
-OFF: Final = ("off", "never", "0")
-_TIME: Final = re.compile(r"([1-9][0-9]{0,8})\s*(s|m|h|d|w)?")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, None: 1}
 
 Id = Annotated[
     str,
@@ -128,20 +124,6 @@ def chat_settings(
 
     here = desk(context)
     here.output.result(here.run(work), render.chat_settings)
-
-
-def timer_seconds(text: str) -> int:
-    """A time as a person writes it, in seconds; raises UsageError."""
-    typed = text.strip().lower()
-    if typed in OFF:
-        return 0
-    match = _TIME.fullmatch(typed)
-    if match is None:
-        raise UsageError(
-            f"{text!r} is no time after which messages disappear.",
-            "Write a whole number with s, m, h, d or w behind it, such as 1d; or off.",
-        )
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def privacy(

@@ -11,7 +11,7 @@ import typer
 from chatchain.errors import BadText, ChatchainError, MissingInput, TooLarge, UsageError
 from chatchain.ui import pictures, render
 from chatchain.ui.cli.desk import UTF8, Desk, argument_text, desk
-from chatchain.ui.output import message_object
+from chatchain.ui.output import message_object, outage
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MAX_TEXT: Final = 64 * 1024
 """Bytes of one text; the core refuses more, this only bounds what is read before it does."""
 
-CONNECTED: Final = "Connected again."
 
 Peer = Annotated[str, typer.Argument(metavar="PEER", help="A name, a 15-digit id or a 0x account.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")]
@@ -187,11 +186,6 @@ def receive(
         if not follow:
             raise
         # This is how following ends.
-
-
-def outage(reason: ChatchainError | None) -> str:
-    """The line that says that the connection is gone, and why, or that it is back."""
-    return CONNECTED if reason is None else f"Not connected: {reason.message} Trying again."
 
 
 async def show(here: Desk, client: Client, view: Shown) -> None:

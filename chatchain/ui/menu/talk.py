@@ -17,9 +17,9 @@ from chatchain.errors import (
 )
 from chatchain.ui import pictures, render
 from chatchain.ui.clean import clean_line
-from chatchain.ui.cli.deeds import timer_seconds
 from chatchain.ui.menu.dialog import Choice, Dialog
 from chatchain.ui.paths import typed_path
+from chatchain.ui.timers import timer_seconds
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
