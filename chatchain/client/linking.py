@@ -49,6 +49,7 @@ from chatchain.errors import (
     AlreadyDone,
     BadRecord,
     NoAccount,
+    NotAMember,
     RefusedError,
     UnknownUser,
     UsageError,
@@ -422,7 +423,13 @@ async def accept(
         secrets, signer = host.unlocked.secrets, host.own.secrets.signer
         me, device = host.me, host.own.device
         who = Credentials(me.uid, device, me.epoch, secrets.kdf, secrets.login_key, signer)
-        await handover.leave(host.edges, host.watch, host.own.network, who, packed)
+        try:
+            await handover.leave(host.edges, host.watch, host.own.network, who, packed)
+        except NotAMember as refused:  # being admitted is the one thing that need not be waited for here
+            raise NotAMember(
+                "The relay hands over contacts and messages for members only; the device was not added.",
+                "Hand nothing over (--no-history), or in a file that you carry (--history FILE).",
+            ) from refused
     paid = await host.admit(asked, record, consent)
     if packed is not None and file is not None:
         write_new(file, packed.blob)

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from chatchain.client.reading import FILE, NOTICE
 from chatchain.client.times import time_text
-from chatchain.client.views import Attachment, Preview, Problem, Quote, Reacted, Shown
+from chatchain.client.views import Attachment, ChatSettings, Preview, Problem, Quote, Reacted, Shown
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import File
 from chatchain.errors import (
@@ -36,6 +38,11 @@ _ID: Final = re.compile(r"[0-9a-f]{4,32}")
 
 def problem_of(error: ChatchainError) -> Problem:
     return Problem(error.code, error.message, error.hint)
+
+
+def still_queued(view: ChatSettings, obstacle: ChatchainError) -> ChatSettings:
+    """Settings that count here and wait to be sent, with what is in the way."""
+    return msgspec.structs.replace(view, state="queued", error=problem_of(obstacle))
 
 
 def message_ids(beginning: str) -> tuple[bytes, bytes]:

@@ -287,7 +287,7 @@ class ChatSettings(View, frozen=True, omit_defaults=False):
     """How the conversation with somebody is set.
 
     `expires` is after how many seconds messages disappear, 0 never; `name` the display name that they chose.
-    `state` is how far a change came (None: nothing was changed).
+    `state` is how far a change came (None: nothing was changed). With `error` it counts here and is queued.
     """
 
     username: str
@@ -296,6 +296,7 @@ class ChatSettings(View, frozen=True, omit_defaults=False):
     expires: int
     off_the_record: bool
     state: str | None = None
+    error: Problem | None = None
 
 
 class PrivacyView(View, frozen=True, omit_defaults=False):

@@ -532,7 +532,8 @@ def chat_settings(view: ChatSettings) -> list[str]:
         ]
     )
     if view.state is not None:
-        lines.append(f"Changed, and {clean_line(view.state)} to {clean_line(view.username)}.")
+        way = "is queued for" if view.state == "queued" else f"{clean_line(view.state)} to"
+        lines.append(f"Changed, and {way} {clean_line(view.username)}.")
     return lines
 
 
@@ -640,7 +641,7 @@ def proposals(views: Sequence[ProposalView]) -> list[str]:
     if not views:
         return ["There are no proposals."]
     return table(
-        ["id", "proposal", "state", "yes", "no", "of", "ends", "you voted"],
+        ["id", "proposal", "state", "yes", "no", "of", "ends", "your vote"],
         (
             [
                 str(view.id),
@@ -650,7 +651,7 @@ def proposals(views: Sequence[ProposalView]) -> list[str]:
                 str(view.no),
                 str(view.electorate),
                 local_time(view.deadline),
-                yes_no(view.voted),
+                "given" if view.voted else "not given",
             ]
             for view in views
         ),

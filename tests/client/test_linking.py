@@ -31,12 +31,14 @@ from chatchain.errors import (
     BadRecord,
     LoginRefused,
     NoAccount,
+    NotAMember,
     Undecryptable,
     UnknownUser,
     UsageError,
     WrongPassword,
 )
 from chatchain.model import DeviceState
+from chatchain.wire import messages as m
 from tests.world import PASSWORD, World
 
 NEW = "ada's second"
@@ -202,6 +204,19 @@ async def seen_at(world: World, home: str) -> tuple[list[Shown], ChatSettings, l
 
 async def exhaust(stream: AsyncIterator[Sent]) -> None:
     assert [sent.state async for sent in stream] == ["sent"]
+
+
+async def test_who_is_no_member_is_told_how_to_link_all_the_same(world: World) -> None:
+    """A relay keeps files for members only: nothing was done then, and without a history it works."""
+    world.relay.shelf.refuse = lambda upload: m.Failed(upload.ref, "not_a_member", "Only members.", 0)
+    asked = await begin(world)
+    async with world.client("ada") as old:
+        with pytest.raises(NotAMember, match="was not added") as told:
+            await old.accept_link(asked.request, through_relay=True)
+        assert "--no-history" in told.value.hint
+        assert [one.device for one in await old.keys()] == [1]
+        accepted = await old.accept_link(asked.request)
+    assert (await finish(world, accepted)).device == 2
 
 
 async def test_the_history_is_of_no_use_to_who_finds_it(world: World, tmp_path: Path) -> None:

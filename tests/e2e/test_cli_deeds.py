@@ -119,6 +119,21 @@ def test_what_cannot_be_done_is_said(town: Town, arguments: tuple[str, ...], cod
     assert ended.object["error"]["hint"] or code == 6
 
 
+def test_a_setting_that_waits_is_said_to_be_made(town: Town) -> None:
+    """Without a relay the timer counts here already; nobody must believe that it was refused."""
+    ada, bob = town.user("ada"), town.user("bob")
+    with town.without_relay():
+        ended = ada.run("chat-settings", "bob", "--timer", "2h")
+        assert (ended.code, ended.object["state"], ended.object["expires"]) == (4, "queued", 7200), ended
+        assert ended.object["error"]["code"] == "relay_unreachable"
+        told = for_people(ada).run("chat-settings", "bob", "--timer", "off")
+        assert (told.code, told.err.startswith("The relay ")) == (4, True), told
+        assert told.out.endswith("Changed, and is queued for bob.\n")
+    assert ada.run("login").code == 0
+    codes = [one["code"] for one in bob.run("receive", "--wait", "10").objects if one["kind"] == "notice"]
+    assert codes == ["timer_changed", "timer_changed"]
+
+
 def test_a_chat_and_the_menu_know_the_deeds(town: Town) -> None:
     """Commands with a slash act on the last messages; the menu lets one choose."""
     ada, bob = town.user("ada"), town.user("bob")

@@ -150,6 +150,9 @@ def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:
     assert "'one' is not a whole number" in here.run("invite", "--days", "one").err
     assert "'x' is not a number" in here.run("receive", "--wait", "x").err
     assert "in quotes" in here.run("send", "bob", "hi", "there").err
+    assert "in quotes: chatchain search 'some words'." in here.run("search", "hi", "there").err
+    assert "in quotes: chatchain rsa seal NAME" in here.run("rsa", "seal", "bob", "hi", "there").err
+    assert "in quotes" not in here.run("history", "bob", "there").err
 
 
 @pytest.mark.parametrize("arguments", [["help"], ["-h"], ["help", "send"], ["send", "-h"]])

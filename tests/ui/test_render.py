@@ -245,3 +245,12 @@ def test_what_is_no_time_is_refused(typed: str) -> None:
     with pytest.raises(UsageError, match="no time") as refused:
         timer_seconds(typed)
     assert "1d" in refused.value.hint
+
+
+def test_a_list_of_proposals_does_not_take_no_vote_for_a_no() -> None:
+    """Somebody who has not voted yet has not voted against it."""
+    view = ProposalView(1, "admit", "zoe", 0, 0, 1, "open", "network", 1, "x", "admit zoe", False)
+    _, row = render.proposals([view])
+    assert row.endswith("not given")
+    _, row = render.proposals([msgspec.structs.replace(view, voted=True)])
+    assert row.endswith("  given")

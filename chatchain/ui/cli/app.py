@@ -73,6 +73,18 @@ NUMBERS: Final = {
 }
 """What the parser calls a number, and what a person does; the longer words stand before their beginnings."""
 
+QUOTED: Final = {
+    f"{PROGRAM} send": "NAME 'what you want to say'",
+    f"{PROGRAM} reply": "ID 'what you want to say'",
+    f"{PROGRAM} edit": "ID 'what you meant to say'",
+    f"{PROGRAM} search": "'some words'",
+    f"{PROGRAM} profile": "'Your Name'",
+    f"{PROGRAM} rsa seal": "NAME 'what you want to say'",
+    f"{PROGRAM} propose pause": "'the reason'",
+    f"{PROGRAM} propose unpause": "'the reason'",
+}
+"""The commands that end with a text, and how one of several words is written."""
+
 
 class _ReaderGone(Exception):
     """Nobody reads stdout any more."""
@@ -196,8 +208,8 @@ def _usage(error: TyperException) -> UsageError:
     for kind, meant in NUMBERS.items():
         message = message.replace(f"is not a valid {kind}", f"is not {meant}")
     hint = f"See `{path} --help`."
-    if path == f"{PROGRAM} send" and "unexpected extra argument" in message:
-        hint = f"Put the text in quotes: {PROGRAM} send NAME 'what you want to say'."
+    if path in QUOTED and "unexpected extra argument" in message:
+        hint = f"Put the text in quotes: {path} {QUOTED[path]}."
     return UsageError(message if message.endswith((".", "?")) else message + ".", hint)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chatchain.errors import ChatchainError, MissingInput, UsageError
+from chatchain.errors import ChainError, ChatchainError, MissingInput, NetworkError, UsageError
 from chatchain.ui import render
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import argument_text, desk
@@ -119,11 +119,25 @@ def chat_settings(
     seconds = timer_seconds(timer) if timer is not None else None
     off = off_the_record if off_the_record or on_the_record else None
 
-    async def work(client: Client) -> ChatSettings:
-        return await client.chat_settings(peer, expires=seconds, off_the_record=off)
+    async def work(client: Client) -> tuple[ChatSettings, ChatchainError | None]:
+        from chatchain.client.showing import still_queued
+
+        try:
+            return await client.chat_settings(peer, expires=seconds, off_the_record=off), None
+        except (NetworkError, ChainError) as obstacle:
+            now = await client.chat_settings(peer)
+            if seconds not in (None, now.expires) or off not in (None, now.off_the_record):
+                raise
+            # It counts here already, so whoever asked must not go away believing that nothing was changed.
+            return still_queued(now, obstacle), obstacle
 
     here = desk(context)
-    here.output.result(here.run(work), render.chat_settings)
+    view, obstacle = here.run(work)
+    here.output.result(view, render.chat_settings)
+    if obstacle is not None:
+        if not here.output.json:
+            raise obstacle
+        raise typer.Exit(obstacle.exit_code)
 
 
 def privacy(
