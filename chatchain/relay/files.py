@@ -216,7 +216,7 @@ class Files:
         key = session.uid, message.blob
         if (other := self._uploads.get(key)) is not None:
             # A connection that died without a word, most likely: the newer one goes on where it came to.
-            self._drop(other.session)
+            self._detach(other.session)
             self._fail(other.session, other.ref, RefusedError("The upload goes on over a newer connection."))
             await other.idle.wait()
             await asyncio.gather(*other.writes, *other.syncs, return_exceptions=True)
@@ -224,7 +224,11 @@ class Files:
         blob = Blob(
             session.uid, message.blob, message.size, BlobState.PARTIAL, now, now + self._limits.unfinished_ms
         )
-        blob = await self._in(lambda: self._entered(blob, now))
+        try:
+            blob = await self._in(lambda: self._entered(blob, now))
+        finally:
+            if other is not None:  # not before: until its parts were moved they look like what nobody wants
+                self._spawn(self._tidy(other))
         if blob.state is BlobState.STORED:
             session.peer.send(Stored(message.ref, blob.expires_ms))
             return
@@ -340,16 +344,21 @@ class Files:
 
     def _drop(self, session: FileSession) -> None:
         """Takes no more of the upload on this connection; the parts that are kept stay."""
+        upload = self._detach(session)
+        if upload is not None and not upload.assembly.complete:
+            self._spawn(self._tidy(upload))
+
+    def _detach(self, session: FileSession) -> _Upload | None:
+        """Parts a connection from its upload; whoever calls has what it still writes tidied up."""
         upload, session.upload = session.upload, None
         if upload is None:
-            return
+            return None
         upload.dropped = True
         upload.waiting.clear()
         key = session.uid, upload.assembly.blob.id
         if self._uploads.get(key) is upload:
             del self._uploads[key]
-        if not upload.assembly.complete:
-            self._spawn(self._tidy(upload))
+        return upload
 
     async def _tidy(self, upload: _Upload) -> None:
         """Deletes what an upload still wrote after another went on with its parts, or after it was discarded:

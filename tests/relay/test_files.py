@@ -13,9 +13,10 @@ import pytest
 
 from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
-from chatchain.model import BlobState
+from chatchain.model import Blob, BlobState
 from chatchain.relay.blobs import PART_BYTES, BlobLimits
 from chatchain.relay.limits import Buckets, Rate
+from chatchain.store.blobs import BlobFolder, BlobTable
 from chatchain.transport import WRITE_QUEUE, dial
 from chatchain.wire.messages import (
     Discard,
@@ -310,6 +311,33 @@ async def test_a_newer_connection_takes_an_upload_over(start: Start, tmp_path: P
     await new.pieces(data[PART_BYTES:])
     assert isinstance(await new.next(), Stored)
     assert await fetched(old, data) == data
+    await old.close()
+    await new.close()
+
+
+async def test_what_is_taken_over_is_not_tidied_away_on_its_way(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the word that an upload goes on and the moving of its parts these look like leftovers."""
+    move, own = BlobFolder.move, BlobTable.own
+
+    def move_late(self: BlobFolder, folder: str, to: str) -> None:
+        time.sleep(0.6)
+        move(self, folder, to)
+
+    def look_late(self: BlobTable, owner: int, blob: bytes) -> Blob | None:
+        time.sleep(0.3)
+        return own(self, owner, blob)
+
+    monkeypatch.setattr(BlobFolder, "move", move_late)
+    monkeypatch.setattr(BlobTable, "own", look_late)
+    server, data = await start(), some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    old, new = await enter(server), await enter(server)
+    await old.announce(blob, SIZE)
+    await old.pieces(data[:PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
+    assert await new.announce(blob, SIZE) == Uploading(1, PART_BYTES)
     await old.close()
     await new.close()
 
