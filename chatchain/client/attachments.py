@@ -13,6 +13,7 @@ behind the last chunk that is here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections import Counter
@@ -39,6 +40,9 @@ from chatchain.errors import (
     VerificationError,
 )
 from chatchain.model import MessageState, StoredMessage, Uid, WaitingUpload
+
+NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""How file systems that have none (FAT, some network shares) refuse them."""
 
 AUTO_BYTES: Final = 1_000_000
 """Files up to this size are fetched when their message comes, larger ones when a person asks."""
@@ -326,7 +330,7 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
             if overwrite:
                 beside.replace(target)
             else:
-                target.hardlink_to(beside)
+                _link(beside, target)
         except FileExistsError as exists:
             raise AlreadyDone(
                 f"{target} exists already; it was not touched.", "Name another, or give --overwrite."
@@ -336,6 +340,19 @@ def copy_out(source: Path, out: Path, *, name: str, overwrite: bool) -> Path:
                 beside.unlink(missing_ok=True)
         sync_folder(target.parent)
     return target.absolute()
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gives a file a second name that nothing has yet; where names cannot be shared, it takes the place of an
+    empty file that only this call can have made. Raises FileExistsError.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        source.replace(target)
 
 
 def keep_private(path: Path, data: bytes) -> None:

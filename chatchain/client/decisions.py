@@ -32,6 +32,7 @@ MAX_REASON: Final = 1024
 
 MAX_WITNESSES: Final = 16
 MAX_RELAYS: Final = 16
+MIN_PERIOD_S: Final = 3600
 MAX_PERIOD_S: Final = 365 * 24 * 3600
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -158,9 +159,15 @@ def _relay(text: str) -> RelayAddress:
 
 def _seconds(text: str) -> int:
     number, unit = text[:-1], _UNITS.get(text[-1:].lower())
-    if unit is None or not number.isdecimal() or not 0 < int(number) * unit <= MAX_PERIOD_S:
-        raise UsageError(f"{text[:20]!r} is no voting period: write 7d, 36h, 90m or 30s; a year at most.")
-    return int(number) * unit
+    if unit is None or not number.isdecimal():
+        raise UsageError(f"{text[:20]!r} is no voting period: write 7d, 36h or 90m.")
+    seconds = int(number[:12]) * unit
+    if not MIN_PERIOD_S <= seconds <= MAX_PERIOD_S:
+        raise UsageError(
+            f"A vote lasts an hour at least and a year at most, which {text[:20]} is not.",
+            "Within less nobody might vote in time, not even to have it longer again.",
+        )
+    return seconds
 
 
 # --- for people to read ---------------------------------------------------------------------------------

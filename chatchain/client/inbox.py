@@ -58,6 +58,9 @@ from chatchain.wire.bounds import MAX_NAMED
 TYPING_MS: Final = 15_000
 """How old a sign of typing may be; an older one says nothing any more."""
 
+SIGNAL_LASTS_MS: Final = 5 * 60 * 1000
+"""How far from now a signal may be dated, which gives no time of arrival: two clocks are in it."""
+
 AHEAD_MS: Final = 30 * 24 * 3600 * 1000
 """How far ahead a message of suite 1 may be dated: it is remembered from its date on."""
 
@@ -148,8 +151,10 @@ class Inbox:
                 step, opened = self._step(delivery, sender, draft)
                 if isinstance(opened.content, Typing) and step.prekeys is None:
                     draft.keep(step)
+                    if abs(self._now_ms() - opened.time_ms) > SIGNAL_LASTS_MS:
+                        continue  # somebody on the way kept it back
                     typing.append((sender.uid, opened.content.state is TypingState.STARTED))
-        if typing:
+        if draft.changes != SessionChanges():
             self._store.change_sessions(draft.changes)
         return typing
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from chatchain.client.reading import FILE, NOTICE, TEXT, switched
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import Content
-from chatchain.errors import AlreadyDone, LimitReached, RefusedError
+from chatchain.errors import AlreadyDone, BadText, LimitReached, RefusedError
 from chatchain.model import (
     DELETE_WINDOW_MS,
     EDIT_WINDOW_MS,
@@ -62,11 +62,13 @@ class Writer:
 
     def text(self, text: str) -> Written:
         """A text; raises BadText and TooLarge."""
+        _require_word(text)
         return self._message(contents.text(text, self.peer.timer_s), text)
 
     def reply(self, target: StoredMessage, text: str) -> Written:
         """An answer to a message; raises BadText, TooLarge and RefusedError."""
         _there(target, "answered")
+        _require_word(text)
         content = contents.reply(target.sender, target.id, text, self.peer.timer_s)
         return self._message(content, text, target)
 
@@ -87,11 +89,14 @@ class Writer:
     def edit(self, target: StoredMessage, text: str, versions: Sequence[tuple[int, str]]) -> Written:
         """Another text for an own message; raises BadText, TooLarge, RefusedError and LimitReached."""
         content = contents.edit(target.id, text)
+        _require_word(text)
         self._own(target, "edit", "edited", EDIT_WINDOW_MS)
         if target.kind != TEXT:
             raise RefusedError(
                 "Only a text can be edited, and not what was said of a file.", "Delete it and send it again."
             )
+        if text == target.text:  # the other side need not be told of nothing, and edits are counted
+            raise AlreadyDone("The message says just that already.")
         if len(versions) > MAX_EDITS:
             raise LimitReached(
                 f"The message was edited {MAX_EDITS} times; that is the limit.",
@@ -222,6 +227,11 @@ class Writer:
                 f"A message can be {done} for {window_ms // HOUR_MS} hours; this one is older.",
                 "Write a new one about it.",
             )
+
+
+def _require_word(text: str) -> None:
+    if text and not text.strip():
+        raise BadText("There is nothing in the message but blanks.", "Write something, or send nothing.")
 
 
 def _there(target: StoredMessage, done: str) -> None:

@@ -425,6 +425,8 @@ async def test_the_first_log_needs_a_name(closed: World) -> None:
     [
         lambda: decisions.rules(None, None, None),
         lambda: decisions.rules("closed", None, None),
+        lambda: decisions.rules(None, None, "59m"),
+        lambda: decisions.rules(None, None, "9" * 5000 + "d"),
         lambda: decisions.rules(None, 0, None),
         lambda: decisions.rules(None, 100, None),
         lambda: decisions.rules(None, float("nan"), None),

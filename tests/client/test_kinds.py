@@ -111,6 +111,19 @@ async def test_an_edit_replaces_the_text_on_both_sides(world: World) -> None:
         assert (kept.id, kept.text, kept.edited) == (target, "hello", True)
 
 
+async def test_an_edit_that_changes_nothing_is_none(world: World) -> None:
+    """Nobody is told, and it is not one of the ten."""
+    target = await said(world, "hello")
+    async with world.client("ada") as ada:
+        with pytest.raises(AlreadyDone, match="already"):
+            await one(ada.edit(target, "hello"))
+        with pytest.raises(BadText, match="blanks"):
+            await one(ada.edit(target, "  "))
+    assert await world.hear("bob") == []
+    (kept,) = await talk(world, "ada", "bob")
+    assert not kept.edited
+
+
 async def test_only_the_author_edits_and_deletes(world: World) -> None:
     """Bob is refused before anything leaves; one that leaves all the same becomes a notice at ada's."""
     target = await said(world, "mine")

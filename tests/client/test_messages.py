@@ -173,7 +173,8 @@ async def test_nobody_there_stores_nothing(world: World, name: str, error: type[
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [("", BadText), ("x" * (MAX_TEXT_BYTES + 1), TooLarge), ("\udcff", BadText)]
+    ("text", "error"),
+    [("", BadText), (" \n\t", BadText), ("x" * (MAX_TEXT_BYTES + 1), TooLarge), ("\udcff", BadText)],
 )
 async def test_texts_that_cannot_be_sent(world: World, text: str, error: type[Exception]) -> None:
     """Empty, too long by one byte, or not text: refused, nothing stored, nothing left."""

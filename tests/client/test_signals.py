@@ -121,6 +121,19 @@ async def test_a_repeated_signal_is_shown_once(pair: World) -> None:
     assert await shown_to_bob(pair, [signal]) == []
 
 
+async def test_a_signal_that_was_kept_back_shows_nothing(pair: World) -> None:
+    """Nobody types for hours; its key is used up all the same."""
+    pair.relay.lossy = True
+    async with pair.client("ada") as ada:
+        await ada.login()
+        await signalled(ada, 1)
+        signal = signal_of(pair.relay.signals[0], pair.chain.user("ada").uid)
+    pair.now += 600
+    assert await shown_to_bob(pair, [signal]) == []
+    pair.now -= 600
+    assert await shown_to_bob(pair, [signal]) == []
+
+
 async def test_a_message_that_is_passed_as_a_signal_is_not_swallowed(pair: World) -> None:
     """The relay could otherwise have it opened and forgotten; its session stays as it was."""
     await pair.say("ada", "bob", "for good")

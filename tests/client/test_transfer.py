@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
@@ -397,6 +398,26 @@ def test_a_copy_touches_nothing_that_is_there(tmp_path: Path) -> None:
     assert (out / "notes.txt").stat().st_mode & 0o777 == 0o600
     with pytest.raises(NoSuchFile):
         copy_out(source, tmp_path / "missing" / "file", name="notes.txt", overwrite=False)
+
+
+def test_a_copy_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems of memory sticks have none; what is there is as safe as elsewhere."""
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    source, out = tmp_path / "notes.txt", tmp_path / "out"
+    source.write_bytes(b"new")
+    out.mkdir()
+    assert copy_out(source, out, name="notes.txt", overwrite=False).read_bytes() == b"new"
+    (out / "old").write_bytes(b"old")
+    (out / "dangling").symlink_to(out / "nowhere")
+    for name in ("old", "dangling"):
+        with pytest.raises(AlreadyDone):
+            copy_out(source, out / name, name="notes.txt", overwrite=False)
+    assert (out / "old").read_bytes() == b"old"
+    assert {path.name for path in out.iterdir()} == {"notes.txt", "old", "dangling"}
 
 
 def test_files_of_messages_that_are_gone_go_too(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _stdin_text(console: Console) -> str:
 
 
 async def stdin_lines(console: Console) -> AsyncIterator[str]:
-    """The lines of stdin, as they come; empty ones say nothing and are left out."""
+    """The lines of stdin, as they come; empty and blank ones say nothing and are left out."""
     queue = await console.chunks()
     rest = b""
     number = 0
@@ -137,7 +137,7 @@ async def stdin_lines(console: Console) -> AsyncIterator[str]:
             whole, rest = [*whole, rest], b""
         for line in whole:
             number += 1
-            if said := _line_text(line, number):
+            if (said := _line_text(line, number)).strip():
                 yield said
         if chunk is None:
             return
