@@ -128,7 +128,9 @@ class Newcomer:
             require_linkable(account, username)
         user = await self._watch.user_by_name(username)
         if user is None:
-            raise UnknownUser(f"Nobody is registered as {username}.", "A new account is made by `register`.")
+            raise UnknownUser(
+                f"Nobody is registered as {username}.", "A new account is made by `chatchain register`."
+            )
         if account is not None and not again:
             unlocked = await asyncio.to_thread(unlock, self._home, self._edges, password)
             try:

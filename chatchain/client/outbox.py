@@ -512,7 +512,7 @@ def _behind_others() -> ChatchainError:
 def _stale_error() -> ChatchainError:
     return NoTick(
         "The relay knows of a newer device than the chain shows here.",
-        "The message is kept. Check the RPC endpoint (`doctor`), then try again.",
+        "The message is kept. Check the RPC endpoint (`chatchain doctor`), then try again.",
     )
 
 

@@ -79,6 +79,12 @@ def pack(path: Path, folder: Path, *, keep_metadata: bool = False) -> Packed:
     return Packed(ref, blob, sealed, file_name(path.name), _media_type(path.name), preview)
 
 
+def check_sendable(path: Path) -> None:
+    """Raises NoSuchFile, BadFile and TooLarge for what could not be sent, before anything is done with it."""
+    with _opened(path):
+        pass
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """The file, once its kind and size allow it to be sent."""

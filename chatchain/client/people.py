@@ -108,7 +108,7 @@ async def find(watch: Watch, who: str) -> User:
         user = await watch.user_by_name(normalise_username(text))
     if user is None:
         raise UnknownUser(
-            f"Nobody is registered as {text}.", "Check the spelling; `members` lists the members."
+            f"Nobody is registered as {text}.", "Check the spelling; `chatchain members` lists them."
         )
     return user
 

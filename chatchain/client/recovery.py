@@ -82,6 +82,7 @@ class Made:
     device: int
     paid: Paid
     restored: bool
+    password_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Recovery:
                 unlocked.secrets,
                 key,
             )
-            made = replace(made, paid=paid if not made.paid.tx else made.paid)
+            made = replace(made, paid=paid if not made.paid.tx else made.paid, password_changed=True)
         _require_own_number(made)
         return self.moved_in(unlocked, made)
 
@@ -439,4 +440,5 @@ async def _recovered(station: Station, made: Made, lost: Collection[int]) -> Rec
         block=made.paid.block,
         sponsored=made.paid.sponsored,
         problem=problem,
+        password_changed=made.password_changed,
     )

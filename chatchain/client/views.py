@@ -74,7 +74,7 @@ class Recovered(View, frozen=True, omit_defaults=False):
     """An account that came back to a new home, as its device `device`.
 
     `revoked` are the devices that this ended, `others` those that still speak for the account; `problem` says
-    what is left to do at the relay.
+    what is left to do at the relay. `password_changed`: the account has another password by this.
     """
 
     username: str
@@ -90,6 +90,7 @@ class Recovered(View, frozen=True, omit_defaults=False):
     block: int
     sponsored: bool
     problem: Problem | None = None
+    password_changed: bool = False
 
 
 class Vetoed(View, frozen=True, omit_defaults=False):

@@ -119,7 +119,8 @@ def recipient_key(user: User) -> PublishedKey:
     if better is not None:
         raise BadRecord(
             f"{user.username} has device {better.device} for better encryption; "
-            "the RSA compatibility envelope is refused to such a user."
+            "the RSA compatibility envelope is refused to such a user.",
+            f"Write with it: `chatchain send {user.username} …`.",
         )
     return signing_key(user)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import ChatchainError, UnknownMessage, UsageError
 from chatchain.ui import pictures, render
+from chatchain.ui.changing import change_settings
 from chatchain.ui.clean import clean_line
 from chatchain.ui.editor import LineEditor
 from chatchain.ui.output import message_object, outage
@@ -32,7 +33,7 @@ COMMANDS: Final = {
     "/reply": ("TEXT", "answers the last message of the other side"),
     "/react": ("EMOJI", "puts an emoji at it; without one, takes yours away"),
     "/edit": ("TEXT", "gives your own last message another text"),
-    "/delete": ("", "takes your own last message back"),
+    "/delete": ("[N]", "takes your own last message back, or the Nth from the end"),
     "/file": ("PATH [TEXT]", "sends a file or a picture, with a word about it"),
     "/get": ("[PATH]", "fetches the last file of the other side, to PATH if you name one"),
     "/search": ("WORDS", "finds messages of this conversation, and files by their names"),
@@ -46,6 +47,8 @@ FOUND: Final = 10
 """Messages that a search shows."""
 EARLIER: Final = 10
 """How many earlier messages are shown at the start."""
+NAMED: Final = 60
+"""Characters of a text by which a message is named."""
 LOOKED_BACK: Final = 50
 """How far back a command looks for the message that it is about."""
 PROMPT: Final = "> "
@@ -281,9 +284,9 @@ async def _command(client: Client, peer: str, line: str, screen: Screen, output:
         case "/edit" if rest:
             target = await _last(client, peer, mine=True)
             await _say(client.edit(target.id, rest), f"{rest} (edited)", screen, output)
-        case "/delete" if not rest:
-            target = await _last(client, peer, mine=True)
-            await _say(client.delete(target.id), f"(deleted) {target.text or ''}", screen, output)
+        case "/delete" if not rest or _counts(rest):
+            target = await _to_delete(client, peer, int(rest or 1))
+            await _say(client.delete(target.id), f"(deleted) {_named(target)}", screen, output)
         case "/file" if rest:
             path, caption = path_and_rest(rest)
             said = f"(file {path.name}) {caption}".rstrip()
@@ -295,11 +298,9 @@ async def _command(client: Client, peer: str, line: str, screen: Screen, output:
         case "/search" if rest:
             await _search(client, peer, rest, screen, output)
         case "/timer" if rest:
-            view = await client.chat_settings(peer, expires=timer_seconds(rest))
-            _result(view, render.chat_settings, screen, output)
+            await _change(client, peer, screen, output, expires=timer_seconds(rest))
         case "/record" if rest in ("on", "off"):
-            view = await client.chat_settings(peer, off_the_record=rest == "off")
-            _result(view, render.chat_settings, screen, output)
+            await _change(client, peer, screen, output, off_the_record=rest == "off")
         case _ if word in COMMANDS:
             raise UsageError(
                 f"{_usage(word)} {COMMANDS[word][1]}.", "That is how it is used; nothing was sent."
@@ -333,6 +334,22 @@ async def _search(client: Client, peer: str, words: str, screen: Screen, output:
         screen.show(found if views else [f"Nothing here holds {clean_line(words)}."])
 
 
+async def _change(
+    client: Client,
+    peer: str,
+    screen: Screen,
+    output: Output,
+    *,
+    expires: int | None = None,
+    off_the_record: bool | None = None,
+) -> None:
+    """Changes a setting, shows how things stand, and then what is in the way of telling the other side."""
+    view, obstacle = await change_settings(client, peer, expires, off_the_record)
+    _result(view, render.chat_settings, screen, output)
+    if obstacle is not None and not output.json:  # a program has it in the object
+        raise obstacle
+
+
 def _result(view: ViewT, text: Callable[[ViewT], Sequence[str]], screen: Screen, output: Output) -> None:
     if output.json:
         output.result(view, text)
@@ -351,3 +368,39 @@ async def _last(client: Client, peer: str, *, mine: bool, kinds: Collection[str]
         f"{'yours' if mine else 'the other side'} to do that with.",
         "`chatchain history PEER --ids` shows the ids; reply, react, edit, delete and file get take them.",
     )
+
+
+def _counts(word: str) -> bool:
+    """Whether this is the number of a message from the end."""
+    return word.isascii() and word.isdecimal() and len(word) < 4 and int(word) > 0
+
+
+async def _to_delete(client: Client, peer: str, number: int) -> Shown:
+    """The own message at this place from the end; those deleted keep theirs, so that asking twice does not
+    take the one before. Raises UsageError for one that is deleted, UnknownMessage when there is none.
+    """
+    views = await client.history(peer, limit=LOOKED_BACK)
+    mine = [view for view in reversed(views) if view.kind in ("text", "file") and view.direction == "out"]
+    if number > len(mine):
+        few = "is none" if not mine else f"are only {len(mine)}"
+        raise UnknownMessage(
+            f"Among the last {LOOKED_BACK} messages there {few} of yours to do that with.",
+            "`chatchain history PEER --ids` shows the ids; `chatchain delete ID` takes one.",
+        )
+    if not mine[number - 1].deleted:
+        return mine[number - 1]
+    left = next(((at, view) for at, view in enumerate(mine, 1) if at > number and not view.deleted), None)
+    raise UsageError(
+        "Your last message is deleted already." if number == 1 else "That message is deleted already.",
+        f"/delete {left[0]} takes back this one: {_named(left[1])}"
+        if left is not None
+        else "`chatchain history PEER --ids` shows the ids; `chatchain delete ID` takes one.",
+    )
+
+
+def _named(view: Shown) -> str:
+    """A message by its file's name, or by how its text begins."""
+    if view.attachment is not None:
+        return f"file {clean_line(view.attachment.name)}"
+    text = clean_line(view.text or "")
+    return text if len(text) <= NAMED else f"{text[:NAMED]}…"

@@ -104,26 +104,27 @@ class Console:
 
     # --- secrets ------------------------------------------------------------------------------------------
 
-    def secret(self, prompt: str, missing: str) -> str:
-        """A line that is not shown. Without a terminal, raises MissingInput with the sentence `missing`.
+    def secret(self, prompt: str, missing: str, option: str = "--password-file") -> str:
+        """A line that is not shown. Without one, raises MissingInput with the sentence `missing` and the
+        `option` that names a file with it.
 
         A terminal is asked even when stdin is a pipe (the text to send): the one that controls this process.
         """
         if self._no_input:
-            raise _missing(missing)
+            raise _nobody(missing, option)
         if _is_tty(self._descriptor):
             with self._hidden(self._descriptor):
-                return self._answer(prompt, missing)
+                return self._answer(prompt, missing, option)
         if not sys.stderr.isatty():
-            raise _missing(missing)
+            raise _nobody(missing, option)
         try:
             terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            raise _missing(missing) from None
+            raise _nobody(missing, option) from None
         try:
             other = Console(no_input=False, quiet_stdout=True, descriptor=terminal)
             with other._hidden(terminal):
-                return other._answer(prompt, missing)
+                return other._answer(prompt, missing, option)
         finally:
             os.close(terminal)
 
@@ -137,11 +138,13 @@ class Console:
             finally:
                 self._prompt("\n")
 
-    def _answer(self, prompt: str, missing: str) -> str:
+    def _answer(self, prompt: str, missing: str, option: str) -> str:
         try:
             return self.line(prompt)
         except EOFError:
-            raise _missing(missing) from None
+            raise MissingInput(
+                missing, f"Nothing was typed. Try again, or give it with {option} FILE."
+            ) from None
         finally:
             self._prompt("\n")
 
@@ -195,9 +198,9 @@ class Console:
         return queue
 
 
-def _missing(sentence: str) -> MissingInput:
+def _nobody(sentence: str, option: str) -> MissingInput:
     return MissingInput(
-        sentence, "There is nobody to ask: no terminal, or --no-input. Give it with --password-file FILE."
+        sentence, f"There is nobody to ask: no terminal, or --no-input. Give it with {option} FILE."
     )
 
 

@@ -66,14 +66,20 @@ def check(password: str, names: Sequence[str] = ()) -> None:
     Client.check_password(password, names)
 
 
-def ask_new(console: Console, output: Output, what: str = "new password", names: Sequence[str] = ()) -> str:
+def ask_new(
+    console: Console,
+    output: Output,
+    what: str = "new password",
+    names: Sequence[str] = (),
+    option: str = "--password-file",
+) -> str:
     """Asks for a password that is about to be set, twice; what does not do is explained and asked again."""
     missing = f"The {what} is missing."
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            first = console.secret(choose(what), missing)
+            first = console.secret(choose(what), missing, option)
             check(first, names)
-            if console.secret("The same again: ", missing) == first:
+            if console.secret("The same again: ", missing, option) == first:
                 return first
             raise UsageError("The two passwords differ; nothing was changed.", "Try again.")
         except MissingInput:

@@ -303,6 +303,12 @@ def recovered(view: Recovered) -> list[str]:
         "Messages of before are on the old devices only. Who has verified you is told of the new device;",
         "the safety number is the same as before.",
     ]
+    if view.password_changed:
+        lines.append(
+            "The account's password was changed by this, for every device: it is the one chosen here."
+        )
+        if view.others:
+            lines.append("Other devices still open with the old one: run `chatchain password` there.")
     lines += [
         f"Device {device} still reads and speaks for {name}. If it is lost: `chatchain keys revoke {device}`."
         for device in view.others

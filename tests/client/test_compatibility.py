@@ -65,8 +65,9 @@ async def test_whoever_has_better_is_not_written_to_like_this(classroom: World) 
         async with classroom.client(name) as client:
             await client.publish_rsa()
     async with classroom.client("ada") as ada:
-        with pytest.raises(RefusedError, match="better encryption"):
+        with pytest.raises(RefusedError, match="better encryption") as refused:
             await ada.seal_rsa("bob", "hello")
+        assert "`chatchain send bob …`" in refused.value.hint
 
 
 async def test_what_cannot_be_sealed_is_refused(classroom: World) -> None:

@@ -72,6 +72,7 @@ async def test_a_new_home_is_a_device_and_the_lost_one_is_out(empty: World, phra
         made = await ada.recover(phrase, choose=those(1))
     assert (made.username, made.device, made.version, made.state) == ("ada", 2, 1, "active")
     assert (made.revoked, made.others, made.problem) == ((1,), (), None)
+    assert made.password_changed
     assert states(empty) == [DeviceState.REVOKED, DeviceState.ACTIVE]
     await empty.say("bob", "ada", "are you back?")
     async with new_home(empty) as ada:
@@ -110,7 +111,7 @@ async def test_the_safety_number_stays_and_the_new_device_is_seen(empty: World, 
 async def test_the_old_password_may_stay(empty: World, phrase: str) -> None:
     """The account's own password leaves the verifier alone; another is set, and is to be strong enough."""
     async with new_home(empty, PASSWORD) as ada:
-        await ada.recover(phrase)
+        assert not (await ada.recover(phrase)).password_changed
     assert not [verb for verb in empty.transactions if verb.startswith("setVerifier")]
     async with new_home(empty, "short", home="weak") as ada:
         with pytest.raises(UsageError):

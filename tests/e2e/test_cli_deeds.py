@@ -129,9 +129,25 @@ def test_a_setting_that_waits_is_said_to_be_made(town: Town) -> None:
         told = for_people(ada).run("chat-settings", "bob", "--timer", "off")
         assert (told.code, told.err.startswith("The relay ")) == (4, True), told
         assert told.out.endswith("Changed, and is queued for bob.\n")
+        answers = f"{town.password('ada')}\nsettings\nbob\n1h\n\nexit\n"
+        told = for_people(town.at_terminal("ada")).run(stdin=answers)
+        assert "Changed, and is queued for bob.\n" in told.out
+        assert "The relay " in told.err
+    with town.at_terminal("ada").terminal("chat", "bob") as chat:
+        chat.expect("Password: ")
+        chat.type(town.password("ada"))
+        chat.expect("Talking with bob.")
+        with town.without_relay():
+            chat.expect("(not connected, trying again) > ")
+            chat.type("/timer 3h")
+            chat.expect("3 hours after they were read")
+            chat.expect("Changed, and is queued for bob.")
+            chat.expect("The relay ")
+        chat.type("/quit")
+        assert chat.ended() == 0
     assert ada.run("login").code == 0
     codes = [one["code"] for one in bob.run("receive", "--wait", "10").objects if one["kind"] == "notice"]
-    assert codes == ["timer_changed", "timer_changed"]
+    assert codes == ["timer_changed"] * 4
 
 
 def test_a_chat_and_the_menu_know_the_deeds(town: Town) -> None:
@@ -162,6 +178,23 @@ def test_a_chat_and_the_menu_know_the_deeds(town: Town) -> None:
     assert "'soon' is no time" in ended.err
     assert "messages disappear  1 hour after they were read" in ended.out
     assert "You are shown as bob “Bob B.”." in ended.out
+
+
+def test_a_deletion_names_what_it_took_and_is_not_repeated_unawares(town: Town) -> None:
+    """`/delete` a second time does not take the message before; that one is named by its number."""
+    notes = town.folder / "notes.txt"
+    notes.write_text("some notes")
+    script = ["one", "two", "/delete", "/delete", "/delete 2", "/delete 0", "/delete 999"]
+    script += [f"/file {notes}", "/delete", "/quit", ""]
+    ended = for_people(town.user("bob")).run("chat", "ada", stdin="\n".join(script))
+    assert ended.code == 0, ended
+    for taken in ("two", "one", "file notes.txt"):
+        assert ended.out.count(f"you [sent]: (deleted) {taken}\n") == 1
+    assert ended.err.count("deleted already.\n/delete 2 takes back this one: one\n") == 1
+    assert "/delete [N] takes your own last message back" in ended.err
+    assert "of yours to do that with" in ended.err
+    kept = [one.get("text") for one in history(town.user("bob"), "ada") if one["direction"] == "out"]
+    assert kept[-3:] == [None, None, None]
 
 
 def test_who_types_is_seen_in_a_chat(town: Town) -> None:

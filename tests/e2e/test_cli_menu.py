@@ -66,11 +66,16 @@ def test_the_menu_sends_finds_and_fetches_files(town: Town, photo: Path) -> None
     """A path that is not there is asked for again; empty lines go back; what came goes where one wants it."""
     other = photo.with_name("other.png")
     photo.rename(other)
+    large = photo.with_name("large")
+    with large.open("wb") as film:
+        film.truncate(25_000_001)
     answers = [
         town.password("bob"),
         "file",
         "ada",
         "nothing.png",
+        str(photo.parent),
+        str(large),
         str(other),
         "my caption",
         "file",
@@ -81,6 +86,9 @@ def test_the_menu_sends_finds_and_fetches_files(town: Town, photo: Path) -> None
     ended = for_people(town.at_terminal("bob")).run(stdin="\n".join(answers) + "\n")
     assert ended.code == 0, ended
     assert "There is no file nothing.png." in ended.err
+    assert "is a folder; only files can be sent." in ended.err
+    assert "25,000,000 is the limit" in ended.err
+    assert ended.out.count("What is to be said of it?") == 1
     assert ended.out.count("sent to ada") == 1
     assert re.search(r"to ada \[\w+\] \(file other.png, \d+ bytes\): my caption", ended.out)
     assert "this one" in ended.out

@@ -149,6 +149,7 @@ def test_a_person_types_the_phrase_and_names_what_is_lost(town: Town) -> None:
         terminal.type("1")
         terminal.expect("bob is back, as device 2 of the account.")
         terminal.expect("the safety number is the same as before.")
+        terminal.expect("The account's password was changed by this, for every device")
         assert terminal.ended() == 0
         assert phrase not in terminal.transcript
     assert [view["state"] for view in results(machine, "keys", "list")] == ["revoked", "active"]

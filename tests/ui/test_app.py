@@ -155,6 +155,15 @@ def test_a_slip_is_explained_in_plain_words(here: Shell) -> None:
     assert "in quotes" not in here.run("history", "bob", "there").err
 
 
+def test_what_contradicts_itself_or_is_empty_is_said(here: Shell) -> None:
+    """Neither the last of two options wins silently, nor is an empty path a folder."""
+    for option in ("typing", "read-receipts"):
+        ended = here.run("privacy", f"--{option}", f"--no-{option}")
+        assert (ended.code, "contradict each other" in ended.err) == (2, True)
+    assert "path of the file is empty" in here.run("send", "bob", "--file", "").err
+    assert "up to 25 MB" in here.run("send", "--help").out
+
+
 @pytest.mark.parametrize("arguments", [["help"], ["-h"], ["help", "send"], ["send", "-h"]])
 def test_help_is_given_however_it_is_asked_for(arguments: list[str], here: Shell) -> None:
     """The word, the letter and the option are the same."""
@@ -386,6 +395,25 @@ def test_ctrl_c_at_a_question_stops_at_once(here: Shell) -> None:
         assert "Stopped; nothing is lost." in terminal.transcript
         assert "Traceback" not in terminal.transcript
         assert terminal.echoes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prompt", "option"),
+    [
+        (["recover"], "Recovery phrase", "--mnemonic-file FILE"),
+        (["keys", "export", "file", "--user", "ada"], "Password: ", "--password-file FILE"),
+    ],
+)
+def test_ctrl_d_at_a_question_says_what_is_true(
+    arguments: list[str], prompt: str, option: str, here: Shell
+) -> None:
+    """Somebody was asked and typed nothing; what names a file instead is the option of that very secret."""
+    with here.terminal(*arguments) as terminal:
+        terminal.expect(prompt)
+        terminal.press(b"\x04")
+        terminal.expect(f"Nothing was typed. Try again, or give it with {option}.")
+        assert terminal.ended() == 2
+        assert "nobody" not in terminal.transcript
 
 
 def test_ctrl_c_while_the_program_still_loads_leaves_no_trace() -> None:

@@ -124,7 +124,9 @@ def _keystore_password(here: Desk, file: Path | None) -> str:
     if file is not None:
         return passwords.read_password(file, here.output, "--keystore-password-file")
     missing = "The password of the keystore is missing."
-    return here.kept_password or here.console.secret("Password of the keystore: ", missing)
+    return here.kept_password or here.console.secret(
+        "Password of the keystore: ", missing, "--keystore-password-file"
+    )
 
 
 def phrase_shower(here: Desk, file: Path | None) -> Callable[[str], None] | None:
@@ -268,7 +270,7 @@ def password(
         new = passwords.read_password(new_password_file, here.output, "--new-password-file")
     elif here.console.terminal:
         old = here.password()
-        new = passwords.ask_new(here.console, here.output)
+        new = passwords.ask_new(here.console, here.output, option="--new-password-file")
     else:
         raise MissingInput("The new password is missing.", "Give it with --new-password-file FILE.")
 

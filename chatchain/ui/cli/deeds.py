@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chatchain.errors import ChainError, ChatchainError, MissingInput, NetworkError, UsageError
+from chatchain.errors import ChatchainError, MissingInput, UsageError
 from chatchain.ui import render
+from chatchain.ui.changing import change_settings
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.desk import argument_text, desk
 from chatchain.ui.cli.messages import Peer, one_text
@@ -120,16 +121,7 @@ def chat_settings(
     off = off_the_record if off_the_record or on_the_record else None
 
     async def work(client: Client) -> tuple[ChatSettings, ChatchainError | None]:
-        from chatchain.client.showing import still_queued
-
-        try:
-            return await client.chat_settings(peer, expires=seconds, off_the_record=off), None
-        except (NetworkError, ChainError) as obstacle:
-            now = await client.chat_settings(peer)
-            if seconds not in (None, now.expires) or off not in (None, now.off_the_record):
-                raise
-            # It counts here already, so whoever asked must not go away believing that nothing was changed.
-            return still_queued(now, obstacle), obstacle
+        return await change_settings(client, peer, seconds, off)
 
     here = desk(context)
     view, obstacle = here.run(work)
@@ -140,20 +132,30 @@ def chat_settings(
         raise typer.Exit(obstacle.exit_code)
 
 
+def _either(yes: bool, no: bool, option: str) -> bool | None:
+    """What a pair of options says, None for neither."""
+    if yes and no:
+        raise UsageError(f"--{option} and --no-{option} contradict each other.")
+    return yes if yes or no else None
+
+
 def privacy(
     context: typer.Context,
-    typing: Annotated[
-        bool | None, typer.Option("--typing/--no-typing", help="Let others see that you are typing.")
-    ] = None,
+    typing: Annotated[bool, typer.Option("--typing", help="Let others see that you are typing.")] = False,
+    no_typing: Annotated[bool, typer.Option("--no-typing", help="Keep it to yourself.")] = False,
     read_receipts: Annotated[
-        bool | None,
-        typer.Option("--read-receipts/--no-read-receipts", help="Let others learn what you have read."),
-    ] = None,
+        bool, typer.Option("--read-receipts", help="Let others learn what you have read.")
+    ] = False,
+    no_read_receipts: Annotated[
+        bool, typer.Option("--no-read-receipts", help="Keep that to yourself.")
+    ] = False,
 ) -> None:
     """Show or change what this device tells others without being asked."""
+    types = _either(typing, no_typing, "typing")
+    reads = _either(read_receipts, no_read_receipts, "read-receipts")
 
     async def work(client: Client) -> PrivacyView:
-        return await client.privacy(typing=typing, read_receipts=read_receipts)
+        return await client.privacy(typing=types, read_receipts=reads)
 
     here = desk(context)
     here.output.result(here.run(work), render.privacy)

@@ -36,7 +36,8 @@ def send(
         bool, typer.Option("--lines", help="One message a line, from TEXT or from stdin.")
     ] = False,
     files: Annotated[
-        list[Path] | None, typer.Option("--file", metavar="PATH", help="A file; TEXT is what is said of it.")
+        list[str] | None,
+        typer.Option("--file", metavar="PATH", help="A file, up to 25 MB; TEXT is what is said of it."),
     ] = None,
     keep_metadata: Annotated[
         bool, typer.Option("--keep-metadata", help="Send a picture with what it says of its taking.")
@@ -46,7 +47,9 @@ def send(
     here = desk(context)
     if files is not None and len(files) > 1:
         raise UsageError("A message brings one file.", "Send each file in a message of its own.")
-    file = files[0] if files else None
+    if files == [""]:
+        raise UsageError("The path of the file is empty.", "Name the file behind --file.")
+    file = Path(files[0]) if files else None
     if file is not None and lines:
         raise UsageError("A file is one message; --lines sends many.", "Leave one of the two out.")
     if keep_metadata and file is None:

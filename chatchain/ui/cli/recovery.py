@@ -120,7 +120,9 @@ def _phrase(here: Desk, file: Path | None) -> str:
     from chatchain.client.core import Client
 
     for attempt in range(1, ATTEMPTS + 1):
-        phrase = here.console.secret("Recovery phrase, all its words (not shown): ", "The phrase is missing.")
+        phrase = here.console.secret(
+            "Recovery phrase, all its words (not shown): ", "The phrase is missing.", "--mnemonic-file"
+        )
         try:
             Client.check_phrase(phrase)
             return phrase

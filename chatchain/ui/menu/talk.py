@@ -12,10 +12,12 @@ from chatchain.errors import (
     ChainError,
     NetworkError,
     NoSuchFile,
+    TooLarge,
     UnknownMessage,
     UsageError,
 )
 from chatchain.ui import pictures, render
+from chatchain.ui.changing import change_settings
 from chatchain.ui.clean import clean_line
 from chatchain.ui.menu.dialog import Choice, Dialog
 from chatchain.ui.paths import typed_path
@@ -57,15 +59,18 @@ class Talk:
         await self._dialog.told(client.send(to, await self._dialog.need("What do you want to say? ")))
 
     async def _file(self, client: Client) -> None:
+        from chatchain.client.packing import check_sendable
+
         to = await self._to(client)
         while True:
             path = typed_path(await self._dialog.need("Which file? (its path; up to 25 MB) "))
             try:
                 if not path.exists():
                     raise NoSuchFile(f"There is no file {path}.", "Check the spelling, or drag it in here.")
+                check_sendable(path)
                 caption = await self._dialog.ask("What is to be said of it? (empty: nothing) ")
                 return await self._dialog.told(client.send_file(to, path, caption))
-            except (NoSuchFile, BadFile) as flaw:
+            except (NoSuchFile, BadFile, TooLarge) as flaw:
                 self._dialog.error(flaw)
 
     async def _to(self, client: Client) -> str:
@@ -159,8 +164,10 @@ class Talk:
         switch = {"yes": True, "y": True, "no": False, "n": False}.get(record)
         if seconds is None and switch is None:
             return
-        view = await client.chat_settings(peer, expires=seconds, off_the_record=switch)
+        view, obstacle = await change_settings(client, peer, seconds, switch)
         self._dialog.say(*render.chat_settings(view))
+        if obstacle is not None:
+            raise obstacle
 
     async def _timer(self) -> int | None:
         prompt = "Messages disappear after (30s, 5m, 1h, 1d, 4w, off; empty: as it is): "
