@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatchain.client import devices
 from chatchain.client.account import PHRASE, holds, set_password
@@ -41,10 +41,14 @@ from chatchain.errors import (
 from chatchain.identity.keys import to_checksum
 from chatchain.identity.names import normalise_username
 from chatchain.identity.record import SUITES
-from chatchain.model import DeviceId, DeviceState, ProposalState, Uid
+from chatchain.model import DeviceId, DeviceState, ProposalState, RelayAddress, Uid
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
+
+
+RELAY_S: Final = 2.0
+"""Seconds that `status` waits for a relay; `doctor` waits longer and says why."""
 
 
 async def login(station: Station, name: str | None = None) -> LoggedIn:
@@ -166,7 +170,19 @@ async def status(station: Station) -> Status:
         state=standing.state,
         recovery=standing.recovery,
         problem=standing.problem,
+        relay_answers=await _answers(station, relays) if relays else None,
     )
+
+
+async def _answers(station: Station, relays: Sequence[RelayAddress]) -> bool:
+    """Whether a relay of the chain's answers at once, and as it should."""
+    try:
+        async with asyncio.timeout(RELAY_S):
+            link = await station.edges.dial(relays)
+    except (NetworkError, TimeoutError):
+        return False
+    await link.close()
+    return True
 
 
 async def change_password(station: Station, new: str) -> PasswordChanged:

@@ -163,7 +163,7 @@ class Status(View, frozen=True, omit_defaults=False):
     """The account of this home and how its network looks from here.
 
     `queued` and `unread` are None while the home is locked (no password given) or in use by another process;
-    `state`, `recovery` and `problem` are as in `whoami`.
+    `state`, `recovery` and `problem` are as in `whoami`; `relay_answers` is None where the chain names none.
     """
 
     username: str
@@ -184,6 +184,7 @@ class Status(View, frozen=True, omit_defaults=False):
     state: str | None = None
     recovery: PendingRecovery | None = None
     problem: Problem | None = None
+    relay_answers: bool | None = None
 
 
 class Sent(View, frozen=True):

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatchain.ui.clean import clean_line, clean_lines
 
@@ -387,6 +387,10 @@ def _advice(view: WhoAmI | Status) -> list[str]:
     return ["", clean_line(view.problem.message), clean_line(view.problem.hint)]
 
 
+SILENT: Final = " (does not answer as it should: `chatchain doctor` says why)"
+"""Stands behind the address of a relay that is away or somebody else's."""
+
+
 def status(view: Status) -> list[str]:
     """The account of this home and its network."""
     return fields(
@@ -398,7 +402,7 @@ def status(view: Status) -> list[str]:
             ("member", yes_no(view.member)),
             ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
             ("directory", view.directory),
-            ("relay", view.relay),
+            ("relay", view.relay + ("" if view.relay_answers is not False else SILENT)),
             ("who may message", _policy(view.policy)),
             ("members", str(view.members)),
             ("open proposals", str(view.open_proposals)),

@@ -141,8 +141,9 @@ async def test_own_card_and_self(world: World) -> None:
             await ada.add_contact((await ada.own_card()).card)
         with pytest.raises(UsageError):
             await ada.verify("ada")
-        with pytest.raises(UnknownUser):
+        with pytest.raises(UnknownUser) as unknown:
             await ada.safety_number("nobody")
+        assert "`chatchain members`" in unknown.value.hint
 
 
 async def test_who_writes_becomes_a_contact(world: World) -> None:

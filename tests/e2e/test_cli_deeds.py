@@ -122,7 +122,10 @@ def test_what_cannot_be_done_is_said(town: Town, arguments: tuple[str, ...], cod
 def test_a_setting_that_waits_is_said_to_be_made(town: Town) -> None:
     """Without a relay the timer counts here already; nobody must believe that it was refused."""
     ada, bob = town.user("ada"), town.user("bob")
+    assert ada.run("status").object["relay_answers"] is True
     with town.without_relay():
+        assert ada.run("status").object["relay_answers"] is False
+        assert "does not answer as it should" in for_people(ada).run("status").out
         ended = ada.run("chat-settings", "bob", "--timer", "2h")
         assert (ended.code, ended.object["state"], ended.object["expires"]) == (4, "queued", 7200), ended
         assert ended.object["error"]["code"] == "relay_unreachable"
