@@ -25,6 +25,7 @@ def import_keystore(text: str, password: str) -> bytes:
 
     try:
         return bytes(Account.decrypt(content, password))
+    # The library takes the file's fields as they come, and raises whatever it runs into where one is strange.
     except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, AssertionError) as exc:
         if str(exc) == "MAC mismatch":
             raise WrongPassword("The password does not open this keystore file.") from None

@@ -275,7 +275,8 @@ class _Times(NamedTuple):
 
 def _in_time(deed: Deed, times: _Times, window_ms: int) -> bool:
     """Whether a message may still be changed: by its author's clock, not much later by the relay's, and not
-    later still by this device's. Each clock is compared with itself, so one that is wrong does no harm.
+    later still by this device's. Where a message is dated before the relay's time of it, the relay's clock is
+    measured from the author's: one that was days behind shortens the window, and none lengthens it.
     """
     first_ms = min(times.written_ms, times.received_ms or times.written_ms)
     if deed.received_ms > first_ms + window_ms + GRACE_MS:
