@@ -1,6 +1,7 @@
 """The servers that other tests lean on are real, private, and gone when they should be."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -133,6 +134,56 @@ time.sleep(600)
             break
         time.sleep(0.02)
     assert not _alive(server)
+
+
+def test_one_failure_is_one_failure(tmp_path: Path) -> None:
+    """What a failed test leaves open does not fail the test after it, which would for leaving it open."""
+    tests = """
+import asyncio, gc, socket
+import pytest
+
+async def leave_open():
+    listening = socket.create_server(("127.0.0.1", 0))
+    return listening, await asyncio.open_connection(*listening.getsockname())
+
+async def test_fails():
+    mine = await leave_open()
+    assert not mine
+
+@pytest.fixture
+async def broken():
+    mine = await leave_open()
+    assert not mine
+
+async def test_is_not_even_set_up(broken):
+    pass
+
+def test_has_nothing_to_do_with_them():
+    gc.collect()
+
+async def test_is_careless():
+    mine = await leave_open()
+
+def test_neither():
+    gc.collect()
+"""
+    (tmp_path / "test_some.py").write_text(tests)
+    options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-q", "-rfEp", "--tb=no", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told: dict[str, set[str]] = {}
+    for kind, name in re.findall(r"^(PASSED|FAILED|ERROR) test_some.py::(\w+)", done.stdout, re.MULTILINE):
+        told.setdefault(name, set()).add(kind)
+    assert [name for name in told if told[name] == {"PASSED"}] == [
+        "test_has_nothing_to_do_with_them",
+        "test_neither",
+    ]
+    assert set(told) > {"test_fails", "test_is_not_even_set_up", "test_is_careless"}, done.stdout
 
 
 def _alive(pid: int) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import (
     Coroutine,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -113,6 +113,23 @@ def _asked_s(broken: Exception | None) -> float:
 def _jitter_s() -> float:
     """A pause that cannot be foretold: a relay that comes back is called by everybody at once otherwise."""
     return random.uniform(0, RETRY_JITTER_S)  # noqa: S311  # nobody gains from guessing it
+
+
+def attempts() -> AsyncIterator[AbstractContextManager[object]]:
+    """Attempts to connect, with longer and longer pauses between them, while another makes sense."""
+    import stamina  # 30 ms that only who was connected needs
+
+    stamina.instrumentation.set_on_retry_hooks([])  # the screen says that the relay is away
+    return aiter(
+        stamina.retry_context(
+            on=_worth_another,
+            attempts=None,
+            timeout=None,
+            wait_initial=RETRY_FIRST_S,
+            wait_max=RETRY_LAST_S,
+            wait_jitter=RETRY_JITTER_S,
+        )
+    )
 
 
 def rest_s(session: Session, lasted_s: float) -> float:
@@ -414,17 +431,7 @@ class Station:
 
     async def connect_again(self) -> Session:
         """Tries to connect until it works, more and more patiently; raises what no other attempt mends."""
-        import stamina  # 30 ms that only who was connected needs
-
-        stamina.instrumentation.set_on_retry_hooks([])  # the screen says that the relay is away
-        async for attempt in stamina.retry_context(
-            on=_worth_another,
-            attempts=None,
-            timeout=None,
-            wait_initial=RETRY_FIRST_S,
-            wait_max=RETRY_LAST_S,
-            wait_jitter=RETRY_JITTER_S,
-        ):
+        async for attempt in attempts():
             with attempt:
                 return await self.connect()
         raise AssertionError("unreachable")

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from chatchain.client.station import attempts
 from chatchain.identity import ed25519
 from chatchain.identity.admission import work_for
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest, to_checksum
@@ -313,6 +314,20 @@ class Device:
         await self.connect()
         await self.say(Receive(0))
         return self
+
+    async def begin_again(self) -> Device:
+        """Connects as a client whose relay was lost: until it works, with the real one's pauses.
+
+        The kernel gives a new connection to a process that dies in that moment, too, and resets it then.
+        """
+        async for attempt in attempts():
+            with attempt:
+                try:
+                    return await self.begin()
+                except BaseException:
+                    await self.close()
+                    raise
+        raise AssertionError("unreachable")
 
     async def resume(self, space: int, after: int) -> Resumed:
         """Asks for the deliveries behind a sequence of a space."""
