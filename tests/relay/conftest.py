@@ -3,13 +3,15 @@ matters.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from chatchain.relay.allowance import Allowance
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
+from tests.relay.here import Begin, Here
 from tests.relay.stage import Account, Stage
 
 _numbers = itertools.count(1)
@@ -35,6 +37,22 @@ def running_stage(request: pytest.FixtureRequest, chain: DevChain, folder: Path)
     stage.start()
     yield stage
     stage.stop()
+
+
+@pytest.fixture
+async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
+    """Relays inside the test, on one database."""
+    begun: list[Here] = []
+
+    async def start(allowance: Allowance | None = None) -> Here:
+        here = Here(tmp_path, allowance)
+        begun.append(here)
+        await here.start()
+        return here
+
+    yield start
+    for here in begun:
+        await here.stop()
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from chatchain.relay.authentication import Authentication
 from chatchain.relay.login import REFUSAL
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import FetchKeys, FetchPrekeys, Goodbye, Keys, Message, Prekeys
+from tests.relay.here import Here, farewell
 from tests.relay.test_mailbox import BOB, user
-from tests.relay.test_time import Here, farewell
 
 NOBODY = 123_456_789_012_345
 PERSONAL = ("users", "devices", "key_bundles", "prekeys", "one_time_prekeys")

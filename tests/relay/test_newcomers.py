@@ -24,10 +24,10 @@ from chatchain.relay.service import NOTED
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import Failed, Goodbye, Message, Sponsored
 from chatchain.wire.messages import Sponsor as Request
+from tests.relay.here import NETWORK, Here
 from tests.relay.test_mailbox import ADA, BOB
 from tests.relay.test_sponsor import calls_of
 from tests.relay.test_sponsor import newcomers as registrations
-from tests.relay.test_time import NETWORK, Here
 
 BITS = 8
 

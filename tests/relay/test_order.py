@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-
 import msgspec
 import pytest
 from sqlalchemy import event
@@ -13,18 +9,17 @@ from sqlalchemy.exc import OperationalError
 
 from chatchain.model import BlockRef, Copy, Envelope, LogRow
 from chatchain.relay import allowance as allowances
+from chatchain.relay import letters
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import Rate
 from chatchain.relay.order import ASK_AGAIN_MS, EVERYBODY, IN_IGNORANCE, MOST, Order
 from chatchain.relay.quota import Quota
 from chatchain.transport import RelayLink
 from chatchain.wire.messages import Deliver, Receive, Refused, Submit, Tick
+from tests.relay.here import Begin, Clock, until
 from tests.relay.test_mailbox import ADA
-from tests.relay.test_time import Here
 
 BOB, EVE = 7, 8
-
-Begin = Callable[..., Awaitable[Here]]
 
 
 def behind(id: bytes, retry_after_ms: int = 1_000) -> Refused:
@@ -82,21 +77,6 @@ def test_who_goes_on_and_on_costs_no_more_memory() -> None:
 # --- through a relay ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
-    begun: list[Here] = []
-
-    async def start(allowance: Allowance | None = None) -> Here:
-        here = Here(tmp_path, allowance)
-        begun.append(here)
-        await here.start()
-        return here
-
-    yield start
-    for here in begun:
-        await here.stop()
-
-
 def envelope(number: int, body: bytes = b"body", version: int = 1) -> Envelope:
     return Envelope(bytes([number]) * 16, 1, ADA, version, version, body, (Copy(ADA, 1, b"header"),))
 
@@ -152,13 +132,14 @@ async def test_a_small_message_does_not_overtake_a_large_one_that_found_no_room(
 async def test_a_slow_line_brings_nothing_past_a_limit(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was sent before the refusal came may arrive when more is allowed again."""
     monkeypatch.setattr(allowances, "SHUT_SECONDS", 0.0)
+    clock = Clock(monkeypatch, letters)
     here = await begin(Allowance(messages=Rate(burst=1, per_second=20)))
     link = await here.connect()
     assert await told(link, envelope(1)) == "tick"
     assert await told(link, envelope(2)) == "limit_reached"
-    await asyncio.sleep(0.2)
+    clock.go_on(0.2)
     assert await told(link, envelope(3)) == "limit_reached"
-    await asyncio.sleep(0.2)
+    clock.go_on(0.2)
     assert await told(link, envelope(2)) == "tick"
     await link.close()
 
@@ -177,9 +158,7 @@ async def test_nothing_overtakes_what_the_database_did_not_take(begin: Begin) ->
     try:
         assert await told(link, envelope(1)) == "store_unavailable"
         away = False
-        async with asyncio.timeout(20):
-            while not here.relay.letters.store_sound:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: here.relay.letters.store_sound)
         assert await told(link, envelope(2)) == "store_unavailable"
         assert await told(link, envelope(1)) == "tick"
         assert await told(link, envelope(2)) == "tick"

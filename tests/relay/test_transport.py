@@ -110,7 +110,7 @@ async def server(pair: certificates.Pair) -> AsyncIterator[Server]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Waits for something that is about to happen."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -227,12 +227,26 @@ async def test_a_silent_server_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, pair: certificates.Pair
 ) -> None:
     """One that never shakes hands and one that never sends its challenge; the next relay is asked."""
-    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        silent = RelayAddress(f"127.0.0.1:{mute.getsockname()[1]}", pair.spki, bytes(32))
-        link = await dial([silent, server.named()])
-        await link.close()
+
+    async def listen_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        monkeypatch.setattr(deadlines, "HANDSHAKE", 20.0)  # for the next
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(deadlines, "HANDSHAKE", 0.5)
+    mute = await asyncio.start_server(listen_only, "127.0.0.1", 0)
+    silent = RelayAddress(f"127.0.0.1:{mute.sockets[0].getsockname()[1]}", pair.spki, bytes(32))
+    link = await dial([silent, server.named()])
+    await link.close()
+    mute.close()
     server.handler.greeting = None
+    checked = transport._checked
+
+    def then_in_a_hurry(relay: RelayAddress, writer: asyncio.StreamWriter) -> bytes:
+        monkeypatch.setattr(deadlines, "HANDSHAKE", 0.2)
+        return checked(relay, writer)
+
+    monkeypatch.setattr(transport, "_checked", then_in_a_hurry)
     with pytest.raises(RelayUnreachable, match="says nothing"):
         await dial([server.named()])
 

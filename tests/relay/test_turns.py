@@ -107,15 +107,13 @@ async def test_votes_wait_for_each_other_and_newcomers_for_nobody(
     sponsor = Sponsor()
     sponsor.open.set()
     turns = turns_of(sponsor.pay_all, 0.2)
-    first = asyncio.create_task(turns.pay(Order(vote(1))))
-    await asyncio.sleep(0.02)
-    assert sponsor.turns == []
-    second = asyncio.create_task(turns.pay(Order(vote(2))))
-    assert [await first, await second] == [PAID, PAID]
+    both = [asyncio.create_task(turns.pay(Order(vote(number)))) for number in (1, 2)]
+    assert await asyncio.gather(*both) == [PAID, PAID]
     assert [len(turn) for turn in sponsor.turns] == [2]
     turns = turns_of(sponsor.pay_all, 60.0)
     waiting = [asyncio.create_task(turns.pay(Order(vote(number)))) for number in range(3)]
     await asyncio.sleep(0.02)
+    assert len(sponsor.turns) == 1
     assert await turns.pay(Order(newcomers(1)[0])) == PAID  # and the votes go along
     assert await asyncio.gather(*waiting) == [PAID] * 3
     turns.stop()
