@@ -40,6 +40,7 @@ from chatchain.relay.blobs import (
 )
 from chatchain.relay.limits import Buckets, Rate, milliseconds
 from chatchain.relay.metrics import Metrics
+from chatchain.relay.orphans import Orphans
 from chatchain.relay.ports import BlobParts, BlobTable, Peer
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
@@ -63,6 +64,9 @@ WRITES: Final = 2
 
 SWEEP: Final = 600.0
 """Seconds between two looks for files whose time is over."""
+
+SHELVES_A_SWEEP: Final = 16
+"""Shares of the names that each of these looks goes through for parts that belong to no file: all in 3 h."""
 
 BUSY_MS: Final = 10_000
 """When to try again what failed for want of disk or database."""
@@ -132,6 +136,7 @@ class Files:
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
         self._requests = Buckets(requests)
         self._stopped = False
+        self._orphans = Orphans(parts, table, age_ms=limits.kept_ms + limits.unfinished_ms)
         self._pool = ThreadPoolExecutor(THREADS, "files")
         self._syncs = ThreadPoolExecutor(THREADS, "file-sync")
 
@@ -436,11 +441,20 @@ class Files:
                 found = await self._in(lambda: self._table.expired(_now_ms()))
                 for blob in found:
                     await self._in(lambda: self._remove(blob))  # noqa: B023
+                if not found:
+                    await self._clear_orphans()
             except StoreUnavailable as error:
                 self._log.warning("files not swept", reason=error.message)
                 found = []
             if not found:
                 await asyncio.sleep(SWEEP)
+
+    async def _clear_orphans(self) -> None:
+        for _ in range(SHELVES_A_SWEEP):
+            count = await self._in(lambda: self._orphans.look(_now_ms()))
+            if count:
+                self._metrics.files.labels("orphaned").inc(count)
+                self._log.info("orphaned parts deleted", count=count)
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -248,6 +248,9 @@ class BlobParts(Protocol):
     def sizes(self, folder: str) -> list[int]:
         """The sizes of the parts that are there, from the first up to a gap."""
 
+    def folders(self, shelf: str) -> dict[str, int]:
+        """The folders below a first part of their names, each with the time of its youngest part in ms."""
+
     def move(self, folder: str, to: str) -> None:
         """Gives a folder another name; nothing happens if there is none."""
 
@@ -263,6 +266,9 @@ class BlobTable(Protocol):
 
     def own(self, owner: int, blob: bytes) -> Blob | None:
         """What is known of this user's copy, expired or not."""
+
+    def folders(self, ids: Iterable[bytes]) -> set[str]:
+        """The folders of all rows of these blobs, whosever and in whichever state."""
 
     def begin(self, wanted: Blob, now_ms: int, admit: Callable[[BlobUse], None]) -> tuple[Blob, Blob | None]:
         """Enters an upload, or goes on with the user's live copy of the same blob; `admit` may refuse a new

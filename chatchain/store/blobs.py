@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -101,6 +101,17 @@ class BlobFolder:
             sizes.append(size)
         return sizes
 
+    def folders(self, shelf: str) -> dict[str, int]:
+        """The folders below a first part of their names, each with the time of its youngest part in ms."""
+        youngest: dict[str, int] = {}
+        with _translated():
+            for batch in self._store.list(f"{shelf}/"):
+                for item in batch:
+                    folder = item["path"].rpartition("/")[0]
+                    time_ms = int(item["last_modified"].timestamp() * 1000)
+                    youngest[folder] = max(time_ms, youngest.get(folder, 0))
+        return youngest
+
     def move(self, folder: str, to: str) -> None:
         """Gives a folder another name; nothing happens if there is none."""
         with _translated():
@@ -172,6 +183,18 @@ class BlobTable:
         """What is known of this user's copy, expired or not."""
         with translated(), self._engine.connect() as connection:
             return _own(connection, owner, blob)
+
+    def folders(self, ids: Iterable[bytes]) -> set[str]:
+        """The folders of all rows of these blobs, whosever and in whichever state."""
+        wanted = list(ids)
+        with translated(), self._engine.connect() as connection:
+            return {
+                _blob(row).folder
+                for start in range(0, len(wanted), 500)
+                for row in connection.execute(
+                    select(blobs).where(blobs.c.blob.in_(wanted[start : start + 500]))
+                )
+            }
 
     def begin(
         self,

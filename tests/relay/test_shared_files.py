@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from chatchain.model import BlobState
-from chatchain.relay.blobs import PART_BYTES, BlobLimits
+from chatchain.model import Blob, BlobState
+from chatchain.relay import files, orphans
+from chatchain.relay.blobs import DAY_MS, PART_BYTES, BlobLimits
 from chatchain.wire.messages import Discard, Done, Failed, Fetch, Stored, Uploading
 from deploy import certificates
 from tests.relay.fileserver import FileServer, enter, parts_on_disk, some, until
@@ -123,6 +126,49 @@ async def test_what_expires_is_swept_by_whichever_node(nodes: Nodes, place: Plac
     for sweep in sweeps:
         sweep.cancel()
     await ada.close()
+    await bob.close()
+
+
+async def test_parts_of_no_file_are_found_and_no_others(
+    nodes: Nodes, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node died after it had entered an upload that went on, and before the parts had their new name: these
+    go once they are old. What a file or an upload is made of stays however old it is, and so do young ones.
+    """
+    monkeypatch.setattr(files, "SHELVES_A_SWEEP", orphans.SHELVES)
+    one, other = await nodes()
+    dying, _ = await nodes()
+    bob, ada = await enter(one, 2), [await enter(dying, 1) for _ in range(2)]
+    data, going_on = some(SIZE), some(SIZE)
+    assert isinstance(await bob.upload(data), Stored)
+    await bob.announce(hashlib.sha256(going_on).digest(), SIZE)
+    await bob.pieces(going_on[:PART_BYTES])
+    lost = [some(SIZE) for _ in range(2)]
+    for device, each in zip(ada, lost, strict=True):
+        await device.announce(hashlib.sha256(each).digest(), SIZE)
+        await device.pieces(each[:PART_BYTES])
+    await until(lambda: place.objects() == 4 + 1 + 2)
+    dying.files.stop()
+    for device in ada:
+        await device.close()
+    now = time.time_ns() // 1_000_000
+    for each in lost:
+        blob = Blob(1, hashlib.sha256(each).digest(), SIZE, BlobState.PARTIAL, now, now + DAY_MS)
+        _, before = one.store.blobs.begin(blob, now, lambda _: None)  # ... and here it died
+        assert before is not None
+    for part in (tmp_path / "blobs").glob("*/*/*"):
+        if part.parent.name.startswith(hashlib.sha256(lost[0]).hexdigest()):
+            continue
+        os.utime(part, (0, 0))  # those of the bucket are old anyway
+    left = 4 + 1 + (tmp_path / "blobs").exists()
+    sweep = asyncio.create_task(other.files.sweep())
+    await until(lambda: place.objects() == left)
+    await until(lambda: other.metrics.files.labels("orphaned")._value.get() == 7 - left)
+    sweep.cancel()
+    assert place.objects() == left
+    await bob.pieces(going_on[PART_BYTES:])
+    assert isinstance(await bob.next(), Stored)
+    assert await fetched(bob, data) == data
     await bob.close()
 
 
