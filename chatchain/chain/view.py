@@ -127,6 +127,11 @@ class ChainView:
         """Takes in what is new and gives the head's block number."""
         return self.advance().head.number
 
+    @property
+    def head_time(self) -> int:
+        """When the chain's newest block was made, by its own word in seconds; 0 before the first `sync`."""
+        return self._time
+
     def advance(self) -> Advance:
         """As `sync`, telling what changed."""
         with self._syncing:

@@ -20,6 +20,8 @@ class Changes(msgspec.Struct, frozen=True):
     users: tuple[User, ...] = ()
     gone: tuple[int, ...] = ()
     membership: Membership | None = None
+    time_ms: int = 0
+    """When that block was made; 0 if this process does not know."""
 
 
 class Keeper:
@@ -37,7 +39,7 @@ class Keeper:
         touched = self._directory.touched()
         # What is not settled is looked at again with each block, since confirmation changes the fold.
         if (head, touched) == self._seen:
-            return Changes(head)
+            return Changes(head, time_ms=self._chain.head_time * 1000)
         changes = self._rewrite(head, touched)
         self._seen = (head, self._directory.touched())
         return changes
@@ -60,4 +62,4 @@ class Keeper:
             sequences = {int(member.uid): member.sequence for member in group.members}
             self._directory.rewrite_membership(group.policy, sequences, settled_to=settled)
             membership = Membership(group.policy, frozenset(sequences))
-        return Changes(head, tuple(users), tuple(gone), membership)
+        return Changes(head, tuple(users), tuple(gone), membership, self._chain.head_time * 1000)

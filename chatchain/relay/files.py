@@ -119,10 +119,12 @@ class Files:
         admits: Callable[[int], Awaitable[bool]],
         hold: Callable[[Peer, Coroutine[None, None, None]], None],
         spawn: Callable[[Coroutine[None, None, None]], None],
+        deleting_ms: Callable[[], int],
     ) -> None:
         """`requests` is how many a user may begin, and `admits` says who may use the relay; `hold` does work
-        before anything else that a peer says.
+        before anything else that a peer says. By `deleting_ms` something is old enough to be deleted.
         """
+        self._deleting_ms = deleting_ms
         self._parts = parts
         self._table = table
         self._limits = limits
@@ -217,14 +219,16 @@ class Files:
         check_size(self._limits, message.size)
         if not await self._admits(session.uid):
             raise NotAMember("Only admitted members may upload files in this network.", "Ask to be admitted.")
-        self._drop(session)
+        earlier = [mine] if (mine := self._detach(session)) is not None else []
         key = session.uid, message.blob
         if (other := self._uploads.get(key)) is not None:
             # A connection that died without a word, most likely: the newer one goes on where it came to.
             self._detach(other.session)
             self._fail(other.session, other.ref, RefusedError("The upload goes on over a newer connection."))
-            await other.idle.wait()
-            await asyncio.gather(*other.writes, *other.syncs, return_exceptions=True)
+            earlier.append(other)
+        for one in earlier:
+            await one.idle.wait()
+            await asyncio.gather(*one.writes, *one.syncs, return_exceptions=True)
         now = _now_ms()
         blob = Blob(
             session.uid, message.blob, message.size, BlobState.PARTIAL, now, now + self._limits.unfinished_ms
@@ -232,8 +236,8 @@ class Files:
         try:
             blob = await self._in(lambda: self._entered(blob, now))
         finally:
-            if other is not None:  # not before: until its parts were moved they look like what nobody wants
-                self._spawn(self._tidy(other))
+            for one in earlier:  # not before: until its parts were moved they look like what nobody wants
+                self._spawn(self._tidy(one))
         if blob.state is BlobState.STORED:
             session.peer.send(Stored(message.ref, blob.expires_ms))
             return
@@ -429,7 +433,7 @@ class Files:
 
     def _remove(self, blob: Blob) -> None:
         """First nobody is served any more, then the bytes go, then the row if its day is over."""
-        now = _now_ms()
+        now = self._deleting_ms()
         self._table.gone(blob, now)
         self._parts.delete(blob.folder)
         self._table.swept(blob, now)
@@ -438,7 +442,7 @@ class Files:
         """Deletes what has expired, for ever."""
         while True:
             try:
-                found = await self._in(lambda: self._table.expired(_now_ms()))
+                found = await self._in(lambda: self._table.expired(self._deleting_ms()))
                 for blob in found:
                     await self._in(lambda: self._remove(blob))  # noqa: B023
                 if not found:
@@ -451,7 +455,7 @@ class Files:
 
     async def _clear_orphans(self) -> None:
         for _ in range(SHELVES_A_SWEEP):
-            count = await self._in(lambda: self._orphans.look(_now_ms()))
+            count = await self._in(lambda: self._orphans.look(self._deleting_ms()))
             if count:
                 self._metrics.files.labels("orphaned").inc(count)
                 self._log.info("orphaned parts deleted", count=count)

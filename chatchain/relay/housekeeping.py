@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from typing import Final
 
+from structlog.typing import FilteringBoundLogger
+
 from chatchain.errors import StoreUnavailable
+from chatchain.relay.clocks import Clocks, Verdict
 from chatchain.relay.expiry import notices
 from chatchain.relay.letters import Letters
 from chatchain.relay.ports import Peer, Writer
@@ -25,15 +28,25 @@ DAY_MS: Final = 24 * 3600 * 1000
 
 
 def chores(
-    writer: Writer, peers: AbstractSet[Peer], letters: Letters, *, days: int
+    writer: Writer,
+    peers: AbstractSet[Peer],
+    letters: Letters,
+    clocks: Clocks,
+    log: FilteringBoundLogger,
+    *,
+    days: int,
 ) -> list[Coroutine[None, None, None]]:
     """Everything that has to be done; `days` is how long a message may wait."""
 
     def expire() -> Future[bool]:
-        now = _now_ms()
-        return writer.expire(now - days * DAY_MS, now, notices)
+        return writer.expire(clocks.deleting_ms - days * DAY_MS, clocks.own_ms, notices)
 
-    return [sweep(peers, letters), _thin_out(lambda: writer.prune(_now_ms())), _thin_out(expire)]
+    return [
+        sweep(peers, letters),
+        keep_time(writer, clocks, log),
+        _thin_out(lambda: writer.prune(clocks.deleting_ms)),
+        _thin_out(expire),
+    ]
 
 
 async def sweep(peers: AbstractSet[Peer], letters: Letters) -> None:
@@ -55,6 +68,19 @@ async def sweep(peers: AbstractSet[Peer], letters: Letters) -> None:
         letters.poll()
 
 
+async def keep_time(writer: Writer, clocks: Clocks, log: FilteringBoundLogger) -> None:
+    """Has the database know the time, and says so when the clock becomes wrong or right."""
+    said: Verdict = "right"
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            clocks.kept(await asyncio.wrap_future(writer.keep_time(clocks.second_ms, clocks.own_ms)))
+        if clocks.verdict != said:
+            said = clocks.verdict
+            tell = log.info if said == "right" else log.warning
+            tell(f"clock {said}", seconds=clocks.ahead_ms // 1000)
+        await asyncio.sleep(PRUNE)
+
+
 async def _thin_out(batch: Callable[[], Future[bool]]) -> None:
     """Has the database forget what is old, a batch now and then, and the next soon if there may be more."""
     while True:
@@ -63,7 +89,3 @@ async def _thin_out(batch: Callable[[], Future[bool]]) -> None:
         except StoreUnavailable:
             more = False
         await asyncio.sleep(SWEEP if more else PRUNE)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

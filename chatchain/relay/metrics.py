@@ -50,6 +50,9 @@ class Metrics:
         self.head = Gauge(
             "chatchain_chain_head", "Block up to which the chain was read", registry=self.registry
         )
+        self.clock_ahead = self._gauge(
+            "clock_ahead_seconds", "By how much the clock is ahead of chain and database"
+        )
         self.sessions = self._gauge("sessions", "Connections that are logged in")
         self.held = self._gauge(
             "connections_held", "Connections not read from until what they sent is stored"

@@ -160,17 +160,17 @@ class SharedKeeper:
             time.sleep(_LOOK)
             counts = self._shared.counts()
             if counts.looks >= start + 2:  # the second look to end from now is one that began after now
-                return self._changes(counts.head)
+                return self._changes(Changes(counts.head))
             if time.monotonic() > began + PATIENCE:
                 raise ChainUnreachable("No process of this relay has looked at the chain for a while.")
         return self._changes(self._follow())
 
-    def _follow(self) -> int:
+    def _follow(self) -> Changes:
         try:
             if self._fold is None:
                 self._fold = self._make()
-            head = self._fold.refresh().head
-            self._shared.looked(head)
+            found = self._fold.refresh()
+            self._shared.looked(found.head)
         except ChainError:
             # Another may reach the chain where this one does not.
             self._fold = None
@@ -179,12 +179,12 @@ class SharedKeeper:
         except BaseException:
             self._fold = None
             raise
-        return head
+        return Changes(found.head, time_ms=found.time_ms)
 
-    def _changes(self, head: int) -> Changes:
+    def _changes(self, plain: Changes) -> Changes:
         told_to = self._shared.counts().fold
         if told_to == self._told_to:
-            return Changes(head)
+            return plain
         users: list[User] = []
         gone: list[int] = []
         membership = None
@@ -199,7 +199,7 @@ class SharedKeeper:
             else:
                 users.append(user)
         self._told_to = told_to
-        return Changes(head, tuple(users), tuple(gone), membership)
+        return Changes(plain.head, tuple(users), tuple(gone), membership, plain.time_ms)
 
 
 class Inmates(Protocol):

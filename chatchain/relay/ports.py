@@ -141,6 +141,10 @@ class Chain(Protocol):
     def sync(self) -> int:
         """Takes in what is new and gives the head's block number."""
 
+    @property
+    def head_time(self) -> int:
+        """When that block was made, by its own word in seconds."""
+
     def user(self, uid: Uid) -> User | None:
         """The user with this id."""
 
@@ -224,6 +228,11 @@ class Writer(PrekeyWriter, Protocol):
     ) -> Future[bool]:
         """Gives up what came before a time, some at a time, and stores what `tell` makes of it for the
         senders; `Letters.expired` is told. Whether there may be more.
+        """
+
+    def keep_time(self, second_ms: int, own_ms: int) -> Future[int]:
+        """Moves the time that is kept up to the earlier of a process's clock and the best second opinion,
+        that time among them; gives it.
         """
 
     def prune(self, now_ms: int) -> Future[bool]:

@@ -21,6 +21,7 @@ from chatchain.model import DeviceState, Network
 from chatchain.relay import login
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.authentication import Authentication
+from chatchain.relay.clocks import Clocks
 from chatchain.relay.directory import Changes
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.follower import Follower
@@ -88,6 +89,7 @@ class Relay:
         files: tuple[BlobParts, BlobTable],
         nodes: Nodes | None = None,
         signals: Bus | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         """`files` are where the bytes of files lie and the table that names them."""
         allowed = allowance or Allowance()
@@ -97,6 +99,8 @@ class Relay:
         self.metrics = metrics = metrics or Metrics()
         self._nodes = nodes
         self._days = allowed.quota.days
+        self._clocks = clocks = clocks or Clocks()
+        metrics.clock_ahead.set_function(lambda: clocks.ahead_ms / 1000)
         self._peers: set[Peer] = set()
         self._draining = False
         self.accepting = False
@@ -148,6 +152,7 @@ class Relay:
             admits=follower.admits,
             hold=tasks.hold,
             spawn=tasks.spawn,
+            deleting_ms=lambda: clocks.deleting_ms,
         )
 
     # --- life ---
@@ -164,7 +169,7 @@ class Relay:
         await self._follower.start()
         for work in (
             self._follower.follow(),
-            *chores(writer, self._peers, self.letters, days=self._days),
+            *chores(writer, self._peers, self.letters, self._clocks, self._log, days=self._days),
             self._files.sweep(),
             self._sponsoring.tend(),
             *(self._nodes.work() if self._nodes is not None else ()),
@@ -202,6 +207,7 @@ class Relay:
             "ok": database and chain and not self._draining,
             "database": database,
             "chain": chain,
+            "clock": self._clocks.verdict,
             "draining": self._draining,
             "accepting": self.accepting,
             "connections": len(self._peers),
@@ -298,6 +304,8 @@ class Relay:
     # --- told by the follower ---
 
     def _changed(self, changes: Changes) -> None:
+        if changes.time_ms:
+            self._clocks.heard(changes.time_ms)
         for uid in changes.gone:
             self._end(uid, "The chain does not know this user any more.")
         for user in changes.users:

@@ -400,6 +400,24 @@ class ServerWriter(Writer):
 
         return self._then(work, after)
 
+    def keep_time(self, second_ms: int, own_ms: int) -> Future[int]:
+        """Moves the time that is kept up to the earlier of a process's clock and the best second opinion,
+        that time among them; gives it.
+        """
+        same = counters.c.name == "clock"
+
+        def work(connection: Connection) -> int:
+            kept = connection.execute(select(counters.c.value).where(same)).scalar()
+            now_ms = min(own_ms, max(second_ms, kept or 0))
+            if kept is None:
+                connection.execute(insert(counters).values(name="clock", value=now_ms))
+            elif now_ms > kept:
+                further = update(counters).where(same, counters.c.value < now_ms)
+                connection.execute(further.values(value=now_ms))
+            return max(now_ms, kept or 0)
+
+        return self.run(work)
+
     def prune(self, now_ms: int) -> Future[bool]:
         """Forgets old ids of accepted messages in one of PRUNE_PARTS of them; whether there may be more in
         it.

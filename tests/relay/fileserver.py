@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class FileServer:
         self.store.migrate()
         self.parts = BlobFolder(folder)
         self.members = True
+        self.late_ms = 0
+        """By how much the time for deleting is behind the clock."""
         self.peers: list[Peer] = []
         self.bugs: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,6 +62,7 @@ class FileServer:
             admits=self._admits,
             hold=self._hold,
             spawn=self._spawn,
+            deleting_ms=lambda: time.time_ns() // 1_000_000 - self.late_ms,
         )
         self.listener = Listener(self, server_context(str(pair.certificate), str(pair.key)))
         self.port = 0

@@ -62,6 +62,7 @@ class Chain:
             kdf=account.kdf,
         )
         self.head = 1
+        self.head_time = int(time.time())
         self.up = True
         self.looks = 0
 

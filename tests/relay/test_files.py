@@ -14,8 +14,9 @@ import pytest
 from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
 from chatchain.model import Blob, BlobState
-from chatchain.relay.blobs import PART_BYTES, BlobLimits
+from chatchain.relay.blobs import DAY_MS, PART_BYTES, BlobLimits
 from chatchain.relay.limits import Buckets, Rate
+from chatchain.relay.orphans import Orphans
 from chatchain.store.blobs import BlobFolder, BlobTable
 from chatchain.transport import WRITE_QUEUE, dial
 from chatchain.wire.messages import (
@@ -273,8 +274,12 @@ async def test_a_discarded_file_is_gone_for_everybody_but_those_with_a_copy(
     await bob.close()
 
 
-async def test_an_expired_file_is_not_served_and_its_bytes_go(start: Start, tmp_path: Path) -> None:
-    """Whole or not; the sweep finds both, and what was stored for longer stays."""
+async def test_an_expired_file_is_not_served_and_its_bytes_go(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole or not; the sweep finds both, and what was stored for longer stays. Nothing goes before the time
+    for deleting has come, whatever the clock says.
+    """
     server = await start()
     ada = await enter(server)
     kept = some(2000)
@@ -288,6 +293,19 @@ async def test_an_expired_file_is_not_served_and_its_bytes_go(start: Start, tmp_
     await until(lambda: parts_on_disk(tmp_path / "blobs") == 3)
     await ada.say(Fetch(9, hashlib.sha256(data).digest(), 0, 1))
     assert failed(await ada.next()) == "not_found"
+    looks: list[int] = []
+
+    def look(_: Orphans, now_ms: int) -> int:
+        looks.append(now_ms)
+        return 0
+
+    monkeypatch.setattr(Orphans, "look", look)
+    server.late_ms = DAY_MS  # by a clock that is wrong
+    sweep = asyncio.create_task(server.files.sweep())
+    await until(lambda: bool(looks))  # it comes after all that is over
+    sweep.cancel()
+    assert parts_on_disk(tmp_path / "blobs") == 3
+    server.late_ms = 0
     sweep = asyncio.create_task(server.files.sweep())
     await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
     sweep.cancel()
@@ -338,6 +356,7 @@ async def test_what_is_taken_over_is_not_tidied_away_on_its_way(
     await old.pieces(data[:PART_BYTES])
     await until(lambda: parts_on_disk(tmp_path / "blobs") == 1)
     assert await new.announce(blob, SIZE) == Uploading(1, PART_BYTES)
+    assert await new.announce(blob, SIZE) == Uploading(2, PART_BYTES), "over the same connection as well"
     await old.close()
     await new.close()
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from chatchain.wire.messages import Tick
 from tests.fixtures.chains import DevChain
-from tests.integration.faults.load import FULL, UNLIMITED, pairs, through
+from tests.integration.faults.load import FULL, UNLIMITED, health, pairs, through
 from tests.relay.stage import Device, Stage
 
 ROUNDS: Final = 20 if FULL else 2
 MESSAGES: Final = 150
 OFF: Final = 2 * 24 * 3600
 """Seconds."""
+MONTH: Final = 31 * 24 * 3600
 
 LIBRARY: Final = "faketime/libfaketime.so.1"
 
@@ -92,6 +94,53 @@ async def test_a_relay_whose_clock_is_two_days_off_serves(stage: Stage, clock: C
     assert bodies == [str(number).encode() for number in range(20)]
     await sender.close()
     await recipient.close()
+
+
+async def test_a_clock_a_month_ahead_gives_nothing_up(
+    new_anvil: Callable[..., DevChain], clock: Clock, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What waits stays and the relay says what is wrong; when the chain, too, is that far it goes."""
+    chain, folder = new_anvil(), tmp_path_factory.mktemp("month")
+    stage = Stage(chain, folder, f"sqlite:///{folder / 'relay.db'}")
+    stage.environment |= clock.environment
+    stage.start()
+    ada, bob = stage.register("ada"), stage.register("bob")
+    sender = await Device(stage, ada).connect()
+    await sender.send(bob, b"before")
+    await sender.close()
+    await verdict(stage, "right")
+    stage.stop()
+
+    async def waiting() -> int:
+        """How much waits, once the writer has done all that it was asked to at the start."""
+        sender = await Device(stage, ada).connect()
+        assert isinstance(await sender.send(ada), Tick)
+        await sender.close()
+        recipient = await Device(stage, bob).connect()
+        assert recipient.welcome is not None
+        await recipient.close()
+        return recipient.welcome.waiting
+
+    clock.set(MONTH)
+    stage.start()
+    await verdict(stage, "ahead")
+    assert await waiting() == 1
+    assert '"clock ahead"' in stage.log.read_text()
+    stage.stop()
+
+    chain.rpc("evm_increaseTime", MONTH)
+    chain.rpc("evm_mine")
+    stage.start()
+    await verdict(stage, "right")
+    assert await waiting() == 0
+    stage.stop()
+
+
+async def verdict(stage: Stage, wanted: str) -> None:
+    """Waits until /health says so of the clock."""
+    async with asyncio.timeout(60):
+        while (await health(stage))[1]["clock"] != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_clock_set_under_load_loses_nothing(stage: Stage, clock: Clock) -> None:
