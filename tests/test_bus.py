@@ -61,7 +61,7 @@ async def joined(url: str, authority: Path | None) -> AsyncIterator[tuple[Bus, l
 async def test_a_server_that_our_authority_vouches_for_is_used(secured: Nats, ours: Path) -> None:
     """With a user and a password; also when it comes back after it was killed."""
     async with joined(secured.url, ours) as (one, _, _), joined(secured.url, ours) as (_, heard, told):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not heard:
                 await one.say(b"look")
                 await asyncio.sleep(0.05)
@@ -69,7 +69,7 @@ async def test_a_server_that_our_authority_vouches_for_is_used(secured: Nats, ou
         secured.kill()
         secured.start()
         heard.clear()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not heard:
                 await one.say(b"again")
                 await asyncio.sleep(0.05)
@@ -81,7 +81,7 @@ async def test_a_certificate_of_another_authority_is_refused_in_words(
 ) -> None:
     """The log says what is wrong with it."""
     async with joined(secured.url, theirs if authority == "theirs" else None) as (bus, _, told):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not told:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert not bus.connected
@@ -104,7 +104,7 @@ async def test_a_server_without_tls_is_not_told_the_password(ours: Path) -> None
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with joined(f"tls://chatchain:geheim@127.0.0.1:{port}", ours) as (bus, _, told):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not told or len(said) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert not bus.connected

@@ -292,11 +292,15 @@ async def test_haproxy_as_written_moves_clients_to_the_relay_that_is_left(
         killed = time.monotonic()
         moved: list[Device] = []
         while not moved:
+            again = [Device(one, ada), Device(one, bob)]
             try:
-                again = [await Device(one, ada).connect(), await Device(one, bob).begin()]
+                for device in again:
+                    await device.begin()
                 assert isinstance(await again[0].send(bob, b"after"), Tick)
                 moved = again
             except (NetworkError, AssertionError):
+                for device in again:
+                    await device.close()
                 await asyncio.sleep(0.1)
         assert [delivery.body for delivery in await moved[1].receive(2)] == [b"before", b"after"]
         assert time.monotonic() - killed < 5

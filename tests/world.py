@@ -1127,7 +1127,7 @@ class World:
     @staticmethod
     async def until(holds: Callable[[], bool]) -> None:
         """Lets everything else run until something is so."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - there is no event: the test looks from outside
                 await asyncio.sleep(0.001)
 

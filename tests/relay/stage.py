@@ -60,7 +60,7 @@ from tests.fixtures.chains import DevChain
 from tests.fixtures.processes import Process, free_port
 
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds after which a test gives up waiting for the relay."""
 
 M = TypeVar("M", bound=Message)
@@ -205,7 +205,7 @@ class Stage:
     def settle(self, account: Account) -> None:
         """Looks up the id that the registry gave to an account, once its transaction is mined."""
         view = self.world.view()
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         view.sync()
         while (user := view.user_by_name(account.name)) is None:
             assert time.monotonic() < end, f"{account.name} is not on the chain"

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = (sys.executable, str(ROOT / "client.py"))
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds after which a program that should answer counts as hanging."""
 
 

@@ -164,7 +164,7 @@ async def through(
     messages: int,
     fault: Callable[[], Awaitable[None]],
     *,
-    patience: float = 120,
+    patience: float = 600,
 ) -> None:
     """Runs load through one fault after another, and compares what was promised with what arrived.
 

@@ -89,7 +89,7 @@ async def main(port: int, count: int, seconds: float) -> None:
         tasks.append(asyncio.create_task(attack.keep(number)))
         if number % 20 == 0:
             await asyncio.sleep(0.01)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await attack.all_open.wait()
     print("all open", flush=True)
     await asyncio.sleep(seconds)

