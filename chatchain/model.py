@@ -355,10 +355,14 @@ class PublishedKey(msgspec.Struct, frozen=True):
 
 
 class Takeover(msgspec.Struct, frozen=True):
-    """An address that takes another's place from a second on: a recovery address, or a proposed account."""
+    """An address that takes another's place from a second on: a recovery address, or a proposed account.
+
+    `block` is the one in which that was announced.
+    """
 
     address: Address
     time: int
+    block: int
 
 
 class FormerAccount(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ from chatchain.chain import calls
 from chatchain.chain.decisions import read_decision
 from chatchain.chain.encoding import encode, split_types
 from chatchain.chain.events import DIRECTORY, IDENTITY, LEDGER, MEMBERSHIP, Directory, row_of
+from chatchain.chain.reverts import FAILURES
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.client.core import Client
 from chatchain.client.ports import Edges, LogStore, NetworkSettings, Store
@@ -48,6 +49,7 @@ from chatchain.errors import (
     NotAMember,
     RefusedError,
     RelayUnreachable,
+    VerificationError,
     VotingClosed,
     WrongChain,
 )
@@ -98,6 +100,10 @@ NETWORK = Network(
 SPKI = hashlib.sha256(b"the relay's key").digest()
 PASSWORD = "correct horse battery"
 
+RECOVERY_S = 7 * 24 * 3600
+VETO_INTERVAL_S = 30 * 24 * 3600
+RECOVERY_CHANGE_S = 21 * 24 * 3600
+
 
 T = TypeVar("T")
 _SNAKE = re.compile("([A-Z])")
@@ -117,6 +123,9 @@ class Chain:
         self.blocks: list[BlockRef] = [BlockRef(0, keccak256(b"genesis"), bytes(32))]
         self.wei: dict[Address, int] = {}
         self.nonces: dict[int, int] = {}
+        self.vetoed: dict[int, int] = {}
+        self.wallets: dict[Address, Callable[[bytes, bytes], bool]] = {}
+        """The accounts that are contracts, each with its word on a digest and a signature (ERC-1271)."""
         self.lies: Callable[[LogRow], LogRow | None] = lambda row: row
         """What an endpoint makes of each row on its way to a client."""
         self._emit(
@@ -346,7 +355,7 @@ class Chain:
 
     def propose_recovery(self, name: str, account: bytes) -> None:
         """Somebody's recovery address proposes another account."""
-        ready = int(self.clock()) + 7 * 24 * 3600
+        ready = int(self.clock()) + RECOVERY_S
         uid = self.user(name).uid
         self._emit(IDENTITY, "RecoveryProposed(uint64,address,uint64)", (uid, account), (ready,))
 
@@ -359,6 +368,66 @@ class Chain:
             (user.uid, account, user.account),
             (user.epoch + 1,),
         )
+
+    def _set_recovery(self, sender: Address, recovery: bytes) -> None:
+        self._name_recovery(self._by_account(sender), recovery)
+
+    def _set_recovery_for(
+        self, _: Address, uid: int, recovery: Address, deadline: int, signature: bytes
+    ) -> None:
+        user, nonce = self._existing(uid), self.nonces.get(uid, 0)
+        digest = typed_data.set_recovery_digest(NETWORK, uid, user.epoch, recovery, nonce, deadline)
+        self._signed(digest, signature, user.account, deadline)
+        self.nonces[uid] = nonce + 1
+        self._name_recovery(user, recovery)
+
+    def _name_recovery(self, user: User, recovery: bytes) -> None:
+        if user.next_account is not None:
+            raise FAILURES["RecoveryPending(uint64)"](user.uid)
+        waits = any(user.recovery) and recovery != user.recovery
+        since = int(self.clock()) + (RECOVERY_CHANGE_S if waits else 0)
+        self._emit(IDENTITY, "RecoverySet(uint64,address,uint64)", (user.uid,), (recovery, since))
+
+    def _propose_recovery(self, sender: Address, uid: int, account: bytes) -> None:
+        user = self._existing(uid)
+        if sender != user.recovery:
+            raise FAILURES["NotAuthorized(address)"](sender)
+        if self.fold.user_by_address(Address(account)) is not None:
+            raise FAILURES["AddressTaken(address)"](account)
+        if user.next_recovery is not None:
+            now = int(self.clock())
+            self._emit(IDENTITY, "RecoverySet(uint64,address,uint64)", (uid,), (user.recovery, now))
+        self.propose_recovery(user.username, account)
+
+    def _propose_recovery_for(
+        self, _: Address, uid: int, account: Address, deadline: int, signature: bytes
+    ) -> None:
+        user, nonce = self._existing(uid), self.nonces.get(uid, 0)
+        digest = typed_data.propose_recovery_digest(NETWORK, uid, user.epoch, account, nonce, deadline)
+        self._signed(digest, signature, user.recovery, deadline)
+        self.nonces[uid] = nonce + 1
+        self._propose_recovery(user.recovery, uid, account)
+
+    def _finalise_recovery(self, sender: Address, uid: int) -> None:
+        self._take_over(self._existing(uid), sender)
+
+    def _finalise_recovery_for(self, _: Address, uid: int, deadline: int, signature: bytes) -> None:
+        user = self._existing(uid)
+        if user.next_account is None:
+            raise FAILURES["NoRecovery(uint64)"](uid)
+        account = user.next_account.address
+        digest = typed_data.finalise_recovery_digest(NETWORK, uid, user.epoch, account, deadline)
+        self._signed(digest, signature, account, deadline)
+        self._take_over(user, account)
+
+    def _take_over(self, user: User, sender: Address) -> None:
+        if user.next_account is None:
+            raise FAILURES["NoRecovery(uint64)"](user.uid)
+        if user.next_account.address != sender:
+            raise FAILURES["NotAuthorized(address)"](sender)
+        if self.clock() < user.next_account.time:
+            raise FAILURES["RecoveryNotReady(uint64)"](user.next_account.time)
+        self.replace_account(user.username, sender)
 
     def _veto_recovery(self, sender: Address) -> None:
         self._refuse(self._by_account(sender))
@@ -374,16 +443,27 @@ class Chain:
 
     def _refuse(self, user: User) -> None:
         assert user.next_account is not None
+        again = self.vetoed.get(user.uid, -VETO_INTERVAL_S) + VETO_INTERVAL_S
+        if self.clock() < again:
+            raise FAILURES["VetoSpent(uint64)"](again)
+        self.vetoed[user.uid] = int(self.clock())
         self._emit(IDENTITY, "RecoveryVetoed(uint64,address)", (user.uid, user.next_account.address), ())
 
     def _existing(self, uid: int) -> User:
         user = self.fold.user(Uid(uid))
         assert user is not None
-        return user
+        return user.at(int(self.clock()))
 
     def _signed(self, digest: bytes, signature: bytes, by: bytes, deadline: int) -> None:
         assert deadline >= self.clock()
-        if recover(digest, signature) != by:
+        try:
+            if recover(digest, signature) == by:
+                return
+        except VerificationError:
+            if Address(by) not in self.wallets:
+                raise
+        wallet = self.wallets.get(Address(by))
+        if wallet is None or not wallet(digest, signature):
             raise RefusedError("bad signature")
 
     # -- Membership
@@ -537,7 +617,8 @@ class View:
         return tip.number
 
     def user(self, uid: Uid) -> User | None:
-        return Directory(self._store.rows(subject=uid)).user(uid)
+        user = Directory(self._store.rows(subject=uid)).user(uid)
+        return None if user is None else user.at(int(self._chain.clock()))
 
     def user_by_name(self, username: str) -> User | None:
         for row in self._store.rows(label=username):
@@ -592,6 +673,14 @@ class View:
     def nonce(self, uid: Uid) -> int:
         self._ask()
         return self._chain.nonces.get(uid, 0)
+
+    def is_contract(self, account: Address) -> bool:
+        self._ask()
+        return account in self._chain.wallets
+
+    def accepts(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        self._ask()
+        return self._chain.wallets[account](digest, signature)
 
 
 class Writer:
@@ -787,8 +876,9 @@ class Relay:
         self._say(peer, m.PrekeysLeft(given.ref, len(current.one_time), len(current.kem_one_time)))
 
     def _sponsor(self, peer: _Peer, ref: int, call: Call) -> None:
-        early = ("registerFor", "addDeviceFor", "setVerifierFor", "vetoRecoveryFor")
-        if peer.user is None and calls.verb(call) not in early:
+        early = ("registerFor", "addDeviceFor", "setVerifierFor")
+        recovery = ("proposeRecoveryFor", "vetoRecoveryFor", "finaliseRecoveryFor")
+        if peer.user is None and calls.verb(call) not in (*early, *recovery):
             self._say(
                 peer, m.Failed(ref, "refused", "Before login the relay pays for a registration only.", 0)
             )

@@ -860,12 +860,12 @@ class Directory:
         if event.effective_at <= row.time:
             user.recovery, user.next_recovery = event.recovery, None
         else:
-            user.next_recovery = Takeover(Address(event.recovery), event.effective_at)
+            user.next_recovery = Takeover(Address(event.recovery), event.effective_at, row.block)
 
     def _on_recovery_proposed(self, event: RecoveryProposed, row: LogRow) -> None:
         user = self._changed(event.uid, row)
         if user is not None:
-            user.next_account = Takeover(Address(event.account), event.ready_at)
+            user.next_account = Takeover(Address(event.account), event.ready_at, row.block)
 
     def _on_recovery_vetoed(self, event: RecoveryVetoed, row: LogRow) -> None:
         user = self._changed(event.uid, row)

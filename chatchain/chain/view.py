@@ -16,11 +16,22 @@ from typing import Any, Final
 
 from chatchain.chain import artifacts, calls
 from chatchain.chain.calls import DeviceInfo, KeyInfo, View
+from chatchain.chain.encoding import encode
 from chatchain.chain.events import DIRECTORY, LEDGER, MEMBERSHIP, REWARDS, Directory
-from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, quantity, require_chain, unhex
+from chatchain.chain.rpc import (
+    Endpoints,
+    Request,
+    Rpc,
+    RpcFault,
+    eth_call,
+    hexed,
+    quantity,
+    require_chain,
+    unhex,
+)
 from chatchain.chain.sync import DEV_CHAINS, Advance, LogStore, Sync
 from chatchain.errors import ChainError, FoldMismatch, NoContract, UnknownUser
-from chatchain.identity.keys import to_checksum
+from chatchain.identity.keys import keccak256, to_checksum
 from chatchain.model import (
     Address,
     BlockRef,
@@ -43,6 +54,9 @@ CONFIRMATIONS: Final = 12
 """Blocks on top of an addition before it is in force; about two and a half minutes on Ethereum."""
 
 _KEPT_USERS: Final = 4096
+
+_IS_VALID_SIGNATURE: Final = keccak256(b"isValidSignature(bytes32,bytes)")[:4]
+"""What ERC-1271 calls the question, and what a contract that agrees answers."""
 
 _HINT_VERSION: Final = (
     "Check --directory (CONTRACT_ADDRESS); if the address is right, this network was deployed by "
@@ -108,6 +122,28 @@ class ChainView:
         if not any(account):
             raise UnknownUser(f"Nobody has the id {uid}.")
         return int(nonce)
+
+    def is_contract(self, account: Address) -> bool:
+        """Whether there is code at an address."""
+        return bool(
+            self.endpoints.first(lambda endpoint: _value(endpoint, endpoint.batch([_code(account)])[0]))
+        )
+
+    def accepts(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        """Whether the contract at an address calls this signature over a digest its own (ERC-1271)."""
+        data = _IS_VALID_SIGNATURE + encode(("bytes32", "bytes"), (digest, signature))
+        request = eth_call(account, data, "latest")
+
+        def ask(endpoint: Rpc) -> bool:
+            answer = endpoint.try_batch([request])[0]
+            # A contract that reverts says no; whatever else went wrong is no answer.
+            if isinstance(answer, RpcFault):
+                if answer.data is None and "revert" not in answer.reason.lower():
+                    raise answer
+                return False
+            return unhex(endpoint.plain(answer)) == _IS_VALID_SIGNATURE.ljust(32, b"\0")
+
+        return self.endpoints.first(ask)
 
     def confirm(self, uid: Uid) -> None:
         """Compares this user's events with what the registry stores; raises FoldMismatch."""

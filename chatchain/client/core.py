@@ -27,6 +27,7 @@ from chatchain.client import (
     messaging,
     recovery,
     registration,
+    takeover,
 )
 from chatchain.client.decisions import Wish
 from chatchain.client.images import Picture
@@ -51,12 +52,18 @@ from chatchain.client.views import (
     LoggedIn,
     LoggedOut,
     MemberView,
+    NamingOffer,
     PasswordChanged,
+    PendingRecovery,
     PrivacyView,
     ProfileView,
+    ProposalOffer,
+    ProposalPrompt,
     ProposalView,
+    Proposed,
     Recoverable,
     Recovered,
+    RecoveryView,
     Registered,
     RsaKey,
     RsaOpened,
@@ -64,6 +71,7 @@ from chatchain.client.views import (
     Sent,
     Shown,
     Status,
+    TakeoverView,
     Vetoed,
     WalletPrompt,
     WhoAmI,
@@ -128,6 +136,7 @@ class Client:
         keystore: tuple[str, str] | None = None,
         on_phrase: Callable[[str], None] | None = None,
         invitation: str | None = None,
+        recovery: str | None = None,
     ) -> Registered:
         """Makes an account, or with `mnemonic` brings one back, or goes on where a crash broke off.
 
@@ -135,7 +144,8 @@ class Client:
         phrase. `on_phrase` is called once with the 12 words of a new account before anything is sent; when it
         raises, nothing was sent; without it they stay in the encrypted database until `show_phrase`. Under
         policy `vote` the request to join is opened too. `invitation` is the text of a member's, instead of
-        one that came with the join link.
+        one that came with the join link. `recovery` names a new account's recovery address: an address, or a
+        user.
         """
         return await registration.register(
             self._station,
@@ -144,6 +154,7 @@ class Client:
             keystore=keystore,
             on_phrase=on_phrase,
             invitation=invitation,
+            recovery=recovery,
         )
 
     @staticmethod
@@ -174,6 +185,92 @@ class Client:
         Raises NotFoundError when none is pending, AccountKeyElsewhere in a linked home.
         """
         return await recovery.veto(self._station)
+
+    async def pending_recovery(self) -> PendingRecovery | None:
+        """The account that was proposed in the place of this one, as far as what was done here has shown;
+        nobody is asked for that.
+        """
+        return await takeover.noticed(self._station)
+
+    async def recovery_address(self) -> RecoveryView:
+        """Who may propose another account for this home's user; needs no password."""
+        return await takeover.show(self._station)
+
+    async def offer_recovery_address(self, who: str | None) -> NamingOffer:
+        """What naming somebody (an address, or a user) as recovery address would do, or nobody (None).
+
+        Nothing is changed. Raises AlreadyDone where it would change nothing, UsageError for the account's
+        own address, RefusedError while a recovery is pending.
+        """
+        return await takeover.offer_naming(self._station, who)
+
+    async def set_recovery_address(self, to: str) -> RecoveryView:
+        """Names the recovery address; an empty text names none.
+
+        It counts at once where there was none or where it takes a waiting change back, else after 21 days.
+        Raises AccountKeyElsewhere in a linked home.
+        """
+        return await takeover.name(self._station, to)
+
+    async def offer_proposal(self, who: str, account: str, key: bytes | None = None) -> ProposalOffer:
+        """What proposing another account for a user would do; nothing is changed.
+
+        `key` is the recovery address's, where that is not the account of this home. Raises RefusedError for
+        whoever is not the user's recovery address, UsageError for an account that is somebody's, AlreadyDone.
+        """
+        return await takeover.offer_proposal(self._station, who, account, key)
+
+    async def ask_wallet_to_propose(self, who: str, account: str) -> ProposalPrompt:
+        """Makes what a wallet that has the user's recovery address signs to propose another account.
+
+        It is kept in this home, which is somebody's or waits to take over, until `propose_recovery` brings
+        the signature; a later one takes its place.
+        """
+        return await takeover.ask_wallet(self._station, who, account)
+
+    async def propose_recovery(
+        self, who: str, account: str, key: bytes | None = None, *, signature: str | None = None
+    ) -> Proposed:
+        """Proposes another account for a user, as the user's recovery address; raises as `offer_proposal`.
+
+        The word is given by the key of this home's account, by `key`, or by the `signature` (hex) of the
+        wallet over what `ask_wallet_to_propose` gave.
+        """
+        return await takeover.propose(self._station, who, account, key, signature)
+
+    @staticmethod
+    async def key_of(*, mnemonic: str | None = None, keystore: tuple[str, str] | None = None) -> bytes:
+        """The account key of a recovery phrase or a keystore V3 text; raises UsageError or WrongPassword."""
+        return (await recovery.new_keys(mnemonic, keystore))[0].account_key
+
+    async def begin_takeover(
+        self,
+        who: str,
+        *,
+        mnemonic: str | None = None,
+        keystore: tuple[str, str] | None = None,
+        on_phrase: Callable[[str], None] | None = None,
+    ) -> TakeoverView:
+        """Makes a home with a new account that is to take a user over; nothing is sent.
+
+        `mnemonic`, `keystore` and `on_phrase` are as in `register`. May be repeated: it then says how things
+        stand. Raises AlreadyDone for a home in other use, or an account that is somebody's.
+        """
+        return await takeover.begin(
+            self._station, who, mnemonic=mnemonic, keystore=keystore, on_phrase=on_phrase
+        )
+
+    async def takeover(self) -> TakeoverView:
+        """How the takeover stands that was begun in this home; needs no password. Raises NotFoundError."""
+        return await takeover.waiting(self._station)
+
+    async def finalise_takeover(self, *, choose: Choose = lambda _: ()) -> Recovered:
+        """Takes over as was proposed, once the delay is past, and makes this home a device of the user's.
+
+        `choose` as in `recover`. May be repeated until it is done, as `recover` may. Raises NotFoundError
+        when the home's account is not proposed, RefusedError when another is, or it is too early.
+        """
+        return await takeover.finalise(self._station, choose=choose)
 
     async def require_free(self, name: str) -> None:
         """Raises what would keep a new account from having this name; nothing is sent, and no new home stays

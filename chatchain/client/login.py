@@ -13,7 +13,7 @@ from chatchain.client.account import PHRASE, holds, set_password
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount, require_folder, write_new
 from chatchain.client.own import own_device
-from chatchain.client.recovery import pending, require_same, require_settled
+from chatchain.client.recovery import address_text, next_address, pending, require_same, require_settled
 from chatchain.client.showing import problem_of
 from chatchain.client.station import LAST_WORDS_S
 from chatchain.client.views import (
@@ -21,6 +21,7 @@ from chatchain.client.views import (
     KeyView,
     LoggedIn,
     LoggedOut,
+    NextAddress,
     PasswordChanged,
     PendingRecovery,
     Problem,
@@ -78,6 +79,7 @@ async def login(station: Station, name: str | None = None) -> LoggedIn:
         waiting=session.waiting,
         renewed=renewed,
         problem=problem,
+        recovery=pending(await desk.people.require(desk.own.uid)),
     )
 
 
@@ -106,6 +108,8 @@ async def whoami(station: Station) -> WhoAmI:
         state=standing.state,
         recovery=standing.recovery,
         problem=standing.problem,
+        recovery_address=standing.recovery_address,
+        next_recovery_address=standing.next_address,
     )
 
 
@@ -116,22 +120,29 @@ class Standing:
     state: str | None = None
     recovery: PendingRecovery | None = None
     problem: Problem | None = None
+    recovery_address: str | None = None
+    next_address: NextAddress | None = None
 
 
 async def _standing(watch: Watch, account: OwnAccount) -> Standing:
     user = await watch.user(Uid(account.uid))
     if user is None:
         return Standing()
-    active, waiting = DeviceState.ACTIVE.name.lower(), pending(user)
+    stands = Standing(
+        state=DeviceState.ACTIVE.name.lower(),
+        recovery=pending(user),
+        recovery_address=address_text(user.recovery) or None,
+        next_address=next_address(user),
+    )
     try:
         own_device(user, DeviceId(account.device))
         require_settled(user)
         require_same(user, account)
     except LoginRefused as out:
-        return Standing(DeviceState.REVOKED.name.lower(), waiting, problem_of(out))
+        return replace(stands, state=DeviceState.REVOKED.name.lower(), problem=problem_of(out))
     except RefusedError as unsettled:
-        return Standing(active, waiting, problem_of(unsettled))
-    return Standing(active)
+        return replace(stands, problem=problem_of(unsettled))
+    return stands
 
 
 async def _is_member(station: Station, account: OwnAccount) -> bool | None:
@@ -170,6 +181,8 @@ async def status(station: Station) -> Status:
         state=standing.state,
         recovery=standing.recovery,
         problem=standing.problem,
+        recovery_address=standing.recovery_address,
+        next_recovery_address=standing.next_address,
         relay_answers=await _answers(station, relays) if relays else None,
     )
 

@@ -150,7 +150,8 @@ def changes(pin: Pin, user: User) -> list[str]:
     """Says what is different from the pin, who did it and at which block; empty when nothing is."""
     found: list[str] = []
     if user.account != pin.account or user.epoch != pin.epoch:
-        found.append(f"the account is now {to_checksum(user.account)} (block {user.block})")
+        block = user.former_accounts[-1].block if user.former_accounts else user.block
+        found.append(f"the account is now {to_checksum(user.account)} (block {block})")
     if user.recovery != pin.recovery:
         found.append(f"the recovery address changed (block {user.block})")
     pinned = {device: (version, state, head) for device, version, state, head in pin.devices}

@@ -133,6 +133,12 @@ class ChainView(Protocol):
     def nonce(self, uid: Uid) -> int:
         """The user's signature nonce in the registry (asked, not folded)."""
 
+    def is_contract(self, account: Address) -> bool:
+        """Whether there is code at an address (asked)."""
+
+    def accepts(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        """Whether the contract at an address calls this signature over a digest its own (ERC-1271; asked)."""
+
 
 class ChainWriter(Protocol):
     """Sends transactions; the only port behind which web3 is imported."""
@@ -215,11 +221,15 @@ class Calls(Protocol):
 
     def propose_recovery(self, uid: Uid, account: Address) -> Call: ...
 
+    def propose_recovery_for(self, uid: Uid, account: Address, deadline: int, signature: bytes) -> Call: ...
+
     def veto_recovery(self) -> Call: ...
 
     def veto_recovery_for(self, uid: Uid, deadline: int, signature: bytes) -> Call: ...
 
     def finalise_recovery(self, uid: Uid) -> Call: ...
+
+    def finalise_recovery_for(self, uid: Uid, deadline: int, signature: bytes) -> Call: ...
 
     def transfer_for(
         self, uid: Uid, to: Address, deadline: int, signature: bytes, signature_of_taker: bytes

@@ -10,10 +10,11 @@ goes on.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -42,18 +43,20 @@ from chatchain.client.ports import ChainWriter, Edges
 from chatchain.client.session import Session
 from chatchain.client.showing import problem_of
 from chatchain.client.times import second_text
-from chatchain.client.views import PendingRecovery, Problem, Recoverable, Recovered, Vetoed
+from chatchain.client.views import NextAddress, PendingRecovery, Problem, Recoverable, Recovered, Vetoed
 from chatchain.client.watch import Watch
 from chatchain.crypto import phrase as phrases
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
-from chatchain.crypto.password import check_password
+from chatchain.crypto.keystore import import_keystore
+from chatchain.crypto.password import ACCOUNT_SECRET_BYTES, check_password
 from chatchain.crypto.phrase import PhraseKeys
 from chatchain.crypto.vault import new_secrets, seal_account_key, seal_vault
 from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
     ChainError,
+    LimitReached,
     MissingInput,
     NetworkError,
     NotFoundError,
@@ -73,6 +76,11 @@ if TYPE_CHECKING:
 Choose = Callable[[Recoverable], Collection[int]]
 """Which of an account's other devices are lost: called once, before anything is sent."""
 
+VETO_SPENT: Final = (
+    "Until then this account cannot stop it. Warn your contacts over another channel, and agree with whoever "
+    "has the recovery address, if that is not the thief."
+)
+
 
 @dataclass(frozen=True)
 class Made:
@@ -83,6 +91,10 @@ class Made:
     paid: Paid
     restored: bool
     password_changed: bool = False
+
+
+TakeOver: TypeAlias = Callable[["Recovery", User, Address, bytes], Awaitable[User]]
+"""Has the account of this address and key take the place of a user's."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,15 @@ class Recovery:
         return Payer(self.writer, account, self.connect)
 
 
+async def new_keys(mnemonic: str | None, keystore: tuple[str, str] | None) -> tuple[PhraseKeys, str | None]:
+    """The keys of an account that is to be made, and the new phrase if nothing was brought."""
+    if keystore is not None:
+        key = await asyncio.to_thread(import_keystore, *keystore)
+        return PhraseKeys(key, os.urandom(ACCOUNT_SECRET_BYTES)), None
+    phrase = await asyncio.to_thread(phrases.new_phrase) if mnemonic is None else None
+    return await asyncio.to_thread(phrases.keys_of, mnemonic or phrase or ""), phrase
+
+
 async def refuse(
     edges: Edges, watch: Watch, network: Network, payer: Payer, user: User, key: bytes
 ) -> tuple[User, Paid]:
@@ -213,7 +234,12 @@ async def refuse(
             await watch.sync()
         return watch.head if await refused() is not None else None
 
-    paid = await payer.carry_out(edges.calls.veto_recovery(), lambda: key, signed, shown)
+    try:
+        paid = await payer.carry_out(edges.calls.veto_recovery(), lambda: key, signed, shown)
+    except LimitReached as spent:
+        if spent.retry_after_ms or spent.hint:  # the relay's limit, not the contract's
+            raise
+        raise LimitReached(spent.message, VETO_SPENT) from spent
     return await watch.until(refused, "The refusal"), paid
 
 
@@ -221,7 +247,23 @@ def pending(user: User) -> PendingRecovery | None:
     """The account that was proposed in the place of the user's, if one was."""
     if user.next_account is None:
         return None
-    return PendingRecovery(to_checksum(user.next_account.address), second_text(user.next_account.time))
+    waits = user.next_account
+    return PendingRecovery(to_checksum(waits.address), second_text(waits.time), waits.block)
+
+
+def next_address(user: User) -> NextAddress | None:
+    """The recovery address that was announced and does not count yet, if there is one."""
+    waits = user.next_recovery
+    return (
+        None
+        if waits is None
+        else NextAddress(address_text(waits.address), second_text(waits.time), waits.block)
+    )
+
+
+def address_text(address: Address) -> str:
+    """An address as people read it; empty for nobody."""
+    return to_checksum(address) if any(address) else ""
 
 
 def require_settled(user: User) -> None:
@@ -229,10 +271,10 @@ def require_settled(user: User) -> None:
     waiting = pending(user)
     if waiting is not None:
         raise RefusedError(
-            f"A recovery of {user.username} is pending: from {waiting.ready} on {waiting.account} may become "
-            "the account, and until this ends no device can be added.",
-            "If you did not ask for it, refuse it: add --veto to `chatchain recover`. Else use the new "
-            "account's phrase once it has taken over.",
+            f"A recovery of {user.username} is pending since block {waiting.block}: from {waiting.ready} on "
+            f"{waiting.account} may become the account, and until this ends no device can be added.",
+            "If you did not ask for it, refuse it: add --veto to `chatchain recover`. Else go on in the home "
+            "that has the new account: `chatchain recover finalise`.",
         )
 
 
@@ -273,8 +315,18 @@ async def identify(station: Station, mnemonic: str) -> Recoverable:
     return _recoverable(await owner(watch, address_of(keys.account_key)), None)
 
 
-async def recover(station: Station, mnemonic: str | None, *, choose: Choose, veto: bool = False) -> Recovered:
-    """Makes a new home a device of the account of a phrase; see `Client.recover`."""
+async def recover(
+    station: Station,
+    mnemonic: str | None,
+    *,
+    choose: Choose,
+    veto: bool = False,
+    take_over: TakeOver | None = None,
+) -> Recovered:
+    """Makes a new home a device of the account of a phrase; see `Client.recover`.
+
+    With `take_over` the home's account may still be one that was only proposed for the user.
+    """
     require_post_quantum()
     home = station.home
     with home.tentative():
@@ -291,7 +343,7 @@ async def recover(station: Station, mnemonic: str | None, *, choose: Choose, vet
         else:
             assert begun is not None
             address = parse_address(begun.account)
-        user = await owner(watch, address)
+        user = await _owner(watch, address, begun, may_take_over=take_over is not None)
         if not veto and begun is None:
             require_settled(user)
         writer = station.writer_for(settings, network)
@@ -308,6 +360,8 @@ async def recover(station: Station, mnemonic: str | None, *, choose: Choose, vet
         lost = _lost(user, offer, choose(offer))
         home.put_network(msgspec.structs.replace(settings, chain_id=network.chain_id))
         key = account_key(home, unlocked.secrets)
+        if take_over is not None and user.account != address:
+            user = await take_over(machine, user, address, key)
         made = await machine.bring_back(unlocked, user, key, veto=veto)
     finally:
         unlocked.store.close()
@@ -316,6 +370,23 @@ async def recover(station: Station, mnemonic: str | None, *, choose: Choose, vet
     for device in lost:
         await devices.revoke(station, device)
     return await _recovered(station, made, lost)
+
+
+async def _owner(watch: Watch, address: Address, begun: OwnAccount | None, *, may_take_over: bool) -> User:
+    """The user whose account this is, or who is to be taken over in the home where that was begun."""
+    try:
+        return await owner(watch, address)
+    except UnknownUser:
+        user = await watch.user_by_name(begun.username) if begun is not None else None
+        if user is None:
+            raise
+    if may_take_over:
+        return user
+    raise RefusedError(
+        f"The account of this home, {to_checksum(address)}, is not the one of {user.username}, which is "
+        f"{to_checksum(user.account)}.",
+        "If it is to take over: `chatchain recover finalise` says how that stands, and does it.",
+    )
 
 
 def _begun(account: OwnAccount | None, keys: PhraseKeys | None) -> OwnAccount | None:
@@ -400,9 +471,13 @@ async def publish_keys(station: Station) -> Problem | None:
 async def veto(station: Station) -> Vetoed:
     """Refuses the pending recovery of this home's account; see `Client.veto_recovery`."""
     acting = await Acting.at(station)
+    require_same(acting.me, station.home.require_account())
     waiting = pending(acting.me)
     if waiting is None:
-        raise NotFoundError(f"No recovery of {acting.me.username} is pending.")
+        raise NotFoundError(
+            f"No recovery of {acting.me.username} is pending: there is nothing to refuse.",
+            "`chatchain recover address` shows who could propose one.",
+        )
     key = acting.account_key()
     user, paid = await refuse(acting.edges, acting.watch, acting.own.network, acting.payer, acting.me, key)
     own = key_view(user.devices[acting.own.device - 1], here=True)
@@ -441,4 +516,16 @@ async def _recovered(station: Station, made: Made, lost: Collection[int]) -> Rec
         sponsored=made.paid.sponsored,
         problem=problem,
         password_changed=made.password_changed,
+        replaced=_replaced(user, made.device),
     )
+
+
+def _replaced(user: User, device: int) -> str | None:
+    """The account before, if this is the first device since another took its place."""
+    if not user.former_accounts:
+        return None
+    former = user.former_accounts[-1]
+    others = [one for one in user.devices if one.device != device]
+    if any(one.history[0].block >= former.block for one in others):
+        return None
+    return to_checksum(former.account)

@@ -7,12 +7,11 @@ registration is unfinished while `account.json` has no uid.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,15 +26,21 @@ from chatchain.client.governance import Governance
 from chatchain.client.home import OwnAccount
 from chatchain.client.paying import SIGNATURE_LASTS_S
 from chatchain.client.ports import NetworkSettings
-from chatchain.client.recovery import Made, Recovery, publish_keys, require_new_home, require_settled
+from chatchain.client.recovery import (
+    Made,
+    Recovery,
+    new_keys,
+    publish_keys,
+    require_new_home,
+    require_settled,
+)
 from chatchain.client.showing import problem_of
+from chatchain.client.takeover import guardian, own_address
 from chatchain.client.views import Problem, Registered
 from chatchain.client.watch import Watch
 from chatchain.crypto import password as passwords
-from chatchain.crypto import phrase as phrases
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
-from chatchain.crypto.keystore import import_keystore
 from chatchain.errors import (
     AlreadyDone,
     ChainError,
@@ -50,10 +55,14 @@ from chatchain.identity.keys import NOBODY, address_of, parse_address, sign_dige
 from chatchain.identity.login import verifier_for
 from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.identity.typed_data import register_digest
-from chatchain.model import Call, Mined, Network, Policy, User
+from chatchain.model import Address, Call, Mined, Network, Policy, User
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
+
+
+RECOVERY: Final = "recovery"
+"""The setting that holds the recovery address that a registration names."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Registration(Recovery):
     """Makes an account; one that is there already is a recovery's business."""
 
     invitation: Invitation | None = None
+    recovery: str | None = None
+    """Who is to be the new account's recovery address, as a person names it."""
 
     async def prepare(
         self, name: str, password: str, *, mnemonic: str | None, keystore: tuple[str, str] | None
@@ -69,19 +80,28 @@ class Registration(Recovery):
         require_post_quantum()
         username = normalise_username(name)
         account = self.home.account()
+        named = await guardian(self.watch, self.recovery, None) if self.recovery is not None else None
         if account is not None:
-            return await self._resume(account, username, password)
-        phrase = None
-        if keystore is not None:
-            key = await asyncio.to_thread(import_keystore, *keystore)
-            keys = phrases.PhraseKeys(key, os.urandom(passwords.ACCOUNT_SECRET_BYTES))
-        elif mnemonic is not None:
-            keys = await asyncio.to_thread(phrases.keys_of, mnemonic)
+            unlocked = await self._resume(account, username, password)
         else:
-            phrase = await asyncio.to_thread(phrases.new_phrase)
-            keys = await asyncio.to_thread(phrases.keys_of, phrase)
+            unlocked = await self._begin(username, password, mnemonic, keystore, named)
+        if named is not None:
+            unlocked.store.set_setting(RECOVERY, named)
+        return unlocked
+
+    async def _begin(
+        self,
+        username: str,
+        password: str,
+        mnemonic: str | None,
+        keystore: tuple[str, str] | None,
+        named: Address | None,
+    ) -> Unlocked:
+        keys, phrase = await new_keys(mnemonic, keystore)
         address = address_of(keys.account_key)
         user = await self.watch.user_by_address(address)
+        if named == address:
+            raise own_address()
         if user is None:
             await _require_free(self.watch, username)
             passwords.check_password(password, [username])
@@ -89,6 +109,11 @@ class Registration(Recovery):
             raise UsageError(
                 f"This recovery phrase belongs to {user.username}, not to {username}.",
                 "Bring that account back with `chatchain recover --mnemonic-file F`.",
+            )
+        elif named is not None:
+            raise UsageError(
+                f"{username} is registered, so --recovery names nothing: it is for new accounts.",
+                "Bring the account back without it, and then: `chatchain recover address WHO`.",
             )
         else:
             require_settled(user)
@@ -105,6 +130,7 @@ class Registration(Recovery):
 
     async def _resume(self, account: OwnAccount, username: str, password: str) -> Unlocked:
         require_unfinished(account)
+        await self._require_own_way(account)
         unlocked = await asyncio.to_thread(unlock, self.home, self.edges, password)
         if account.username == username:
             return unlocked
@@ -118,6 +144,14 @@ class Registration(Recovery):
         renamed = msgspec.structs.replace(account, username=username)
         self.home.put_account(renamed)
         return replace(unlocked, account=renamed)
+
+    async def _require_own_way(self, account: OwnAccount) -> None:
+        """Raises AlreadyDone where a takeover was begun: its account is not for a new name."""
+        if account.restored and await self.watch.user_by_address(parse_address(account.account)) is None:
+            raise AlreadyDone(
+                f"In this home a new account for {account.username} waits to take over.",
+                "Go on with `chatchain recover finalise`, or choose another --home.",
+            )
 
     async def carry_out(self, unlocked: Unlocked) -> Made:
         """Gets the account or device onto the chain, unless it is there already, and notes it in the home."""
@@ -136,18 +170,19 @@ class Registration(Recovery):
         kdf, signer = unlocked.secrets.kdf, device.signer_address
         record = device.record(network, address, uid=0, device=1, version=1)
         calls = self.edges.calls
+        recovery = Address(unlocked.store.setting(RECOVERY) or NOBODY)
 
         async def signed() -> Call:
             deadline = self._deadline()
             digest = register_digest(
-                network, username, address, verifier, kdf, NOBODY, signer, record, deadline
+                network, username, address, verifier, kdf, recovery, signer, record, deadline
             )
             return calls.register_for(
-                address, username, verifier, kdf, NOBODY, signer, record, deadline, sign_digest(key, digest)
+                address, username, verifier, kdf, recovery, signer, record, deadline, sign_digest(key, digest)
             )
 
         async def direct() -> Mined:
-            call = calls.register(username, verifier, kdf, NOBODY, signer, record)
+            call = calls.register(username, verifier, kdf, recovery, signer, record)
             try:
                 return await asyncio.to_thread(self.writer.send, call, key)
             except CommitmentNeeded:
@@ -201,11 +236,12 @@ async def register(
     keystore: tuple[str, str] | None = None,
     on_phrase: Callable[[str], None] | None = None,
     invitation: str | None = None,
+    recovery: str | None = None,
 ) -> Registered:
     """Makes an account, brings one back, or goes on where a crash broke off; see `Client.register`."""
     with station.home.tentative():
         settings, network, registration, unlocked = await _prepared(
-            station, name, mnemonic, keystore, invitation
+            station, name, mnemonic, keystore, invitation, recovery
         )
     try:
         phrase = unlocked.store.setting(PHRASE)
@@ -242,6 +278,7 @@ async def _prepared(
     mnemonic: str | None,
     keystore: tuple[str, str] | None,
     invitation: str | None,
+    recovery: str | None,
 ) -> tuple[NetworkSettings, Network, Registration, Unlocked]:
     """Everything of a registration that comes before something is sent."""
     normalise_username(name)
@@ -260,6 +297,7 @@ async def _prepared(
         station.writer_for(settings, network),
         station.stranger(watch),
         parse_invitation(settings.invitation) if settings.invitation else None,
+        recovery,
     )
     await registration.require_possible(name, restores=mnemonic is not None or keystore is not None)
     password = await station.require_password()

@@ -318,6 +318,11 @@ class Station:
             courier=courier,
         )
 
+    @property
+    def known_desk(self) -> Desk | None:
+        """The machines, if anything has needed them yet."""
+        return self._desk
+
     def adopt(self, unlocked: Unlocked, password: str) -> None:
         """Goes on with changed secrets and another password."""
         assert self._desk is not None

@@ -54,10 +54,112 @@ class Registered(View, frozen=True, omit_defaults=False):
 
 
 class PendingRecovery(View, frozen=True):
-    """The recovery address wants `account` to take the place of a user's, from the time `ready` on."""
+    """The recovery address proposed, at `block`, that `account` take the place of a user's: possible from the
+    time `ready` on.
+    """
 
     account: str
     ready: str
+    block: int
+
+
+class NextAddress(View, frozen=True):
+    """The recovery address that was announced at `block` and counts from the time `since` on; an empty one:
+    none.
+    """
+
+    address: str
+    since: str
+    block: int
+
+
+class RecoveryView(View, frozen=True, omit_defaults=False):
+    """Who may propose another account for a user: `recovery` is that address, empty where there is none.
+
+    `next` is the one that takes its place, `pending` the account that was proposed. `device` is this home's,
+    and `tx` and `block` are set by the command that changed the chain.
+    """
+
+    username: str
+    uid: int
+    account: str
+    recovery: str
+    next: NextAddress | None
+    pending: PendingRecovery | None
+    device: int
+    version: int
+    state: str
+    tx: str | None = None
+    block: int | None = None
+
+
+class NamingOffer(View, frozen=True, omit_defaults=False):
+    """What naming a recovery address would do: `to` may be empty; `username` is whose account it is, if it is
+    one; `at_once` whether it counts without the delay, and `takes_back` whether it only takes back the change
+    that waits.
+    """
+
+    to: str
+    username: str | None
+    now: str
+    at_once: bool
+    takes_back: bool
+
+
+class ProposalOffer(View, frozen=True, omit_defaults=False):
+    """What a proposal would do: `account` in the place of `now`, by the recovery address `by`.
+
+    `replaces` is the account that is proposed already, `drops` the change of the recovery address that a
+    proposal takes back.
+    """
+
+    username: str
+    uid: int
+    now: str
+    account: str
+    by: str
+    replaces: str | None = None
+    drops: str | None = None
+
+
+class ProposalPrompt(ProposalOffer, frozen=True, omit_defaults=False, kw_only=True):
+    """The same, with what the wallet that has the recovery address signs for it, as eth_signTypedData_v4
+    takes it; the signature counts until `until`.
+    """
+
+    typed_data: dict[str, object]
+    state: str
+    until: str
+
+
+class Proposed(View, frozen=True, omit_defaults=False):
+    """Another account was proposed for a user; it may take over from `ready` on."""
+
+    username: str
+    uid: int
+    account: str
+    proposed: str
+    ready: str
+    tx: str
+    block: int
+    sponsored: bool
+
+
+class TakeoverView(View, frozen=True, omit_defaults=False):
+    """A home with a new account that is to take the place of a user's.
+
+    `state` is `waiting` until the recovery address `recovery` (empty: there is none) proposed `account`,
+    `proposed` from then on, `taken` once it is the user's. `ready` is from when on a proposed one may take
+    over, and `proposed` which account is proposed now.
+    """
+
+    username: str
+    uid: int
+    account: str
+    recovery: str
+    state: str
+    proposed: str | None = None
+    ready: str | None = None
 
 
 class Recoverable(View, frozen=True, omit_defaults=False):
@@ -74,7 +176,8 @@ class Recovered(View, frozen=True, omit_defaults=False):
     """An account that came back to a new home, as its device `device`.
 
     `revoked` are the devices that this ended, `others` those that still speak for the account; `problem` says
-    what is left to do at the relay. `password_changed`: the account has another password by this.
+    what is left to do at the relay. `password_changed`: the account has another password by this. `replaced`
+    is the account that this one took the place of, by a proposal of the recovery address.
     """
 
     username: str
@@ -91,6 +194,7 @@ class Recovered(View, frozen=True, omit_defaults=False):
     sponsored: bool
     problem: Problem | None = None
     password_changed: bool = False
+    replaced: str | None = None
 
 
 class Vetoed(View, frozen=True, omit_defaults=False):
@@ -120,7 +224,8 @@ class LoggedIn(View, frozen=True):
     included: `receive` may show less.
 
     `renewed` is the version of the keys that this login gave the device because the record of those before
-    lacked a suite; `problem` says why that did not work, if it did not.
+    lacked a suite; `problem` says why that did not work, if it did not. `recovery` is the account that was
+    proposed in the place of this one.
     """
 
     username: str
@@ -130,6 +235,7 @@ class LoggedIn(View, frozen=True):
     waiting: int
     renewed: int | None = None
     problem: Problem | None = None
+    recovery: PendingRecovery | None = None
 
 
 class LoggedOut(View, frozen=True, omit_defaults=False):
@@ -146,7 +252,8 @@ class WhoAmI(View, frozen=True, omit_defaults=False):
     """The account of this home; `member` and `state` are None while the chain cannot be asked.
 
     `state` is this home's device's: active or revoked. `recovery` is the account that was proposed in the
-    place of this one, and `problem` says what happened and what to do.
+    place of this one, and `problem` says what happened and what to do. `recovery_address` is who could
+    propose one, `next_recovery_address` who will.
     """
 
     username: str
@@ -157,13 +264,15 @@ class WhoAmI(View, frozen=True, omit_defaults=False):
     state: str | None = None
     recovery: PendingRecovery | None = None
     problem: Problem | None = None
+    recovery_address: str | None = None
+    next_recovery_address: NextAddress | None = None
 
 
 class Status(View, frozen=True, omit_defaults=False):
     """The account of this home and how its network looks from here.
 
     `queued` and `unread` are None while the home is locked (no password given) or in use by another process;
-    `state`, `recovery` and `problem` are as in `whoami`; `relay_answers` is None where the chain names none.
+    the rest of the account's standing is as in `whoami`; `relay_answers` is None where the chain names none.
     """
 
     username: str
@@ -184,6 +293,8 @@ class Status(View, frozen=True, omit_defaults=False):
     state: str | None = None
     recovery: PendingRecovery | None = None
     problem: Problem | None = None
+    recovery_address: str | None = None
+    next_recovery_address: NextAddress | None = None
     relay_answers: bool | None = None
 
 

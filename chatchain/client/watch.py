@@ -128,6 +128,14 @@ class Watch:
         """The user's signature nonce."""
         return await self._ask(lambda: self._view.nonce(uid))
 
+    async def is_contract(self, account: Address) -> bool:
+        """Whether there is code at an address: it may be a wallet that judges its signatures itself."""
+        return await self._ask(lambda: self._view.is_contract(account))
+
+    async def accepts(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        """Whether the contract at an address calls this signature over a digest its own (ERC-1271)."""
+        return await self._ask(lambda: self._view.accepts(account, digest, signature))
+
     async def is_member(self, uid: Uid, group: int = 0) -> bool:
         """Whether the user has a seat."""
         return any(member.uid == uid for member in (await self.group(group)).members)

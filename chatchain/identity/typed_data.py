@@ -187,6 +187,14 @@ def propose_recovery_digest(
     return _registry(network, PROPOSE_RECOVERY, uid, epoch, account, nonce, deadline)
 
 
+def propose_recovery_prompt(
+    network: Network, uid: int, epoch: int, account: Address, nonce: int, deadline: int
+) -> dict[str, object]:
+    """What a wallet shows and signs for the same, as eth_signTypedData_v4 takes it."""
+    values = (uid, epoch, account, nonce, deadline)
+    return _prompt(network.chain_id, network.registry, PROPOSE_RECOVERY, values)
+
+
 def veto_recovery_digest(
     network: Network, uid: int, epoch: int, account: Address, nonce: int, deadline: int
 ) -> bytes:

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
         LoggedIn,
         LoggedOut,
         MemberView,
+        NextAddress,
         PasswordChanged,
+        PendingRecovery,
         PrivacyView,
+        Problem,
         ProfileView,
         ProposalView,
         Recoverable,
@@ -242,9 +245,7 @@ def linked(view: Linked) -> list[str]:
         ),
         "The account's key stays on the old device: only there are devices added and revoked.",
     ]
-    if view.problem is not None:
-        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
-    return lines
+    return lines + _not_done(view.problem)
 
 
 def registered(view: Registered) -> list[str]:
@@ -267,9 +268,7 @@ def registered(view: Registered) -> list[str]:
     ]
     if view.proposal is not None and not view.member:
         lines.append(f"The members were asked to admit you: proposal {view.proposal}.")
-    if view.problem is not None:
-        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
-    return lines
+    return lines + _not_done(view.problem)
 
 
 def recoverable(view: Recoverable) -> list[str]:
@@ -301,28 +300,47 @@ def recovered(view: Recovered) -> list[str]:
             ]
         ),
         "Messages of before are on the old devices only. Who has verified you is told of the new device;",
-        "the safety number is the same as before.",
     ]
+    if view.replaced is None:
+        lines.append("the safety number is the same as before.")
+    else:
+        lines.append(f"the safety number is another: this account took the place of {view.replaced}.")
+    return lines + _others(view, name) + _not_done(view.problem)
+
+
+def _others(view: Recovered, name: str) -> list[str]:
+    """What became of the account's other devices."""
+    if view.replaced is not None:
+        return [
+            f"Device {device} cannot log in any more, but still votes for {name}: `chatchain keys revoke "
+            f"{device}`. If you have it, link it anew."
+            for device in view.others
+        ]
+    lines = []
     if view.password_changed:
         lines.append(
             "The account's password was changed by this, for every device: it is the one chosen here."
         )
         if view.others:
             lines.append("Other devices still open with the old one: run `chatchain password` there.")
-    lines += [
+    return lines + [
         f"Device {device} still reads and speaks for {name}. If it is lost: `chatchain keys revoke {device}`."
         for device in view.others
     ]
-    if view.problem is not None:
-        lines.append(f"Not done yet: {clean_line(view.problem.message)} The next command tries again.")
-    return lines
+
+
+def _not_done(problem: Problem | None) -> list[str]:
+    if problem is None:
+        return []
+    return [f"Not done yet: {clean_line(problem.message)} The next command tries again."]
 
 
 def vetoed(view: Vetoed) -> list[str]:
     """A recovery that was refused."""
     return [
         f"Refused: {clean_line(view.refused)} will not be the account of {clean_line(view.username)}.",
-        "A recovery can be refused once in 30 days.",
+        "A recovery can be refused once in 30 days. If whoever has the recovery address is not to be trusted",
+        "any more, name another now: `chatchain recover address WHO`.",
     ]
 
 
@@ -337,6 +355,23 @@ def invited(view: Invited) -> list[str]:
         "",
         view.join,
     ]
+
+
+def alarm(pending: PendingRecovery) -> list[str]:
+    """What nobody may overlook: somebody is about to take the account over."""
+    return [
+        "",
+        f"*** Somebody proposed to take your account over at block {pending.block}. ***",
+        f"From {local_time(pending.ready)} on, {clean_line(pending.account)} may become the account.",
+        "If that is not your doing, refuse it with: chatchain recover --veto",
+    ]
+
+
+def coming(change: NextAddress | None) -> str:
+    """A change of the recovery address that waits, behind the one that counts."""
+    if change is None:
+        return ""
+    return f" (from {local_time(change.since)} on {clean_line(change.address) or 'none'})"
 
 
 def logged_in(view: LoggedIn) -> list[str]:
@@ -355,7 +390,7 @@ def logged_in(view: LoggedIn) -> list[str]:
             "This device still has the keys of an older program, without today's encryption: "
             f"{clean_line(view.problem.message)} The next login tries again."
         )
-    return lines
+    return lines + (alarm(view.recovery) if view.recovery is not None else [])
 
 
 def logged_out(view: LoggedOut) -> list[str]:
@@ -372,6 +407,7 @@ def who_am_i(view: WhoAmI) -> list[str]:
             ("account", view.account),
             ("device", _device(view)),
             ("member", "not known while the chain is away" if view.member is None else yes_no(view.member)),
+            *_recovery_address(view),
         ]
     ) + _advice(view)
 
@@ -380,8 +416,17 @@ def _device(view: WhoAmI | Status) -> str:
     return f"{view.device} ({view.state})" if view.state not in (None, "active") else str(view.device)
 
 
+def _recovery_address(view: WhoAmI | Status) -> list[tuple[str, str]]:
+    """Who may propose another account, as far as somebody was named."""
+    if view.recovery_address is None and view.next_recovery_address is None:
+        return []
+    return [("recovery address", (view.recovery_address or "none") + coming(view.next_recovery_address))]
+
+
 def _advice(view: WhoAmI | Status) -> list[str]:
     """What is wrong with the account or its device, and what to do, below everything else."""
+    if view.recovery is not None and view.state == "active":
+        return alarm(view.recovery)
     if view.problem is None:
         return []
     return ["", clean_line(view.problem.message), clean_line(view.problem.hint)]
@@ -400,6 +445,7 @@ def status(view: Status) -> list[str]:
             ("account", view.account),
             ("device", _device(view)),
             ("member", yes_no(view.member)),
+            *_recovery_address(view),
             ("chain", f"{view.chain_id}, block {view.block}, asked at {view.rpc}"),
             ("directory", view.directory),
             ("relay", view.relay + ("" if view.relay_answers is not False else SILENT)),

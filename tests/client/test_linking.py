@@ -478,7 +478,7 @@ async def test_signatures_that_let_nobody_in(world: World) -> None:
             await here.accept_link(asked.request, signature="0x" + "11" * 65)
         prompt = await here.ask_wallet(asked.request)
         good = _signature(prompt, key)
-        for bad in ("", "hello", good[:-2], good + "00"):
+        for bad in ("", "hello", good[:-2], good + "00", "0x" + "00" * 3000):
             with pytest.raises(UsageError, match="not the signature of an account"):
                 await here.accept_link(asked.request, signature=bad)
         with pytest.raises(UsageError, match="not the signature of the account"):
@@ -498,3 +498,43 @@ async def test_signatures_that_let_nobody_in(world: World) -> None:
         with pytest.raises(UsageError, match="is over"):
             await here.accept_link(asked.request, signature=_signature(prompt, key))
     assert world.transactions == sent
+
+
+async def test_a_wallet_that_is_a_contract_judges_its_signature_itself(world: World) -> None:
+    """ERC-1271: of any length, also none, as its owners signed it; what it does not accept is not sent."""
+    ada = world.chain.user("ada")
+    digests: list[bytes] = []
+
+    def judge(digest: bytes, signature: bytes) -> bool:
+        digests.append(digest)
+        return signature in (b"", b"two owners" * 20)
+
+    async with await _linked(world) as here:
+        world.chain.wallets[ada.account] = judge
+        for number, given in ((3, b"two owners" * 20), (4, b"")):
+            async with world.client("ada", home=f"device{number}") as new:
+                asked = await new.link("ada")
+            prompt = await here.ask_wallet(asked.request)
+            sent = list(world.transactions)
+            for bad in ("0x1234", "0x" + "11" * 65, _signature(prompt, b"\x01" * 32)):
+                with pytest.raises(UsageError, match="does not accept this signature"):
+                    await here.accept_link(asked.request, signature=bad)
+            assert world.transactions == sent
+            accepted = await here.accept_link(asked.request, signature="0x" + given.hex())
+            assert (accepted.device, accepted.state) == (number, "active")
+            async with world.client("ada", home=f"device{number}") as new:
+                assert (await new.finish_link(accepted.answer)).device == number
+            assert len(set(digests)) == number - 2, "what the wallet judged is what the registry asks about"
+
+
+async def test_a_key_that_has_become_a_contract_too_still_signs(world: World) -> None:
+    """As with EIP-7702: the key's own signature counts, whatever the code would say."""
+    async with world.client("ada") as old:
+        await old.login()
+        key = old._station.account_key()
+    async with await _linked(world) as here:
+        async with world.client("ada", home="third") as third:
+            asked = await third.link("ada")
+        signature = _signature(await here.ask_wallet(asked.request), key)
+        world.chain.wallets[world.chain.user("ada").account] = lambda _, given: False
+        assert (await here.accept_link(asked.request, signature=signature)).device == 3

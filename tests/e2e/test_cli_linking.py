@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
+from chatchain.chain.rpc import Rpc
 from chatchain.crypto.phrase import keys_of
 from tests.e2e.town import Town, founded
 from tests.ui.terminal import PATIENCE, Shell
@@ -170,6 +171,32 @@ def test_a_wallet_signs_for_a_device_where_none_has_the_key(town: Town) -> None:
     added = result(sixth, *accept, "--signature", "0x" + bytes(signature).hex())
     assert (added["device"], added["state"]) == (asked["device"], "active")
     assert result(seventh, "link", "--answer", added["answer"])["device"] == asked["device"]
+
+
+THREE_BYTES: Final = "0x604435600314631626ba7e0260e01b5f5260205ff3"
+"""Code of a wallet that accepts every signature of three bytes, and no other (ERC-1271)."""
+
+
+def test_a_wallet_that_is_a_contract_lets_a_device_in(town: Town) -> None:
+    """It is asked before anything is sent; the real registry asks it again, and the sponsor carries it."""
+    eighth, ninth = new_device(town, "bob", "eighth"), new_device(town, "bob", "ninth")
+    for device in (eighth, ninth):
+        result(device, "join", town.report["join"])
+    asked = result(eighth, "link", "bob")
+    accept = ("link", "--accept", asked["request"], "--code", asked["code"], "--no-history")
+    result(eighth, "link", "--answer", result(town.user("bob"), *accept)["answer"])
+    asked = result(ninth, "link", "bob")
+    accept = ("link", "--accept", asked["request"], "--code", asked["code"], "--no-history")
+    account = result(eighth, *accept, "--wallet")["account"]
+    rpc = Rpc(town.report["rpc"])
+    rpc.call("anvil_setCode", account, THREE_BYTES)
+    try:
+        for bad in ("0x1234", "0x" + "11" * 65):
+            refused = fails(eighth, 2, *accept, "--signature", bad)
+            assert "does not accept this signature" in refused["message"]
+        assert result(eighth, *accept, "--signature", "0x123456")["device"] == asked["device"]
+    finally:
+        rpc.call("anvil_setCode", account, "0x")
 
 
 def test_an_rsa_key_is_published_and_no_use_against_who_has_better(town: Town, tmp_path: Path) -> None:

@@ -50,23 +50,6 @@ def phrase_file(town: Town, name: str) -> Path:
     return town.folder / "homes" / f"{name}.mnemonic"
 
 
-def new_machine(town: Town, name: str) -> Shell:
-    """A machine that knows the network's join link and a password, and nobody's home."""
-    folder = town.folder / "machines" / name
-    password = folder / "password"
-    folder.mkdir(parents=True)
-    password.write_text(NEW_PASSWORD + "\n")
-    password.chmod(0o600)
-    machine = town.user(name)
-    environment = {
-        **{key: value for key, value in machine.environment.items() if key != "CHATCHAIN_HOME"},
-        "CHATCHAIN_PASSWORD_FILE": str(password),
-    }
-    machine = replace(machine, environment=environment)
-    results(machine, "join", town.report["join"])
-    return machine
-
-
 def test_a_lost_home_comes_back_and_the_old_one_is_cut_off(town: Town) -> None:
     """Phrase and join link are all there is; kill -9 at any time, and the same command goes on."""
     ada, bob = town.user("ada"), town.user("bob")
@@ -75,7 +58,7 @@ def test_a_lost_home_comes_back_and_the_old_one_is_cut_off(town: Town) -> None:
     results(bob, "receive")  # the receipt, which nobody would believe of a revoked device
     number = results(bob, "contacts", "safety-number", "ada")[0]["fingerprint"]
 
-    new = new_machine(town, "new")
+    new = town.new_machine("new", NEW_PASSWORD)
     command = ("recover", "--mnemonic-file", str(phrase_file(town, "ada")), "--revoke-others")
     for pause in (0.5, 0.8, 1.1, 1.5):
         with new.start(*command) as process:
@@ -103,7 +86,7 @@ def test_a_lost_home_comes_back_and_the_old_one_is_cut_off(town: Town) -> None:
 
 def test_what_cannot_be_is_refused_with_its_own_code(town: Town, tmp_path: Path) -> None:
     """Bad words 2, nobody's phrase 6, somebody's home 7, no chain 5; and no home is left behind."""
-    machine = new_machine(town, "hasty")
+    machine = town.new_machine("hasty", NEW_PASSWORD)
     words = tmp_path / "words"
     words.write_text("abandon " * 11 + "zebra")
     words.chmod(0o600)
@@ -126,7 +109,7 @@ def test_what_cannot_be_is_refused_with_its_own_code(town: Town, tmp_path: Path)
 
 def test_a_person_types_the_phrase_and_names_what_is_lost(town: Town) -> None:
     """At a terminal the words are not echoed, a slip may be mended, and the devices are asked for."""
-    machine = new_machine(town, "typing")
+    machine = town.new_machine("typing", NEW_PASSWORD)
     kept = {"CHATCHAIN_PASSWORD_FILE", "CHATCHAIN_JSON"}
     person = replace(
         machine, environment={key: value for key, value in machine.environment.items() if key not in kept}
@@ -182,7 +165,7 @@ def test_a_recovery_by_the_recovery_address_is_shown_and_refused(town: Town) -> 
 
     [who] = results(town.user("bob"), "whoami")
     assert who["recovery"]["account"] == to_checksum(thief)
-    machine = new_machine(town, "again")
+    machine = town.new_machine("again", NEW_PASSWORD)
     command = ("recover", "--mnemonic-file", words, "--keep-others")
     refused = fails(machine, 7, *command)
     assert to_checksum(thief) in refused["message"]

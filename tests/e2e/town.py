@@ -40,6 +40,23 @@ class Town:
         password.chmod(0o600)
         return self.user(name)
 
+    def new_machine(self, name: str, password: str) -> Shell:
+        """A machine that knows the network's join link and a password, and nobody's home."""
+        folder = self.folder / "machines" / name
+        file = folder / "password"
+        folder.mkdir(parents=True)
+        file.write_text(password + "\n")
+        file.chmod(0o600)
+        machine = self.user(name)
+        environment = {
+            **{key: value for key, value in machine.environment.items() if key != "CHATCHAIN_HOME"},
+            "CHATCHAIN_PASSWORD_FILE": str(file),
+        }
+        machine = replace(machine, environment=environment)
+        joined = machine.run("join", self.report["join"])
+        assert joined.code == 0, joined
+        return machine
+
     def password(self, name: str) -> str:
         """What somebody types when asked."""
         return (self.folder / "homes" / f"{name}.password").read_text().strip()

@@ -545,3 +545,15 @@ def test_what_a_wallet_is_given_is_what_the_registry_checks() -> None:
     ) == typed_data.add_device_digest(*given)
     assert prompt["primaryType"] == "AddDevice"
     assert prompt["message"]["record"] == "0x" + b"a record".hex()
+
+
+def test_what_a_recovery_addresss_wallet_is_given_is_what_the_registry_checks() -> None:
+    """The same for a proposal: the account that would take over stands in it by name."""
+    network = Network(31337, SOMEBODY, ANOTHER, SOMEBODY, ANOTHER)
+    given = (network, 123456789012345, 2, Address(b"\x11" * 20), 7, 1_900_000_000)
+    prompt = json.loads(json.dumps(typed_data.propose_recovery_prompt(*given)))
+    signable = encode_typed_data(full_message=prompt)
+    assert keys.keccak256(
+        b"\x19" + signable.version + signable.header + signable.body
+    ) == typed_data.propose_recovery_digest(*given)
+    assert (prompt["primaryType"], prompt["message"]["account"]) == ("ProposeRecovery", "0x" + "11" * 20)

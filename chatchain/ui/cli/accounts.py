@@ -85,6 +85,14 @@ def register(
             "--invitation", metavar="TEXT", help="A member's invitation; a join link may carry it, too."
         ),
     ] = None,
+    recovery: Annotated[
+        str | None,
+        typer.Option(
+            "--recovery",
+            metavar="WHO",
+            help="Who may propose another account once this one is lost: an address, or a user.",
+        ),
+    ] = None,
 ) -> None:
     """Register a new user on the chain, or bring one back."""
     here = desk(context)
@@ -96,9 +104,7 @@ def register(
     restores = mnemonic_file is not None and mnemonic_file.exists()
     mnemonic = read_phrase(mnemonic_file, here.output) if mnemonic_file is not None and restores else None
     show = phrase_shower(here, mnemonic_file)
-    stored = None
-    if keystore is not None:
-        stored = (_read_text(keystore), _keystore_password(here, keystore_password_file))
+    stored = read_keystore(here, keystore, keystore_password_file)
     link = homes.remembered_link(here.settings, home)
     begun = homes.unfinished(home)
 
@@ -112,7 +118,12 @@ def register(
         if link is not None:
             await client.join(link)
         return await client.register(
-            name, mnemonic=mnemonic, keystore=stored, on_phrase=show, invitation=invitation
+            name,
+            mnemonic=mnemonic,
+            keystore=stored,
+            on_phrase=show,
+            invitation=invitation,
+            recovery=recovery,
         )
 
     here.output.result(here.run(work, home, here.kept_password, ask), render.registered)
@@ -120,13 +131,16 @@ def register(
         here.output.note(KEPT_PHRASE)
 
 
-def _keystore_password(here: Desk, file: Path | None) -> str:
-    if file is not None:
-        return passwords.read_password(file, here.output, "--keystore-password-file")
+def read_keystore(here: Desk, file: Path | None, password_file: Path | None) -> tuple[str, str] | None:
+    """The text and the password of a keystore, if a file is named."""
+    if file is None:
+        return None
+    option = "--keystore-password-file"
+    text = _read_text(file)
+    if password_file is not None:
+        return text, passwords.read_password(password_file, here.output, option)
     missing = "The password of the keystore is missing."
-    return here.kept_password or here.console.secret(
-        "Password of the keystore: ", missing, "--keystore-password-file"
-    )
+    return text, here.kept_password or here.console.secret("Password of the keystore: ", missing, option)
 
 
 def phrase_shower(here: Desk, file: Path | None) -> Callable[[str], None] | None:
@@ -223,7 +237,7 @@ def login(
     async def work(client: Client) -> LoggedIn:
         return await client.login(user)
 
-    here.output.result(here.run(work, home), render.logged_in)
+    here.output.result(here.run(work, home, warns=False), render.logged_in)
 
 
 def logout(context: typer.Context) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import typer
 
 from chatchain.errors import WrongPassword
-from chatchain.ui import homes, passwords
+from chatchain.ui import homes, passwords, render
 from chatchain.ui.console import Console
 from chatchain.ui.output import Output
 from chatchain.ui.world import Settings, World
@@ -73,12 +73,22 @@ class Desk:
         home: Path | None = None,
         password: str | None = None,
         ask_password: Callable[[], str] | None = None,
+        *,
+        warns: bool = True,
     ) -> T:
-        """Runs a command's work with a client that is closed at the end."""
+        """Runs a command's work with a client that is closed at the end.
+
+        Whoever acts for an account that somebody is about to take over is told so, if the command `warns`.
+        """
 
         async def whole() -> T:
             async with self.client(home, password, ask_password) as client:
-                return await work(client)
+                result = await work(client)
+                pending = await client.pending_recovery() if warns else None
+            if pending is not None:
+                for line in render.alarm(pending):
+                    self.output.note(line)
+            return result
 
         try:
             return run(whole())

@@ -1,16 +1,16 @@
-"""The command `recover`: an account comes back from its recovery phrase."""
+"""The command `recover`: an account comes back from its recovery phrase, or by its recovery address."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from chatchain.errors import MissingInput, NoAccount, UsageError
-from chatchain.ui import homes, passwords, render
-from chatchain.ui.clean import clean_line
+from chatchain.ui import homes, passwords, render, takeovers
+from chatchain.ui.cli import takeover
 from chatchain.ui.cli.accounts import read_phrase
 from chatchain.ui.cli.desk import Desk, desk, run
 
@@ -22,6 +22,16 @@ ATTEMPTS: Final = 3
 """How often a person may try to type the phrase, or the numbers of devices."""
 
 
+Revoke = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--revoke", metavar="DEVICE", min=1, help="A lost device: it is ended for ever; repeatable."
+    ),
+]
+RevokeOthers = Annotated[bool, typer.Option("--revoke-others", help="End every other device of the account.")]
+KeepOthers = Annotated[bool, typer.Option("--keep-others", help="End no device, and ask nothing about them.")]
+
+
 def recover(
     context: typer.Context,
     mnemonic_file: Annotated[
@@ -30,18 +40,9 @@ def recover(
             "--mnemonic-file", metavar="F", help="Read the recovery phrase from this file; else it is asked."
         ),
     ] = None,
-    revoke: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--revoke", metavar="DEVICE", min=1, help="A lost device: it is ended for ever; repeatable."
-        ),
-    ] = None,
-    revoke_others: Annotated[
-        bool, typer.Option("--revoke-others", help="End every other device of the account.")
-    ] = False,
-    keep_others: Annotated[
-        bool, typer.Option("--keep-others", help="End no device, and ask nothing about them.")
-    ] = False,
+    revoke: Revoke = None,
+    revoke_others: RevokeOthers = False,
+    keep_others: KeepOthers = False,
     veto: Annotated[
         bool,
         typer.Option(
@@ -51,10 +52,19 @@ def recover(
         ),
     ] = False,
 ) -> None:
-    """Bring an account back to a new home with nothing but its recovery phrase."""
-    if sum((bool(revoke), revoke_others, keep_others)) > 1:
-        raise UsageError("--revoke, --revoke-others and --keep-others contradict each other.")
+    """Bring an account back to a new home with nothing but its recovery phrase.
+
+    The commands below it are about the recovery address: who may propose another account in its place.
+    """
+    if context.invoked_subcommand is not None:
+        if veto or mnemonic_file is not None or revoke or revoke_others or keep_others:
+            raise UsageError(
+                f"Options of `recover` itself do not go before `{context.invoked_subcommand}`.",
+                f"See `chatchain recover {context.invoked_subcommand} --help`.",
+            )
+        return
     here = desk(context)
+    choose = chooser(here, revoke, revoke_others=revoke_others, keep_others=keep_others)
     if veto and mnemonic_file is None and (place := _finished(here)) is not None:
 
         async def refuse(client: Client) -> Vetoed:
@@ -70,8 +80,23 @@ def recover(
 
     def ask() -> str:
         if begun is not None:
-            return passwords.asker(here.console, f"Password for {clean_line(begun)} (chosen before): ")()
+            return takeover.chosen_before(here, begun)
         return passwords.ask_new(here.console, here.output, "password for this account")
+
+    async def work(client: Client) -> Recovered:
+        if link is not None:
+            await client.join(link)
+        return await client.recover(phrase, choose=choose, veto=veto)
+
+    here.output.result(here.run(work, home, here.kept_password, ask), render.recovered)
+
+
+def chooser(
+    here: Desk, revoke: list[int] | None, *, revoke_others: bool, keep_others: bool
+) -> Callable[[Recoverable], Collection[int]]:
+    """Which devices are lost: as the options say, or a person at a terminal."""
+    if sum((bool(revoke), revoke_others, keep_others)) > 1:
+        raise UsageError("--revoke, --revoke-others and --keep-others contradict each other.")
 
     def choose(offer: Recoverable) -> Collection[int]:
         if revoke_others:
@@ -80,12 +105,7 @@ def recover(
             return revoke or ()
         return _asked(here, offer)
 
-    async def work(client: Client) -> Recovered:
-        if link is not None:
-            await client.join(link)
-        return await client.recover(phrase, choose=choose, veto=veto)
-
-    here.output.result(here.run(work, home, here.kept_password, ask), render.recovered)
+    return choose
 
 
 def _finished(here: Desk) -> Path | None:
@@ -170,6 +190,37 @@ def _asked(here: Desk, offer: Recoverable) -> Collection[int]:
     )
 
 
+def finalise(
+    context: typer.Context,
+    revoke: Revoke = None,
+    revoke_others: RevokeOthers = False,
+    keep_others: KeepOthers = False,
+    yes: takeover.Yes = False,
+) -> None:
+    """Take over as was proposed, where `begin` was run."""
+    here = desk(context)
+    choose = chooser(here, revoke, revoke_others=revoke_others, keep_others=keep_others)
+    home = homes.find(here.settings)
+
+    async def work(client: Client) -> Recovered:
+        view = await client.takeover()
+        if view.state == "proposed":  # else the core says what is missing, or there is nothing left to ask
+            await takeover.confirm(here, takeovers.last_word(view), "Take over?", yes=yes)
+        return await client.finalise_takeover(choose=choose)
+
+    name = homes.unfinished(home) or home.name
+    view = here.run(work, home, here.kept_password, lambda: takeover.chosen_before(here, name))
+    here.output.result(view, render.recovered)
+
+
 def add_to(app: typer.Typer) -> None:
-    """Enters this command into the application."""
-    app.command()(recover)
+    """Enters this command, and those below it, into the application."""
+    group = typer.Typer(
+        invoke_without_command=True,
+        callback=recover,
+        subcommand_metavar="[COMMAND]",
+        rich_markup_mode=None,
+    )
+    takeover.add_to(group)
+    group.command()(finalise)
+    app.add_typer(group, name="recover")
