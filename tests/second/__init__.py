@@ -1,0 +1,1 @@
+"""A client of its own, written from docs/protocol.md alone: it imports nothing of chatchain."""
