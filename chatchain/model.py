@@ -130,7 +130,7 @@ class Network(msgspec.Struct, frozen=True):
     rewards: Address = Address(bytes(20))
 
 
-class Copy(msgspec.Struct, frozen=True, array_like=True):
+class Copy(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One device's share of an envelope: the sealed header that opens the common body."""
 
     uid: int
@@ -138,7 +138,7 @@ class Copy(msgspec.Struct, frozen=True, array_like=True):
     header: bytes
 
 
-class Envelope(msgspec.Struct, frozen=True, array_like=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One logical message on its way out: a body encrypted once and a header for each device.
 
     `recipient_version` and `sender_version` are the device-list versions (count of device events on chain)
@@ -154,7 +154,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     copies: tuple[Copy, ...]
 
 
-class Delivery(msgspec.Struct, frozen=True, array_like=True):
+class Delivery(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One envelope as it reaches one device; `sequence` is the mailbox's and is what gets acknowledged.
 
     `sender` and `sender_device` are the relay's word until the signature inside was checked.
@@ -205,7 +205,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.first + len(self.parcels) - 1
 
 
-class KeyBundle(msgspec.Struct, frozen=True, array_like=True):
+class KeyBundle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A device's KEM public key, which is too long for the chain; the chain holds its SHA-256."""
 
     uid: int

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatchain.crypto import prekeys, ratchet, ratcheted, session
 from chatchain.errors import ProtocolViolation, TooLarge
-from chatchain.model import Copy, Delivery, Envelope, KeyBundle
+from chatchain.model import RELAYS_WORD, Copy, Delivery, Envelope, KeyBundle
 from chatchain.wire import bounds
 from chatchain.wire import messages as m
 from chatchain.wire.bounds import MAX_COPIES, check
@@ -171,12 +171,16 @@ def test_an_impossible_length_is_refused_before_the_payload_comes(state: State, 
 
 
 @pytest.mark.parametrize("role", list(Role), ids=lambda role: role.name)
-def test_a_stranger_is_held_to_small_frames(role: Role) -> None:
-    """Before login 4 KiB are allowed to either side, and not a byte more."""
-    connection = at(role, State.CHALLENGED)
-    assert list(connection.receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN))) == []
+@pytest.mark.parametrize(
+    "state",
+    [State.OPENING, State.CHALLENGED, State.PROVING, State.ENTERING],
+    ids=lambda state: state.name,
+)
+def test_a_stranger_is_held_to_small_frames(role: Role, state: State) -> None:
+    """Until the login holds 4 KiB are allowed to either side, and not a byte more."""
+    assert list(at(role, state).receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN))) == []
     with pytest.raises(ProtocolViolation):
-        list(at(role, State.CHALLENGED).receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN + 1)))
+        list(at(role, state).receive_data(struct.pack(">I", MAX_FRAME_BEFORE_LOGIN + 1)))
     assert list(at(role, State.READY).receive_data(struct.pack(">I", MAX_FRAME))) == []
 
 
@@ -238,6 +242,30 @@ def test_garbage_is_a_violation_and_nothing_else(payload: bytes) -> None:
     assert relay.state is State.CLOSED
 
 
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        (m.Submit(ENVELOPE), (1,)),
+        (m.Submit(ENVELOPE), (1, 6, 0)),
+        (m.Signal(SIGN), (1, 6, 0)),
+        (m.Deliver(DELIVERY), (1,)),
+        (m.PublishKeys(1, BUNDLE), (2,)),
+        (m.Keys(1, (BUNDLE,)), (2, 0)),
+    ],
+    ids=["envelope", "copy", "copy of a signal", "delivery", "bundle", "fetched bundle"],
+)
+def test_no_part_of_a_message_holds_more_than_its_fields(message: m.Message, place: tuple[int, ...]) -> None:
+    """What the relay would drop without a word, or two versions read differently, is a violation."""
+    whole = msgspec.msgpack.decode(msgspec.msgpack.encode(message))
+    part = whole
+    for index in place:
+        part = part[index]
+    part.append(0)
+    payload = msgspec.msgpack.encode(whole)
+    with pytest.raises(ProtocolViolation):
+        list(hearing(type(message)).receive_data(struct.pack(">I", len(payload)) + payload))
+
+
 BAD: dict[str, m.Message] = {
     "short id": m.Submit(msgspec.structs.replace(ENVELOPE, id=b"short")),
     "long id": m.Tick(bytes(17)),
@@ -289,20 +317,50 @@ BAD: dict[str, m.Message] = {
     "file without a byte": m.Fetching(1, 0),
     "no selector": m.Sponsor(1, "identity", b"abc"),
     "a long admission": m.Sponsor(1, "identity", bytes(100), bytes(129)),
+    "long calldata": m.Sponsor(1, "identity", bytes(8 * 1024 + 1)),
+    "the relay's own suite": m.Submit(msgspec.structs.replace(ENVELOPE, suite=RELAYS_WORD)),
+    "a copy for device 0": m.Submit(msgspec.structs.replace(ENVELOPE, copies=(Copy(UID, 0, b""),))),
+    "long signal": m.Signal(msgspec.structs.replace(ENVELOPE, body=bytes(513))),
+    "long signal delivered": m.Signaled(msgspec.structs.replace(SIGNALED, body=bytes(513))),
+    "a signal with a place in the mailbox": m.Signaled(msgspec.structs.replace(SIGNALED, sequence=1)),
+    "negative acknowledgement": m.Acknowledge((-1, 1)),
+    "acknowledgement beyond all numbers": m.Acknowledge((1, 2**63)),
+    "negative place": m.Resume(0, -1),
+    "negative space": m.Resume(-1, 0),
+    "no space": m.Resumed(0, 1),
+    "negative delay": m.Goodbye("shutdown", "The relay stops.", -1),
+    "long delay": m.Refused(ID, "limit_reached", "Later.", 24 * 3600 * 1000 + 1),
+    "long kdf": msgspec.structs.replace(LOGIN, kdf=bytes(65)),
+    "short device signature": msgspec.structs.replace(LOGIN, device_signature=bytes(64)),
+    "long device signature for files": msgspec.structs.replace(ENTER_FILES, device_signature=bytes(66)),
+    "no KEM key": m.PublishKeys(1, msgspec.structs.replace(BUNDLE, kem_public=b"")),
+    "long KEM key": m.PublishKeys(1, msgspec.structs.replace(BUNDLE, kem_public=bytes(1601))),
 }
+
+
+def hearing(kind: type[m.Message]) -> Connection:
+    """A connection that may be told such a message, after the login if it may be then."""
+    for state in (State.READY, State.FILES, *State):
+        for role, peer in ((Role.RELAY, Role.CLIENT), (Role.CLIENT, Role.RELAY)):
+            if kind in TABLE[state][peer]:
+                return at(role, state)
+    raise AssertionError(f"{kind.__name__} may never be said")
 
 
 @pytest.mark.parametrize("message", BAD.values(), ids=BAD.keys())
 def test_a_field_out_of_bounds_is_a_violation(message: m.Message) -> None:
-    """The bounds are checked in one place, whatever the state."""
+    """The bounds are checked in one place, and on everything that comes."""
     with pytest.raises(ProtocolViolation):
         check(message)
+    with pytest.raises(ProtocolViolation):
+        list(hearing(type(message)).receive_data(frame(message)))
 
 
 def test_the_samples_are_within_bounds() -> None:
     """So that the refusals above are due to the one field that each changes."""
     for sample in SAMPLES:
         check(sample)
+        assert list(hearing(type(sample)).receive_data(frame(sample))) == [sample]
 
 
 def test_the_largest_lawful_submission_can_be_delivered() -> None:
