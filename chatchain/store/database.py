@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,9 +35,6 @@ BUSY_SECONDS: Final = 30
 """How long SQLite waits for another writer (the chain's follower, or a second process)."""
 
 MIGRATION_SECONDS: Final = 60
-
-SCRIPT_BYTES: Final = 1024 * 1024
-"""A round trip ends with the statement that reaches this; one of a commit has 2 MiB and a bit at most."""
 
 OLDEST_REVISION: Final = "oldest_revision"
 """In the table `network`: whose programs may still use the database."""
@@ -142,78 +139,6 @@ class Claim(Protocol):
 
 _TAKEN: Final = "Another relay is working on this database."
 _TAKEN_HINT: Final = "Stop it first, or give this one a database of its own with --db."
-
-
-# --- written-out statements -----------------------------------------------------------------------------
-
-
-def drawing(connection: Connection, count: int) -> tuple[list[str], str]:
-    """How a transaction takes so many sequences: statements for `run_statements`, which then gives the last
-    of them, and an expression for the one before the first. Without statements it is drawn already.
-    """
-    if connection.dialect.name == "sqlite":
-        raised = text("UPDATE counters SET value = value + :n WHERE name = 'sequence' RETURNING value")
-        return [], str(int(connection.execute(raised, {"n": count}).scalar_one()) - count)
-    return [_DRAW.format(count)], f"LAST_INSERT_ID()-{count}"
-
-
-_DRAW: Final = "UPDATE counters SET value = LAST_INSERT_ID(value + {}) WHERE name = 'sequence'"
-
-
-@contextlib.contextmanager
-def written_out(connection: Connection) -> Iterator[None]:
-    """A transaction of nothing but one `run_statements` with `commit`, which on MySQL saves a round trip."""
-    if connection.dialect.name == "sqlite":
-        with connection.begin():
-            yield
-        return
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(connection.dialect.loaded_dbapi.Error, OSError):
-            connection.connection.rollback()
-        raise
-
-
-def run_statements(connection: Connection, statements: Sequence[str], *, commit: bool = False) -> int:
-    """Runs statements that hold their values, on MySQL in as few round trips as may be; with `commit` the
-    last of them ends the transaction that `written_out` began.
-
-    Gives what one of them made its LAST_INSERT_ID, or 0.
-    """
-    if connection.dialect.name == "sqlite":
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-        return 0
-    if commit:
-        statements = [*statements, "COMMIT"]
-    inserted, start, size = 0, 0, 0
-    for end, statement in enumerate(statements, 1):
-        size += len(statement)
-        if size >= SCRIPT_BYTES or end == len(statements):
-            inserted = max(inserted, _run_script(connection, ";".join(statements[start:end])))
-            start, size = end, 0
-    return inserted
-
-
-def _run_script(connection: Connection, script: str) -> int:
-    driver = connection.dialect.loaded_dbapi
-    try:
-        with contextlib.closing(connection.connection.cursor()) as cursor:
-            cursor.execute(script)
-            inserted = cursor.lastrowid or 0
-            while cursor.nextset():
-                inserted = max(inserted, cursor.lastrowid or 0)
-            return int(inserted)
-    except driver.Error as error:
-        raise DBAPIError.instance(
-            "statements of a commit",
-            (),
-            error,
-            driver.Error,
-            hide_parameters=True,
-            dialect=connection.dialect,
-        ) from error
 
 
 # --- SQLite ---------------------------------------------------------------------------------------------

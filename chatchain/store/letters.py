@@ -4,9 +4,9 @@ A row of `mail` is a run: what one sender has for one device out of one commit, 
 RUN_BYTES. Few rows a commit is what makes a commit cheap; the rows of a device lie side by side under the
 sequence of their last parcel. A row goes once all of it is acknowledged.
 
-The statements of a commit are written out with their values, bytes in hexadecimal, because that is several
-times faster than to have the driver put them in one by one; nothing but integers and hexadecimal digits gets
-into them.
+The statements of a commit are written out with their values, because that is several times faster than to
+have the driver put them in one by one; nothing but integers and hexadecimal digits gets into them. What is in
+the messages lies beside them (store.scripts).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from chatchain.model import Letter, Run
+from chatchain.store.scripts import Packing, WithBytes
 from chatchain.store.tables import accepted_ids, mail
 
 RUN_PARCELS: Final = 64
@@ -26,9 +27,6 @@ RUN_BYTES: Final = 32 * 1024
 
 EXPIRED_RUNS: Final = 200
 """Runs that one transaction looks at for their age: 6.25 MiB at most, and no commit waits for it for long."""
-
-STATEMENT_BYTES: Final = 1024 * 1024
-"""Of values in one statement, which doubles them; a server takes 4 MiB at the least."""
 
 DAY_MS: Final = 24 * 3600 * 1000
 
@@ -81,25 +79,29 @@ def accepting(letters: Iterable[Letter]) -> Iterator[str]:
         yield _ACCEPT + ",".join(rows[start : start + 5000])
 
 
-def storing(runs: Iterable[Run], base: str, received_ms: int) -> Iterator[str]:
+def storing(connection: Connection, runs: Iterable[Run], base: str, received_ms: int) -> Iterator[WithBytes]:
     """Statements that store runs, the newest of whose messages came in at this time.
 
     The runs' sequences count from the one before, for which `base` is an expression of SQL.
     """
     values: list[str] = []
-    total = 0
+    packing = Packing(connection)
     for run in runs:
-        size = sum(map(len, run.parcels))
-        content = b"".join([_LENGTH.pack(len(parcel)) + parcel for parcel in run.parcels])
-        if total and total + size > STATEMENT_BYTES:
-            yield _STORE + ",".join(values)
-            values, total = [], 0
+        size = 0
+        content: list[bytes] = []
+        for parcel in run.parcels:
+            length = len(parcel)
+            content += (_LENGTH.pack(length), parcel)
+            size += length
         values.append(
             f"({run.uid},{run.device},{base}+{run.last},{run.sender},"
-            f"{len(run.parcels)},{size},{received_ms},x'{content.hex()}')"
+            f"{len(run.parcels)},{size},{received_ms},{packing.put(content)})"
         )
-        total += size
-    yield _STORE + ",".join(values)
+        if packing.full:
+            yield WithBytes(_STORE + ",".join(values), packing.packed())
+            values, packing = [], Packing(connection)
+    if values:
+        yield WithBytes(_STORE + ",".join(values), packing.packed())
 
 
 def deleting(done: Mapping[tuple[int, int], int]) -> Iterator[str]:

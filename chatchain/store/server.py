@@ -36,8 +36,9 @@ from chatchain.model import (
 from chatchain.store import letters, prekeys
 from chatchain.store.blobs import BlobTable
 from chatchain.store.chainlog import ServerLogStore
-from chatchain.store.database import Claim, claim, migrate, open_database, run_statements, translated
+from chatchain.store.database import Claim, claim, migrate, open_database, translated
 from chatchain.store.nodes import NodeStore
+from chatchain.store.scripts import run_statements
 from chatchain.store.sponsoring import SpentInvitations, SponsorJournal
 from chatchain.store.tables import (
     accepted_ids,

@@ -35,7 +35,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
-from chatchain.store.database import drawing, run_statements, written_out
+from chatchain.store.scripts import Statement, drawing, run_statements, written_out
 from chatchain.store.tables import counters
 
 BATCH_ITEMS: Final = 2_000
@@ -422,7 +422,7 @@ class Writer:
         return [(keep, "stored" if id(keep) in stored else _repetition(keep, known)) for keep in keeps], runs
 
     def _insert_letters(
-        self, connection: Connection, new: list[Letter], first: Iterable[str], *, commit: bool
+        self, connection: Connection, new: list[Letter], first: Iterable[Statement], *, commit: bool
     ) -> list[Run]:
         runs, received_ms = letters.into_runs(new), new[-1].received_ms
         return self._insert(connection, runs, received_ms, first, letters.accepting(new), commit=commit)
@@ -432,8 +432,8 @@ class Writer:
         connection: Connection,
         runs: list[Run],
         received_ms: int,
-        first: Iterable[str] = (),
-        with_them: Iterable[str] = (),
+        first: Iterable[Statement] = (),
+        with_them: Iterable[Statement] = (),
         *,
         commit: bool = False,
     ) -> list[Run]:
@@ -441,7 +441,7 @@ class Writer:
         count = runs[-1].last
         # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
         draw, base = drawing(connection, count)
-        statements = [*first, *draw, *with_them, *letters.storing(runs, base, received_ms)]
+        statements = [*first, *draw, *with_them, *letters.storing(connection, runs, base, received_ms)]
         drawn = run_statements(connection, statements, commit=commit)
         return letters.shifted(runs, drawn - count if draw else int(base))
 
