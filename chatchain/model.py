@@ -246,6 +246,7 @@ class PrekeyBatch(msgspec.Struct, frozen=True):
 class PrekeyDraw(msgspec.Struct, frozen=True):
     """What one request for a device's prekeys was given; `one_time` is empty when the stock is."""
 
+    uid: int
     device: int
     version: int
     signed: bytes

@@ -141,7 +141,10 @@ class RelayLink:
         assert isinstance(opening, Challenge), "the table of turns lets nothing else open"
         if opening.version != PROTOCOL_VERSION:
             raise ProtocolViolation(
-                f"The relay speaks version {opening.version} of the protocol, we speak {PROTOCOL_VERSION}."
+                f"The relay speaks version {opening.version} of the protocol, we speak {PROTOCOL_VERSION}.",
+                "Update chatchain."
+                if opening.version > PROTOCOL_VERSION
+                else "Ask the relay's operator to update it.",
             )
         self._challenge = opening
         self._beat = asyncio.create_task(self._heartbeat())

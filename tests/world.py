@@ -755,6 +755,9 @@ class Relay:
         self.prekeys: dict[tuple[int, int], Stock] = {}
         self.hand_out: Callable[[bytes], bytes | None] = lambda bundle: bundle
         """What becomes of each prekey bundle on its way to whoever asked."""
+        self.withhold: Callable[[tuple[int, int]], m.Withheld | None] = lambda device: None
+        self.fetched: list[tuple[tuple[int, int], ...]] = []
+        """Of which devices prekeys were asked for, request by request."""
         self.submitted: list[m.Submit] = []
         self.signals: list[Envelope] = []
         self.lossy = False
@@ -778,7 +781,11 @@ class Relay:
         peer.link.peer = peer
         self._peers[peer.number] = peer
         challenge = m.Challenge(
-            1, peer.nonce, NETWORK.chain_id, NETWORK.directory, int(self._world.clock() * 1000)
+            m.PROTOCOL_VERSION,
+            peer.nonce,
+            NETWORK.chain_id,
+            NETWORK.directory,
+            int(self._world.clock() * 1000),
         )
         self._say(peer, challenge)
         opening = await peer.link.receive()
@@ -827,10 +834,15 @@ class Relay:
                 self._say(peer, m.Keys(ref, found))
             case m.PublishPrekeys():
                 self._stock_up(peer, message)
-            case m.FetchPrekeys(ref, uid, devices):
-                stocks = [self.prekeys[uid, device] for device in devices if (uid, device) in self.prekeys]
+            case m.FetchPrekeys(ref, devices):
+                self.fetched.append(devices)
+                withheld = tuple(one for each in devices if (one := self.withhold(each)) is not None)
+                kept = {(one.uid, one.device) for one in withheld}
+                stocks = [
+                    self.prekeys[each] for each in sorted(devices) if each in self.prekeys.keys() - kept
+                ]
                 bundles = [self.hand_out(stock.draw()) for stock in stocks]
-                self._say(peer, m.Prekeys(ref, tuple(one for one in bundles if one is not None)))
+                self._say(peer, m.Prekeys(ref, tuple(one for one in bundles if one is not None), withheld))
             case m.Submit():
                 self._submit(peer, message, fold)
             case m.Signal(envelope):

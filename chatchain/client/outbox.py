@@ -199,10 +199,13 @@ class Outbox:
         What cannot be sealed now gets its outcome and is left out; it stays queued.
         """
         sealed: list[Outgoing] = []
+        plans = await self._sealing.plans([item.recipient for item in items], session)
         for recipient, run in groupby(items, lambda item: item.recipient):
-            batch = list(run)
+            batch, made = list(run), plans[recipient]
             try:
-                plan = await self._sealing.plan(recipient, session)
+                if isinstance(made, ChatchainError):
+                    raise made
+                plan = await self._sealing.plan(recipient, session)  # made, unless a session went meanwhile
                 fresh, changes = self._sealing.seal(batch, plan)
             except ChatchainError as obstacle:
                 if not session.alive:

@@ -8,9 +8,10 @@ sealing by it does not wait for anything, so that sessions and envelopes can be 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -24,10 +25,9 @@ from chatchain.crypto import content as contents
 from chatchain.crypto.bundle import check_bundle
 from chatchain.crypto.content import Unsupported
 from chatchain.crypto.pqxdh import Party
-from chatchain.crypto.prekeys import PrekeyBundle
 from chatchain.crypto.ratcheted import KEY_BYTES, associated_data, header_content, seal_body
 from chatchain.crypto.sealed import MAX_COPIES, Target, seal
-from chatchain.errors import BadRecord, LimitReached, NoTick, RefusedError, TooLarge
+from chatchain.errors import BadRecord, ChatchainError, LimitReached, NoTick, RefusedError, TooLarge
 from chatchain.identity.record import device_record, lists
 from chatchain.model import (
     Copy,
@@ -44,9 +44,6 @@ RECEIPT: Final = "receipt"
 
 ASK_AGAIN_MS: Final = 60_000
 """How long a device that had no keys to fetch is left alone."""
-
-Key = tuple[int, int]
-"""A device: (uid, device)."""
 
 
 class NoKeys(RefusedError):
@@ -68,13 +65,14 @@ class Plan:
     """Suite 1: the recipient's devices."""
     own_targets: tuple[Target, ...] = ()
     parties: tuple[Party, ...] = ()
-    """Suite 2: the recipient's devices with which there is a session, or a new one in `fresh`."""
+    """Suite 2: the recipient's devices with which there is a session, or one was begun."""
     own_parties: tuple[Party, ...] = ()
-    fresh: Fresh = field(default_factory=dict)
     keyless: tuple[Copy, ...] = ()
     """Empty copies for the recipient's devices that have published no keys: the relay wants every device
     named, and the device can say that a message passed it by.
     """
+    lacks: bool = False
+    """Whether some device is left out for which there may be keys later."""
 
 
 class Sealing:
@@ -89,11 +87,13 @@ class Sealing:
         self._sessions = sessions
         self._now_ms = now_ms
         self._plans: dict[Uid, Plan] = {}
+        self._fresh: Fresh = {}
 
     def stale(self, uid: Uid | None = None) -> None:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
         if uid is None or uid == self._own.uid:
             self._plans.clear()
+            self._fresh.clear()
         else:
             self._plans.pop(uid, None)
 
@@ -105,12 +105,47 @@ class Sealing:
         Raises NoKeys, KeyChanged, FoldMismatch and what fetching raises; NoSession when the relay would have
         to be asked and there is no session with it.
         """
-        peer = await self._people.require(recipient)
-        me = await self._people.require(self._own.uid)
-        plan = self._plans.get(recipient)
-        if plan is None or not self._holds(plan, peer, me):
-            plan = self._plans[recipient] = await self._planned(peer, me, session)
+        plan = (await self.plans((recipient,), session))[recipient]
+        if isinstance(plan, ChatchainError):
+            raise plan
         return plan
+
+    async def plans(
+        self, recipients: Iterable[Uid], session: Session | None
+    ) -> dict[Uid, Plan | ChatchainError]:
+        """The same for many at once, whose prekeys the relay is asked for together; or why there is no plan
+        for one, which leaves the others theirs. Raises what concerns this device itself, or the link.
+        """
+        me = await self._people.require(self._own.uid)
+        found: dict[Uid, Plan | ChatchainError] = {}
+        peers: list[User] = []
+        for uid in dict.fromkeys(recipients):
+            try:
+                peer = await self._people.require(uid)
+                plan = self._plans.get(uid)
+                if plan is not None and self._holds(plan, peer, me):
+                    found[uid] = plan
+                    continue
+                await self._people.vet(peer)
+                self._sessions.tidy(peer)
+                if not peer.active_devices:
+                    raise NoKeys(f"{peer.username} has no active device that could read a message.")
+                peers.append(peer)
+            except ChatchainError as obstacle:
+                found[uid] = obstacle
+        if not peers:
+            return found
+        await self._people.vet(me, own=True)
+        own_device(me, self._own.device)
+        self._sessions.tidy(me)
+        withheld = await self._begin(peers, me, session)
+        for peer in peers:
+            try:
+                found[peer.uid] = self._plans[peer.uid] = await self._planned(peer, me, session)
+            except ChatchainError as obstacle:
+                refusal = withheld.get(peer.uid) if isinstance(obstacle, NoKeys) else None
+                found[peer.uid] = refusal or obstacle
+        return found
 
     def _holds(self, plan: Plan, peer: User, me: User) -> bool:
         """Whether a plan made before can still be sealed by."""
@@ -119,19 +154,11 @@ class Sealing:
             me.device_list_version,
         ):
             return False
-        if plan.keyless and plan.made_ms < self._now_ms() - ASK_AGAIN_MS:
+        if plan.lacks and plan.made_ms < self._now_ms() - ASK_AGAIN_MS:
             return False
-        parties = (*plan.parties, *plan.own_parties)
-        return all(_key(party) in plan.fresh or self._sessions.has(party) for party in parties)
+        return all(self._reaches(party) for party in (*plan.parties, *plan.own_parties))
 
     async def _planned(self, peer: User, me: User, session: Session | None) -> Plan:
-        await self._people.vet(peer)
-        await self._people.vet(me, own=True)
-        own_device(me, self._own.device)
-        for user in (peer, me):
-            self._sessions.tidy(user)
-        if not peer.active_devices:
-            raise NoKeys(f"{peer.username} has no active device that could read a message.")
         plan = await (
             self._by_ratchet(peer, me, session)
             if any(map(self._speaks_ratchet, self._parties(peer)))
@@ -144,18 +171,23 @@ class Sealing:
                 "The message is kept; a later command sends it.",
             )
         missing = [one for one in peer.active_devices if one.device not in reached]
-        return replace(plan, keyless=tuple(Copy(peer.uid, one.device, b"") for one in missing))
+        keyless = tuple(Copy(peer.uid, one.device, b"") for one in missing)
+        return replace(plan, keyless=keyless, lacks=plan.lacks or bool(missing))
 
     async def _by_ratchet(self, peer: User, me: User, session: Session | None) -> Plan:
-        fresh: Fresh = {}
+        speaking = [one for one in self._parties(peer) if self._speaks_ratchet(one)]
+        others = [one for one in self._others(me) if self._speaks_ratchet(one)]
+        if not all(map(self._reaches, speaking + others)):
+            _online(session)
+        own_parties = tuple(filter(self._reaches, others))
         return Plan(
             Suite.RATCHET,
             peer.device_list_version,
             me.device_list_version,
             self._now_ms(),
-            parties=await self._reached(self._parties(peer), session, fresh),
-            own_parties=await self._reached(self._others(me), session, fresh),
-            fresh=fresh,
+            parties=tuple(filter(self._reaches, speaking)),
+            own_parties=own_parties,
+            lacks=len(own_parties) < len(others),
         )
 
     async def _by_sealed(self, peer: User, me: User, session: Session | None) -> Plan:
@@ -186,32 +218,33 @@ class Sealing:
         both = (self._own.identity.party.record, them.record)
         return all(lists(record, Suite.RATCHET) for record in both)
 
-    async def _reached(
-        self, parties: Sequence[Party], session: Session | None, fresh: Fresh
-    ) -> tuple[Party, ...]:
-        """Those of one user's devices with which there is a session, or can be one, which goes to `fresh`."""
-        speaking = [one for one in parties if self._speaks_ratchet(one)]
-        lacking = {_key(one): one for one in speaking if not self._sessions.has(one)}
-        if not lacking:
-            return tuple(speaking)
-        fetched = await self._fetched(lacking, _online(session), alone=len(lacking) == len(speaking))
-        for bundle in fetched:
+    def _reaches(self, them: Party) -> bool:
+        """Whether there is a session with a device, or one was begun."""
+        return self._sessions.has(them) or _key(them) in self._fresh
+
+    async def _begin(
+        self, peers: Iterable[User], me: User, session: Session | None
+    ) -> dict[int, ChatchainError]:
+        """Begins sessions with those of these users' devices, and of one's own, with which there is none;
+        gives by user why the relay gives no prekeys.
+        """
+        lacking = {
+            (one.uid, one.record.device): one
+            for one in chain(self._others(me), *map(self._parties, peers))
+            if self._speaks_ratchet(one) and not self._reaches(one)
+        }
+        if not lacking or session is None:
+            return {}
+        try:
+            bundles, withheld = await session.fetch_prekeys(list(lacking))
+        except LimitReached as limit:
+            return {uid: limit for uid, _ in lacking}
+        for bundle in bundles:
             them = lacking.get((bundle.uid, bundle.device))
             if them is not None:
                 with suppress(BadRecord):  # out of date, or the relay's invention: as good as absent
-                    fresh[_key(them)] = self._sessions.begin(them, bundle)
-        return tuple(one for one in speaking if _key(one) not in lacking or _key(one) in fresh)
-
-    @staticmethod
-    async def _fetched(lacking: Collection[Key], session: Session, *, alone: bool) -> list[PrekeyBundle]:
-        """Prekeys for devices of one user. Who asks too often gets none where other devices are reached."""
-        (uid,) = {uid for uid, _ in lacking}
-        try:
-            return await session.fetch_prekeys(uid, [device for _, device in lacking])
-        except LimitReached:
-            if alone:
-                raise
-            return []
+                    self._fresh[_key(them)] = self._sessions.begin(them, bundle)
+        return withheld
 
     async def _targets(
         self, user: User, parties: Sequence[Party], session: Session | None
@@ -290,8 +323,8 @@ class Sealing:
         ad = associated_data(self._own.network, item.id, self._own.uid, self._own.device, item.recipient)
         copies, sealed_for = [], []
         for them in parties:
-            whose = (them.uid, them.record.device, them.record.version)
-            header = headers.get(whose) or draft.encrypt(them, carried, ad, plan.fresh)
+            whose = _key(them)
+            header = headers.get(whose) or draft.encrypt(them, carried, ad, self._fresh)
             copies.append(Copy(them.uid, them.record.device, header))
             sealed_for.append(whose)
         envelope = self._envelope(item, plan, body, tuple(copies))
@@ -351,5 +384,5 @@ def _online(session: Session | None) -> Session:
     return session
 
 
-def _key(party: Party) -> Key:
-    return party.uid, party.record.device
+def _key(party: Party) -> tuple[int, int, int]:
+    return party.uid, party.record.device, party.record.version

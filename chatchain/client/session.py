@@ -7,6 +7,7 @@ ends everybody who waits learns why. What the messages mean is other machines' b
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 
 ANSWER_S: Final = 20.0
 """How long a relay may think about a request before it counts as gone."""
+
+_WITHHELD: Final = "The relay gives out no keys to begin a session with this user now."
 
 Verdict = Tick | Refused | StaleDevices
 """What a relay says about a submitted envelope."""
@@ -270,14 +273,23 @@ class Session:
             lambda ref: PublishPrekeys(ref, version, signed, kem, one_time, kem_one_time), PrekeysLeft
         )
 
-    async def fetch_prekeys(self, uid: int, devices: Sequence[int]) -> list[PrekeyBundle]:
-        """A prekey bundle of each of (up to 16 of) a user's devices: the relay's word, to be verified."""
-        some = tuple(devices[:MAX_FETCHED_DEVICES])
+    async def fetch_prekeys(
+        self, devices: Sequence[tuple[int, int]]
+    ) -> tuple[list[PrekeyBundle], dict[int, ChatchainError]]:
+        """A prekey bundle of each of these devices, named as (uid, device), in as few requests as it takes:
+        the relay's word, to be verified. And by user why the relay gives none, where it says so.
+        """
         found: list[PrekeyBundle] = []
-        for data in (await self._ask(lambda ref: FetchPrekeys(ref, uid, some), Prekeys)).bundles:
-            with suppress(BadRecord):
-                found.append(decode_bundle(data))
-        return found
+        withheld: dict[int, ChatchainError] = {}
+        for start in range(0, len(devices), MAX_FETCHED_DEVICES):
+            some = tuple(devices[start : start + MAX_FETCHED_DEVICES])
+            answer = await self._ask(functools.partial(FetchPrekeys, devices=some), Prekeys)
+            for data in answer.bundles:
+                with suppress(BadRecord):
+                    found.append(decode_bundle(data))
+            for one in answer.withheld:
+                withheld.setdefault(one.uid, failure(one.code, _WITHHELD, one.retry_after_ms))
+        return found, withheld
 
     async def sponsor(self, call: Call) -> bytes:
         """Has the relay pay for a signed call; gives the transaction's hash."""

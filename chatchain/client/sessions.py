@@ -58,8 +58,8 @@ write to everybody.
 """
 
 
-Fresh = dict[tuple[int, int], Session]
-"""Sessions that were begun and that nothing was sent on, by device as (uid, device)."""
+Fresh = dict[tuple[int, int, int], Session]
+"""Sessions that were begun and that nothing was sent on, by (uid, device, key version)."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Draft:
 
         What is taken from `fresh` leaves it: a session that began twice would use its keys twice.
         """
-        whose = them.uid, them.record.device
+        whose = them.uid, them.record.device, them.record.version
         line = self._sending(them)
         if line is None and whose in fresh:
             session = fresh.pop(whose)

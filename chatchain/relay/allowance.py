@@ -6,7 +6,7 @@ Beyond a limit the answer is a typed error that says when to try again; nobody i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +23,9 @@ ACCOUNT_PAIRS: Final = 2_048
 
 REMEMBERED_PAIRS: Final = 100_000
 """The same of all accounts; the one that was quiet longest is forgotten first."""
+
+Device = tuple[int, int]
+"""A user and the number of a device."""
 
 SHUT_SECONDS: Final = 1.0
 """Once a message was refused for its sender's rate, those after it are too, for so long at least: what was
@@ -51,10 +54,12 @@ class Allowance(msgspec.Struct, frozen=True):
     """
 
     lookups: Rate = Rate(burst=100, per_second=1 / (15 * 60))
-    """Users whose keys one account asks for, each counted once."""
+    """Users whose keys one account asks for, each counted once, and none who shares a group with it."""
 
     key_requests: Rate = Rate(burst=200, per_second=20)
-    """Publications and look-ups of key bundles and prekeys by one account."""
+    """Publications and look-ups of key bundles and prekeys by one account; who asks for many devices' prekeys
+    makes several at once.
+    """
 
     prekeys: Rate = Rate(burst=6, per_second=1 / 600)
     """Fetches of one device's prekeys by one other device."""
@@ -228,35 +233,41 @@ class Pairs:
         self._beginners: OrderedDict[int, _Beginner] = OrderedDict()
         self._count = 0
 
-    def take(self, uid: int, device: int, other: int, devices: Sequence[int], now: float) -> float:
-        """Lets a device fetch the prekeys of some of another user's devices, or gives the seconds until it
-        may.
+    def take(self, asking: Device, wanted: Iterable[Device], now: float) -> dict[Device, float]:
+        """Lets a device fetch the prekeys of other devices; gives those of them for which it has to wait,
+        each with the seconds until it may, and counts nothing for these.
         """
+        uid, device = asking
         beginner = self._beginners.setdefault(uid, _Beginner())
         self._beginners.move_to_end(uid)
-        self._count -= len(beginner.pairs)
+        before, known = len(beginner.pairs), beginner.pairs
         beginner.tidy(self._rate, now)
-        self._count += len(beginner.pairs)
-        pairs, known = [(device, other, their) for their in devices], beginner.pairs
-        wait = max((known[pair].wait(now) for pair in pairs if pair in known), default=0.0)
-        if len(known) + len(pairs) > ACCOUNT_PAIRS:
-            wait = max(wait, next(iter(known.values())).wait(now, self._rate.burst))
-        if not wait:
-            for pair in pairs:
-                bucket = known.pop(pair, None)
-                self._count += bucket is None
-                known[pair] = bucket or Bucket(self._rate, now)
+        waits: dict[Device, float] = {}
+        for other in wanted:
+            pair = device, *other
+            if pair in known:
+                wait = known[pair].take(now)
+                if not wait:
+                    known.move_to_end(pair)
+            elif len(known) < ACCOUNT_PAIRS:
+                known[pair], wait = Bucket(self._rate, now), 0.0
                 known[pair].take(now)
-            while self._count > REMEMBERED_PAIRS:
-                _, forgotten = self._beginners.popitem(last=False)
-                self._count -= len(forgotten.pairs)
-        return wait
+            else:
+                wait = next(iter(known.values())).wait(now, self._rate.burst)
+            if wait:
+                waits[other] = wait
+        self._count += len(known) - before
+        while self._count > REMEMBERED_PAIRS:
+            _, forgotten = self._beginners.popitem(last=False)
+            self._count -= len(forgotten.pairs)
+        return waits
 
-    def give_back(self, uid: int, device: int, other: int, devices: Sequence[int]) -> None:
-        """Puts back what was taken for a fetch that came to nothing."""
+    def give_back(self, asking: Device, wanted: Iterable[Device]) -> None:
+        """Puts back what was taken for devices of which nothing was given."""
+        uid, device = asking
         pairs = self._beginners[uid].pairs if uid in self._beginners else {}
-        for their in devices:
-            pair = device, other, their
+        for other in wanted:
+            pair = device, *other
             bucket = pairs.get(pair)
             if bucket is None:
                 continue

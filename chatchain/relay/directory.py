@@ -58,8 +58,9 @@ class Keeper:
             gone += absent
         membership = None
         if 0 in touched:
-            group = self._chain.group(0)
-            sequences = {int(member.uid): member.sequence for member in group.members}
-            self._directory.rewrite_membership(group.policy, sequences, settled_to=settled)
-            membership = Membership(group.policy, frozenset(sequences))
+            network, *others = self._chain.groups()
+            sequences = {int(member.uid): member.sequence for member in network.members}
+            seats = [(group.group, int(member.uid)) for group in others for member in group.members]
+            self._directory.rewrite_membership(network.policy, sequences, seats, settled_to=settled)
+            membership = Membership(network.policy, frozenset(sequences))
         return Changes(head, tuple(users), tuple(gone), membership, self._chain.head_time * 1000)

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from chatchain.errors import BadRecord, LimitReached, NotAMember, RefusedError
 from chatchain.identity.record import decode_record
@@ -15,7 +16,7 @@ from chatchain.relay.allowance import Allowance, Lookups
 from chatchain.relay.follower import Follower
 from chatchain.relay.limits import Buckets, milliseconds
 from chatchain.relay.ports import Reader, Writer
-from chatchain.relay.prekeys import PrekeyStock
+from chatchain.relay.prekeys import Bar, PrekeyStock
 from chatchain.relay.sessions import Session
 from chatchain.relay.tasks import Threads
 from chatchain.relay.users import Users
@@ -32,6 +33,15 @@ from chatchain.wire.messages import (
 )
 
 KeyRequest = PublishKeys | FetchKeys | PublishPrekeys | FetchPrekeys
+
+
+DEVICES: Final = 16
+"""Devices whose prekeys make one request of those that are limited: as many as a user may have active."""
+
+
+def weight(request: KeyRequest) -> int:
+    """For how many requests one counts."""
+    return -(-len(request.devices) // DEVICES) if isinstance(request, FetchPrekeys) else 1
 
 
 class KeyDesk:
@@ -62,7 +72,7 @@ class KeyDesk:
 
     async def answer(self, session: Session, request: KeyRequest) -> Message:
         """What a request gives; raises ChatchainError."""
-        wait = self._requests.take(session.uid, time.monotonic())
+        wait = self._requests.take(session.uid, time.monotonic(), weight(request))
         if wait:
             raise LimitReached("Too many requests for keys.", retry_after_ms=milliseconds(wait))
         match request:
@@ -98,7 +108,8 @@ class KeyDesk:
         return False
 
     async def _fetch(self, session: Session, ref: int, uids: Sequence[int]) -> Keys:
-        wait = self._lookups.take(session.uid, uids, time.monotonic())
+        strangers = set(uids) - await self._fellows(session.uid, uids)
+        wait = self._lookups.take(session.uid, strangers, time.monotonic())
         if wait:
             raise LimitReached("Too many users looked up.", retry_after_ms=milliseconds(wait))
         found = await self._threads.run(lambda: self._reader.bundles(uids))
@@ -113,8 +124,30 @@ class KeyDesk:
         return await self._prekeys.publish(self._writer, session.uid, session.device, request, now)
 
     async def _fetch_prekeys(self, session: Session, request: FetchPrekeys) -> Prekeys:
-        if not await self._follower.admits(session.uid, request.uid):
+        uids = list(dict.fromkeys(uid for uid, _ in request.devices))
+        await self._follower.admits(session.uid, *uids)  # which looks at the chain if somebody is not
+        admits = self._users.membership.admits
+        if not admits(session.uid):
             # Registering costs nothing: who may not write to somebody must not use up their one-time keys.
             raise NotAMember("In this network only admitted members begin sessions with one another.")
+        barred = {uid: Bar(NotAMember.code) for uid in uids if not admits(uid)}
+        fellows = await self._fellows(session.uid, uids)
+        for uid in uids:
+            if uid not in fellows and uid not in barred:
+                wait = self._lookups.take(session.uid, (uid,), time.monotonic())
+                if wait:
+                    barred[uid] = Bar(LimitReached.code, wait)
         asking, now = (session.uid, session.device), int(time.time())
-        return await self._prekeys.fetch(self._writer, asking, request, now, time.monotonic())
+        return await self._prekeys.fetch(self._writer, asking, request, barred, now, time.monotonic())
+
+    async def _fellows(self, uid: int, others: Iterable[int]) -> set[int]:
+        """Those of these users who are no strangers to a user: they share a group, as the chain says.
+
+        The network is a group, of those who were admitted to it, also where anybody may write to anybody.
+        """
+        members = self._users.membership.members
+        fellows = {other for other in others if other == uid or (uid in members and other in members)}
+        rest = sorted(set(others) - fellows)
+        if rest:
+            fellows |= await self._threads.run(lambda: self._reader.fellows(uid, rest))
+        return fellows

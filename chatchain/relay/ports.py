@@ -148,8 +148,8 @@ class Chain(Protocol):
     def user(self, uid: Uid) -> User | None:
         """The user with this id."""
 
-    def group(self, group: int = 0) -> Group:
-        """A group with its members."""
+    def groups(self) -> tuple[Group, ...]:
+        """Every group with its members, the network itself first."""
 
 
 class Directory(Protocol):
@@ -161,8 +161,15 @@ class Directory(Protocol):
     def rewrite(self, found: Iterable[User], gone: Iterable[int], *, settled_to: int) -> None:
         """Brings these users to what the fold says."""
 
-    def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
-        """Brings the network's policy and members to what the fold says."""
+    def rewrite_membership(
+        self,
+        policy: Policy,
+        sequences: dict[int, int],
+        seats: Iterable[tuple[int, int]],
+        *,
+        settled_to: int,
+    ) -> None:
+        """Brings the network's policy and members, and who sits in other groups, to what the fold says."""
 
 
 class Reader(Protocol):
@@ -189,6 +196,9 @@ class Reader(Protocol):
     def membership(self) -> tuple[Policy, frozenset[int]] | None:
         """The network's policy and members as last rewritten."""
 
+    def fellows(self, uid: int, others: Sequence[int]) -> set[int]:
+        """Those of these users who share a group with a user, the network left out."""
+
 
 class PrekeyWriter(Protocol):
     """What the writer does with prekeys."""
@@ -198,8 +208,8 @@ class PrekeyWriter(Protocol):
     ) -> Future[tuple[int, int] | None]:
         """Takes prekeys in and counts what is left; None when the device's version is another."""
 
-    def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
-        """Takes one one-time key of each sort off each device's stocks."""
+    def take_prekeys(self, devices: Sequence[tuple[int, int]], now: int) -> Future[list[PrekeyDraw]]:
+        """Takes one one-time key of each sort off the stocks of each device, named as (uid, device)."""
 
 
 class Writer(PrekeyWriter, Protocol):

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple
 
 from chatchain.errors import BadRecord, LimitReached, StoreUnavailable
 from chatchain.model import OneTimePrekey, PrekeyBatch, PrekeyDraw, PrekeySort
-from chatchain.relay.allowance import Pairs
+from chatchain.relay.allowance import Device, Pairs
 from chatchain.relay.limits import Rate, milliseconds
 from chatchain.relay.ports import PrekeyWriter
-from chatchain.wire.messages import FetchPrekeys, Prekeys, PrekeysLeft, PublishPrekeys
+from chatchain.wire.messages import FetchPrekeys, Prekeys, PrekeysLeft, PublishPrekeys, Withheld
 
 _SIGNED_HEAD: Final = struct.Struct(">BIQQ")
 """Kind, id, issued and expires: how a signed key begins."""
@@ -35,8 +35,12 @@ ONE_TIME_SECONDS: Final = 90 * 24 * 3600
 AT_ONCE: Final = 8
 """Requests that may be before the writer's thread: a crowd that asks for keys lets messages pass."""
 
-Device = tuple[int, int]
-"""A user and the number of a device."""
+
+class Bar(NamedTuple):
+    """Why nothing is given of somebody's devices, and for how many seconds (0: for ever)."""
+
+    code: str
+    seconds: float = 0.0
 
 
 class PrekeyStock:
@@ -75,23 +79,38 @@ class PrekeyStock:
         return PrekeysLeft(request.ref, *left)
 
     async def fetch(
-        self, writer: PrekeyWriter, asking: Device, request: FetchPrekeys, now: int, monotonic: float
+        self,
+        writer: PrekeyWriter,
+        asking: Device,
+        request: FetchPrekeys,
+        barred: Mapping[int, Bar],
+        now: int,
+        monotonic: float,
     ) -> Prekeys:
-        """Gives a device what it asked for: of nobody, and of who has published nothing, no bundle."""
-        wait = self._pairs.take(*asking, request.uid, request.devices, monotonic)
-        if wait:
-            raise LimitReached(
-                "Too many sessions were begun with this user.", retry_after_ms=milliseconds(wait)
-            )
-        try:
-            async with self.room:
-                draws = await asyncio.wrap_future(writer.take_prekeys(request.uid, request.devices, now))
-        except StoreUnavailable:
-            self._pairs.give_back(*asking, request.uid, request.devices)
-            raise
-        if not draws:  # nothing went, and who is not there must not use up anybody's room
-            self._pairs.give_back(*asking, request.uid, request.devices)
-        return Prekeys(request.ref, tuple(bundle(request.uid, draw) for draw in draws))
+        """Gives a device what it asked for: of nobody, and of who has published nothing, no bundle.
+
+        Nothing is given of the devices of those users who are `barred`, nor of those for which this device
+        has to wait: the answer says so of each, and the others' are given.
+        """
+        wanted = [other for other in request.devices if other[0] not in barred]
+        waits = self._pairs.take(asking, wanted, monotonic)
+        wanted = [other for other in wanted if other not in waits]
+        draws: list[PrekeyDraw] = []
+        if wanted:
+            try:
+                async with self.room:
+                    draws = await asyncio.wrap_future(writer.take_prekeys(wanted, now))
+            except StoreUnavailable:
+                self._pairs.give_back(asking, wanted)
+                raise
+        # Of these nothing went, and who is not there must not use up anybody's room.
+        self._pairs.give_back(asking, set(wanted) - {(draw.uid, draw.device) for draw in draws})
+        withheld = (
+            _withheld(other, barred.get(other[0]) or Bar(LimitReached.code, waits[other]))
+            for other in request.devices
+            if other[0] in barred or other in waits
+        )
+        return Prekeys(request.ref, tuple(map(bundle, draws)), tuple(withheld))
 
 
 def read_batch(request: PublishPrekeys, one_time_expires: int) -> PrekeyBatch:
@@ -114,9 +133,9 @@ def read_batch(request: PublishPrekeys, one_time_expires: int) -> PrekeyBatch:
     )
 
 
-def bundle(uid: int, draw: PrekeyDraw) -> bytes:
+def bundle(draw: PrekeyDraw) -> bytes:
     """The bytes of a prekey bundle; the keys stand in them as they were published."""
-    head = _BUNDLE_HEAD.pack(_BUNDLE_FORMAT, uid, draw.device, draw.version)
+    head = _BUNDLE_HEAD.pack(_BUNDLE_FORMAT, draw.uid, draw.device, draw.version)
     return head + draw.signed + draw.kem + draw.one_time
 
 
@@ -126,3 +145,7 @@ def _head(key: bytes, kind: int) -> tuple[int, int]:
     if found != kind:
         raise BadRecord("A prekey was published in the place of another kind.")
     return id_, min(expires, _MAX_TIME)
+
+
+def _withheld(device: Device, bar: Bar) -> Withheld:
+    return Withheld(*device, bar.code, milliseconds(bar.seconds) if bar.seconds else 0)

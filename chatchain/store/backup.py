@@ -33,6 +33,7 @@ from chatchain.store.tables import (
     network,
     nodes,
     presence,
+    seats,
     touched,
     users,
 )
@@ -45,7 +46,7 @@ _ROWS: Final = 200
 _CHUNK: Final = 1024 * 1024
 _CHECKSUM: Final = 32
 
-_FROM_CHAIN: Final = (users, devices, members, network, touched, chain_blocks, chain_logs)
+_FROM_CHAIN: Final = (users, devices, members, seats, network, touched, chain_blocks, chain_logs)
 _OF_THE_MOMENT: Final = (nodes, leases, presence, folded)
 _MADE: Final = {"sponsor_spending": 1}
 """Rows that a table has when it is made."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, insert, select, update
 
@@ -51,21 +51,14 @@ def publish(
     return _left(connection, uid, device, batch.version, now)
 
 
-class Fetch(NamedTuple):
-    """What one fetch asks for: prekeys of these devices of a user."""
-
-    uid: int
-    devices: Sequence[int]
-
-
-def take(connection: Connection, fetches: Sequence[Fetch], now: int) -> list[list[PrekeyDraw]]:
+def take(connection: Connection, fetches: Sequence[Sequence[_Key]], now: int) -> list[list[PrekeyDraw]]:
     """Takes, for each fetch, one one-time key of each sort away from each of its devices, in the order of
-    their numbers; all fetches together cost a few statements.
+    users and numbers; all fetches together cost a few statements.
 
     Devices that are not active, or have no valid prekeys for their version, are absent. An empty stock of KEM
     keys is stood in for by the last-resort key.
     """
-    wanted = Counter((fetch.uid, device) for fetch in fetches for device in fetch.devices)
+    wanted = Counter(key for fetch in fetches for key in fetch)
     live = _live(connection, sorted(wanted), now)
     stocks = _oldest(connection, {key: wanted[key] for key in live}, now)
     spent: dict[_Stock, list[int]] = {}
@@ -81,12 +74,11 @@ def take(connection: Connection, fetches: Sequence[Fetch], now: int) -> list[lis
     def draw(uid: int, device: int) -> PrekeyDraw:
         row = live[uid, device]
         one_time, kem = (pop(uid, device, sort) for sort in PrekeySort)
-        return PrekeyDraw(device, row.version, bytes(row.signed), kem or bytes(row.last_resort), one_time)
+        return PrekeyDraw(
+            uid, device, row.version, bytes(row.signed), kem or bytes(row.last_resort), one_time
+        )
 
-    draws = [
-        [draw(fetch.uid, device) for device in sorted(set(fetch.devices)) if (fetch.uid, device) in live]
-        for fetch in fetches
-    ]
+    draws = [[draw(*key) for key in sorted(set(fetch)) if key in live] for fetch in fetches]
     for some in batched(spent.items(), TERMS):
         which = [
             f"(uid={uid} AND device={device} AND sort={int(sort)} AND id IN ({','.join(map(str, ids))}))"

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -49,6 +50,7 @@ from chatchain.store.tables import (
     mail,
     members,
     network,
+    seats,
     touched,
     users,
 )
@@ -62,8 +64,8 @@ recipient.
 DEPLOYMENT: Final = ("chain_id", "directory_high")
 """In the table `network`: the deployment that the database belongs to."""
 
-FETCHES: Final = 64
-"""Fetches of prekeys that one transaction serves."""
+FETCHED: Final = 256
+"""Devices of which one transaction takes prekeys: messages wait no longer than for a batch of theirs."""
 
 PRUNE_ROWS: Final = 5_000
 PRUNE_PARTS: Final = 4096
@@ -250,9 +252,26 @@ class ServerStore:
             for start in range(0, len(uids), 500):
                 prekeys.drop_outdated(connection, uids[start : start + 500])
 
-    def rewrite_membership(self, policy: Policy, sequences: dict[int, int], *, settled_to: int) -> None:
-        """Brings the network's policy and members (uid and sequence) to what the fold says now."""
+    def fellows(self, uid: int, others: Sequence[int]) -> set[int]:
+        """Those of these users who share a group with a user, the network left out."""
+        mine = select(seats.c.in_group).where(seats.c.uid == uid)
+        query = select(seats.c.uid).where(seats.c.in_group.in_(mine), seats.c.uid.in_(others))
+        with translated(), self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def rewrite_membership(
+        self,
+        policy: Policy,
+        sequences: dict[int, int],
+        seated: Iterable[tuple[int, int]],
+        *,
+        settled_to: int,
+    ) -> None:
+        """Brings the network's policy and members (uid and sequence), and who sits in other groups (group and
+        uid), to what the fold says now.
+        """
         with translated(), self._folding([0]) as connection:
+            _reseat(connection, set(seated))
             connection.execute(delete(members))
             connection.execute(delete(network).where(network.c.name == "policy"))
             connection.execute(insert(network), [{"name": "policy", "value": int(policy)}])
@@ -286,12 +305,28 @@ class ServerStore:
                     )
 
 
+def _reseat(connection: Connection, seated: set[tuple[int, int]]) -> None:
+    """Writes what differs: there may be many groups, and one event concerns one of them."""
+    before = {(row.in_group, row.uid) for row in connection.execute(select(seats))}
+    for group, uid in before - seated:
+        connection.execute(delete(seats).where(seats.c.uid == uid, seats.c.in_group == group))
+    if seated - before:
+        rows = [{"uid": uid, "in_group": group} for group, uid in seated - before]
+        connection.execute(insert(seats), rows)
+
+
 class _Fetch(msgspec.Struct):
     """Prekeys that somebody waits for."""
 
-    wanted: prekeys.Fetch
+    wanted: Sequence[tuple[int, int]]
     now: int
     future: Future[list[PrekeyDraw]]
+
+
+def _together(fetches: Sequence[_Fetch]) -> int:
+    """How many of these are served in one transaction: at least one, beyond it so many devices at most."""
+    sizes = accumulate(len(fetch.wanted) for fetch in fetches)
+    return max(1, sum(size <= FETCHED for size in sizes))
 
 
 class ServerWriter(Writer):
@@ -322,12 +357,13 @@ class ServerWriter(Writer):
         """
         return self.run(lambda connection: prekeys.publish(connection, uid, device, batch, kept, now))
 
-    def take_prekeys(self, uid: int, devices: Sequence[int], now: int) -> Future[list[PrekeyDraw]]:
-        """Takes one one-time key of each sort off the stocks of those of these devices that have prekeys.
+    def take_prekeys(self, devices: Sequence[tuple[int, int]], now: int) -> Future[list[PrekeyDraw]]:
+        """Takes one one-time key of each sort off the stocks of those of these devices, each as (uid,
+        device), that have prekeys.
 
-        Who asks while the thread is busy is served in one transaction with all others who do.
+        Who asks while the thread is busy is served in one transaction with others who do.
         """
-        fetch = _Fetch(prekeys.Fetch(uid, devices), now, Future())
+        fetch = _Fetch(devices, now, Future())
         with self._gathering:
             self._fetches.append(fetch)
             first = len(self._fetches) == 1
@@ -340,7 +376,8 @@ class ServerWriter(Writer):
 
         def gathered() -> list[_Fetch]:
             with self._gathering:
-                found, self._fetches = self._fetches[:FETCHES], self._fetches[FETCHES:]
+                some = _together(self._fetches)
+                found, self._fetches = self._fetches[:some], self._fetches[some:]
                 more = bool(self._fetches)
             if more:
                 self._serve_fetches()

@@ -1,9 +1,9 @@
 """The relay's tables, for SQLite and for MySQL or MariaDB.
 
-`users`, `devices` and `members` are a fold of the chain's events and can be rebuilt from `chain_logs`,
-which can be fetched again. `mail` and `accepted_ids` cannot: they are what a tick promises. `blobs` says
-which files are whole; their bytes are elsewhere (store/blobs.py). Byte columns that a key contains have fixed
-bounds, because MySQL indexes no unbounded ones.
+`users`, `devices`, `members` and `seats` are a fold of the chain's events and can be rebuilt from
+`chain_logs`, which can be fetched again. `mail` and `accepted_ids` cannot: they are what a tick promises.
+`blobs` says which files are whole; their bytes are elsewhere (store/blobs.py). Byte columns that a key
+contains have fixed bounds, because MySQL indexes no unbounded ones.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ members: Final = _table(
     _key("uid", number()),
     _column("sequence", number()),
 )
+
+seats: Final = _table(
+    "seats", _key("uid", number()), _key("in_group", number()), Index("seats_by_group", "in_group", "uid")
+)
+"""Who sits in which group; those in the network itself are `members`."""
 
 network: Final = _table(
     "network",

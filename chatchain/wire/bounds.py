@@ -55,8 +55,10 @@ PREKEY_BUNDLE_BYTES = 17 + SIGNED_PREKEY_BYTES + SIGNED_KEM_BYTES
 MAX_PUBLISHED_PREKEYS = 100
 """One-time keys of each sort in one message: 165 KiB. Who has more publishes in several."""
 
-MAX_FETCHED_DEVICES = 16
-"""As many as a user may have active."""
+MAX_FETCHED_DEVICES = 128
+"""Devices of which one request asks prekeys: of 8 users with 16 each, or of a crowd with few. The largest
+answer has 128 bundles of 1,823 bytes and three more for each: 229 KiB, which fits into one frame.
+"""
 MAX_KDF = 64
 SIGNATURE_BYTES = 65
 MAX_CALLDATA = 8 * 1024
@@ -216,13 +218,13 @@ def check(message: m.Message) -> None:
                 _exactly(kem, SIGNED_KEM_BYTES, "a last-resort prekey")
             _prekeys(one_time, ONE_TIME_BYTES)
             _prekeys(kem_one_time, SIGNED_KEM_BYTES)
-        case m.FetchPrekeys(ref, uid, devices):
+        case m.FetchPrekeys(ref, devices):
             _count(ref)
-            _uid(uid)
             _require(
                 0 < len(devices) <= MAX_FETCHED_DEVICES, f"no devices or more than {MAX_FETCHED_DEVICES}"
             )
-            for device in devices:
+            for uid, device in devices:
+                _uid(uid)
                 _device(device)
             _require(len(set(devices)) == len(devices), "a device twice")
         case m.Challenge(version, nonce, chain_id, directory, time_ms, work):
@@ -263,9 +265,13 @@ def check(message: m.Message) -> None:
             _count(ref)
             _count(left)
             _count(kem_left)
-        case m.Prekeys(ref, prekey_bundles):
+        case m.Prekeys(ref, prekey_bundles, withheld):
             _count(ref)
-            _require(len(prekey_bundles) <= MAX_FETCHED_DEVICES, "too many prekey bundles")
+            _require(len(prekey_bundles) + len(withheld) <= MAX_FETCHED_DEVICES, "too many prekey bundles")
+            for one in withheld:
+                _uid(one.uid)
+                _device(one.device)
+                _verdict(one.code, "", one.retry_after_ms)
             for each in prekey_bundles:
                 _require(
                     len(each) in (PREKEY_BUNDLE_BYTES, PREKEY_BUNDLE_BYTES + ONE_TIME_BYTES),

@@ -10,7 +10,8 @@ import msgspec
 
 from chatchain.model import Delivery, Envelope, KeyBundle
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""Since 2 one FetchPrekeys asks for several users' devices."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -108,11 +109,10 @@ class PublishPrekeys(Message, frozen=True, tag=10):
 
 
 class FetchPrekeys(Message, frozen=True, tag=11):
-    """Asks for a prekey bundle of each of these devices of one user; answered by Prekeys."""
+    """Asks for a prekey bundle of each of these devices, each as (uid, device); answered by Prekeys."""
 
     ref: int
-    uid: int
-    devices: tuple[int, ...]
+    devices: tuple[tuple[int, int], ...]
 
 
 class Resume(Message, frozen=True, tag=12):
@@ -272,11 +272,21 @@ class PrekeysLeft(Message, frozen=True, tag=43):
     kem_one_time: int
 
 
+class Withheld(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A device of which nothing was given, whatever there is: why, and when to ask again (0: do not)."""
+
+    uid: int
+    device: int
+    code: str
+    retry_after_ms: int
+
+
 class Prekeys(Message, frozen=True, tag=44):
-    """Answers FetchPrekeys with bundles as bytes; a device that published nothing is absent."""
+    """Answers FetchPrekeys with bundles as bytes; a device that is in neither list published nothing."""
 
     ref: int
     bundles: tuple[bytes, ...]
+    withheld: tuple[Withheld, ...]
 
 
 class Resumed(Message, frozen=True, tag=45):

@@ -9,14 +9,22 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
+from chatchain.client.sealing import NoKeys, Plan
 from chatchain.client.session import Session
 from chatchain.client.sessions import AFRESH_MS, KEEP_MS, MAX_SESSIONS, UNANSWERED_MS
 from chatchain.crypto import prekeys
 from chatchain.crypto.prekeys import PrekeyBundle
 from chatchain.crypto.session import ORDINARY, decode_session
-from chatchain.errors import LimitReached, NetworkError, NoTick, RefusedError
-from chatchain.model import SessionChanges, Suite
-from chatchain.wire.messages import Refused
+from chatchain.errors import (
+    ChatchainError,
+    LimitReached,
+    NetworkError,
+    NoTick,
+    RefusedError,
+    RelayUnreachable,
+)
+from chatchain.model import SessionChanges, Suite, Uid
+from chatchain.wire.messages import Refused, Withheld
 from tests.client.families import Home, another, deliver, delivered, family, initial, store_of
 from tests.world import World
 
@@ -202,7 +210,7 @@ async def test_a_relay_that_gives_no_more_prekeys_keeps_nothing_from_the_other_d
     await ada.send("bob", "before")
     laptop = await another(bob, "laptop")
 
-    async def enough(*_: object) -> list[PrekeyBundle]:
+    async def enough(*_: object) -> tuple[list[PrekeyBundle], dict[int, ChatchainError]]:
         raise LimitReached("Too many sessions were begun with this user.")
 
     with monkeypatch.context() as limited:
@@ -507,3 +515,117 @@ async def test_an_old_session_goes_in_the_end(world: World, ada: Home, bob: Home
         await world.until(lambda: len(store.sessions(world.chain.user("bob").uid, 1)) == 1)
     (left,) = await ada.kept("bob")
     assert left.version == 2
+
+
+# --- many prekeys in one request ------------------------------------------------------------------------
+
+
+async def own_copies(home: Home, peer: str) -> list[str | None]:
+    """What another device of one's own has of what was written to somebody."""
+    await home.hear()
+    async with home.client() as client:
+        return [shown.text for shown in await client.history(peer)]
+
+
+def devices_of(world: World, *names: str) -> set[tuple[int, int]]:
+    """The active devices of these people."""
+    users = [world.chain.user(name) for name in names]
+    return {(user.uid, device.device) for user in users for device in user.active_devices}
+
+
+async def test_the_reader_s_devices_and_one_s_own_are_asked_for_in_one_request(empty: World) -> None:
+    """Nobody but the device that asks is left out, and the second message needs nothing."""
+    (ada, laptop), homes = await family(empty, "ada", 2), await family(empty, "bob", 3)
+    empty.relay.fetched.clear()
+    await ada.send("bob", "one", "two")
+    (asked,) = empty.relay.fetched
+    mine = (empty.chain.user("ada").uid, 1)
+    assert set(asked) == devices_of(empty, "ada", "bob") - {mine}
+    for home in homes:
+        assert await home.texts() == ["one", "two"]
+    assert await own_copies(laptop, "bob") == ["one", "two"]
+
+
+async def test_what_waits_for_many_people_asks_for_all_their_keys_at_once(empty: World) -> None:
+    """Written while the relay was away; one's own other device has one session for all of it."""
+    names = ["bob", "carol", "dave"]
+    (ada, laptop), homes = await family(empty, "ada", 2), [(await family(empty, name))[0] for name in names]
+    empty.relay.up = False
+    for name in names:
+        with pytest.raises(RelayUnreachable):
+            await ada.send(name, f"to {name}")
+    empty.relay.up = True
+    empty.relay.fetched.clear()
+    async with ada.client() as client:
+        await client.login()
+    (asked,) = empty.relay.fetched
+    assert set(asked) == devices_of(empty, "ada", *names) - {(empty.chain.user("ada").uid, 1)}
+    for name, home in zip(names, homes, strict=True):
+        assert await home.texts() == [f"to {name}"]
+    for name in names:
+        assert await own_copies(laptop, name) == [f"to {name}"]
+    assert len(await laptop.kept("ada")) == 1
+
+
+async def test_plans_for_a_crowd_take_as_few_requests_as_its_devices_fit_into(
+    empty: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a room asks before it writes to all of its members; one who has no keys keeps nobody else's."""
+    names = ["bob", "carol", "dave", "erin", "frank"]
+    (ada,) = await family(empty, "ada")
+    for name in names[:4]:
+        await family(empty, name)
+    await empty.register("frank")
+    empty.relay.prekeys.pop((empty.chain.user("frank").uid, 1), None)
+    nobody = Uid(123_456_789_012_345)
+    uids = [empty.chain.user(name).uid for name in names]
+    monkeypatch.setattr("chatchain.client.session.MAX_FETCHED_DEVICES", 2)
+    async with ada.client() as client:
+        await client.login()
+        session = client._station.session
+        sealing = (await client._station.desk()).outbox._sealing
+        empty.relay.fetched.clear()
+        plans = await sealing.plans([*uids, nobody], session)
+        assert [len(asked) for asked in empty.relay.fetched] == [2, 2, 1]
+        assert all(isinstance(plans[uid], Plan) for uid in uids[:4])
+        assert isinstance(plans[uids[4]], NoKeys)
+        assert isinstance(plans[nobody], ChatchainError)
+        empty.relay.fetched.clear()
+        again = await sealing.plans(uids[:4], None)
+        assert [again[uid] for uid in uids[:4]] == [plans[uid] for uid in uids[:4]]
+        assert not empty.relay.fetched
+
+
+async def test_a_reader_whose_keys_are_withheld_keeps_no_message_from_others(empty: World) -> None:
+    """The relay says of whom it gives none and until when; that message waits, the others leave."""
+    (ada,), (bob,), (carol,) = [await family(empty, name) for name in ("ada", "bob", "carol")]
+    of_bob = empty.chain.user("bob").uid
+    empty.relay.withhold = lambda device: (
+        Withheld(*device, "limit_reached", 600_000) if device[0] == of_bob else None
+    )
+    with pytest.raises(LimitReached, match="The relay gives out no keys") as waits:
+        await ada.send("bob", "later")
+    assert waits.value.retry_after_ms == 600_000
+    await ada.send("carol", "now")
+    assert await carol.texts() == ["now"]
+    empty.relay.withhold = lambda device: None
+    async with ada.client() as client:
+        await client.login()
+    assert await bob.texts() == ["later"]
+
+
+async def test_a_device_of_one_s_own_whose_keys_are_withheld_is_asked_for_again(empty: World) -> None:
+    """After a minute, by a program that stays connected; until then messages go without it."""
+    (ada, laptop), (bob,) = await family(empty, "ada", 2), await family(empty, "bob")
+    own = (empty.chain.user("ada").uid, 2)
+    empty.relay.withhold = lambda device: (
+        Withheld(*device, "limit_reached", 60_000) if device == own else None
+    )
+    async with ada.client() as client:
+        assert [sent.state async for sent in client.send("bob", "one")] == ["sent"]
+        empty.relay.withhold = lambda device: None
+        assert [sent.state async for sent in client.send("bob", "two")] == ["sent"]
+        empty.now += 61
+        assert [sent.state async for sent in client.send("bob", "three")] == ["sent"]
+    assert await bob.texts() == ["one", "two", "three"]
+    assert await own_copies(laptop, "bob") == ["three"]

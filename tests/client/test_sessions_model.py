@@ -126,7 +126,7 @@ class Devices(RuleBasedStateMachine):
             return
         them, draft, text = DEVICES[to].party, self.draft(source), b"%d" % len(self.sent)
         fresh = {
-            self.where(to): session.initiate(
+            (*self.where(to), them.record.version): session.initiate(
                 NETWORK,
                 DEVICES[source].secrets,
                 DEVICES[source].party,

@@ -75,8 +75,8 @@ class Chain:
     def user(self, uid: Uid) -> User | None:
         return self.ada if uid == ADA else None
 
-    def group(self, group: int = 0) -> Group:
-        return Group(0, "network", Policy.OPEN, 5000, 3600, 1, bytes(32), (Member(Uid(ADA), 1, 1),))
+    def groups(self) -> tuple[Group, ...]:
+        return (Group(0, "network", Policy.OPEN, 5000, 3600, 1, bytes(32), (Member(Uid(ADA), 1, 1),)),)
 
 
 class Clock:
@@ -88,6 +88,9 @@ class Clock:
 
     def monotonic(self) -> float:
         return self._now
+
+    def time(self) -> float:
+        return time.time()
 
     def time_ns(self) -> int:
         return time.time_ns()

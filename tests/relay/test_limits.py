@@ -137,13 +137,15 @@ def test_lookups_count_strangers_once() -> None:
 def test_nobody_makes_the_relay_forget_what_he_has_fetched() -> None:
     """Who fetches of very many has to wait, until what he fetched first counts no more."""
     pairs = Pairs(Rate(2, 0.01))
-    assert [pairs.take(1, 1, 7, (1,), 0.0) for _ in range(2)] == [0.0, 0.0]
-    for other in range(100, 100 + ACCOUNT_PAIRS - 1):
-        assert pairs.take(1, 1, other, (1,), 0.0) == 0.0
-    assert pairs.take(1, 1, 99, (1,), 0.0) > 0
-    assert pairs.take(1, 1, 7, (1,), 0.0) > 0
-    assert pairs.take(2, 1, 7, (1,), 0.0) == 0.0, "others are not concerned"
-    assert pairs.take(1, 1, 99, (1,), 200.0) == 0.0
+    ada, eve = (1, 1), (2, 1)
+    assert [pairs.take(ada, [(7, 1)], 0.0) for _ in range(2)] == [{}, {}]
+    others = [(other, 1) for other in range(100, 100 + ACCOUNT_PAIRS - 1)]
+    assert pairs.take(ada, others, 0.0) == {}
+    assert pairs.take(ada, [(99, 1)], 0.0)[99, 1] > 0
+    assert pairs.take(ada, [(7, 1)], 0.0)[7, 1] > 0
+    assert pairs.take(ada, [others[0], (99, 1)], 0.0).keys() == {(99, 1)}, "those that count go on"
+    assert pairs.take(eve, [(7, 1)], 0.0) == {}, "others are not concerned"
+    assert pairs.take(ada, [(99, 1)], 200.0) == {}
     assert pairs._count == 2
 
 
@@ -152,8 +154,8 @@ def test_pairs_are_bounded_over_all_accounts() -> None:
     pairs = Pairs(Rate(1, 0.001))
     for uid in range(REMEMBERED_PAIRS // 1_000 + 5):
         for other in range(100):
-            assert pairs.take(uid, 1, other, tuple(range(1, 11)), 0.0) == 0.0
+            assert pairs.take((uid, 1), [(other, device) for device in range(1, 11)], 0.0) == {}
     assert pairs._count == sum(len(beginner.pairs) for beginner in pairs._beginners.values())
     assert pairs._count <= REMEMBERED_PAIRS
-    assert pairs.take(0, 1, 0, (1,), 0.0) == 0.0
-    assert pairs.take(REMEMBERED_PAIRS // 1_000 + 4, 1, 0, (1,), 0.0) > 0
+    assert pairs.take((0, 1), [(0, 1)], 0.0) == {}
+    assert pairs.take((REMEMBERED_PAIRS // 1_000 + 4, 1), [(0, 1)], 0.0)[0, 1] > 0

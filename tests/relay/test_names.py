@@ -90,7 +90,7 @@ async def test_prekeys_of_somebody_and_of_nobody_make_the_same_work(here: Here) 
         done = []
         for uid in (BOB, NOBODY):
             work.taken()
-            assert await asked(link, FetchPrekeys(turn, uid, (1, 2))) == Prekeys(turn, ())
+            assert await asked(link, FetchPrekeys(turn, ((uid, 1), (uid, 2)))) == Prekeys(turn, (), ())
             done.append(work.taken())
         assert done[0] == done[1]
         assert done[0][0]

@@ -183,7 +183,7 @@ async def test_under_policy_vote_only_members_message(stage: Stage) -> None:
         return answer.code if isinstance(answer, Refused) else type(answer).__name__
 
     async def prekeys() -> str:
-        await device.say(FetchPrekeys(7, bob.uid, (1,)))
+        await device.say(FetchPrekeys(7, ((bob.uid, 1),)))
         answer = await device.next()
         return answer.code if isinstance(answer, Failed) else type(answer).__name__
 

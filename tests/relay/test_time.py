@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chatchain.errors import StoreUnavailable
+from chatchain.errors import ProtocolViolation, StoreUnavailable
 from chatchain.model import BlockRef, Copy, Envelope, LogRow
 from chatchain.relay import authentication, follower, housekeeping, keys, letters
 from chatchain.relay.allowance import Allowance
@@ -201,6 +201,17 @@ async def test_who_sends_too_fast_is_refused_until_it_may_send_again(
     answers = await submit(again, sent[5:7])
     assert {type(answer) for answer in answers.values()} == {Tick}
     await again.close()
+
+
+@pytest.mark.parametrize(("version", "hint"), [(1, "operator"), (3, "Update chatchain")])
+async def test_a_relay_of_another_version_is_told_apart(
+    here: Here, monkeypatch: pytest.MonkeyPatch, version: int, hint: str
+) -> None:
+    """At its first word; the sentence says who has to be updated."""
+    monkeypatch.setattr("chatchain.relay.service.PROTOCOL_VERSION", version)
+    with pytest.raises(ProtocolViolation, match=f"version {version} of the protocol, we speak 2") as met:
+        await dial(here.named)
+    assert hint in met.value.hint
 
 
 async def test_strangers_are_looked_up_a_few_at_a_time(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,19 @@ def test_the_program_before_can_work_on_what_a_revision_leaves(engine: Engine) -
     engine.dispose()
 
 
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_relay_that_learns_of_seats_looks_at_the_members_once_more(engine: Engine, folded: bool) -> None:
+    """They were folded before anybody kept who sits in which group; a new database waits for its first."""
+    migrate(engine, "0008")
+    if folded:
+        with engine.execution_options(writes=True).begin() as connection:
+            connection.execute(insert(shape(engine)["network"]), [{"name": "policy", "value": 0}])
+    migrate(engine, "0009")
+    with engine.connect() as connection:
+        assert list(connection.execute(select(shape(engine)["touched"].c.uid)).scalars()) == [0] * folded
+    engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("statements", "told"),
     [

@@ -127,7 +127,7 @@ def test_a_frozen_process_is_fenced_and_writes_nothing_when_it_wakes(join: Join,
     with pytest.raises(LeaseLost):
         frozen_store.log.take([], [BlockRef(1, bytes(32), bytes(32))])
     with pytest.raises(LeaseLost):
-        frozen_store.rewrite_membership(Policy.OPEN, {7: 1}, settled_to=1)
+        frozen_store.rewrite_membership(Policy.OPEN, {7: 1}, [], settled_to=1)
     with pytest.raises(LeaseLost):
         frozen.looked(9)
     assert frozen.counts() == before
@@ -171,5 +171,5 @@ def test_rewritten_users_are_told_to_every_process(join: Join) -> None:
     store.rewrite([], [5, 6], settled_to=1)
     assert sorted(second.folded(since)) == [5, 6]
     since = second.counts().fold
-    store.rewrite_membership(Policy.OPEN, {5: 1}, settled_to=1)
+    store.rewrite_membership(Policy.OPEN, {5: 1}, [], settled_to=1)
     assert second.folded(since) == [0]

@@ -27,7 +27,8 @@ from chatchain.model import (
     Uid,
     User,
 )
-from chatchain.store.server import FETCHES, ServerStore, ServerWriter
+from chatchain.store.prekeys import TERMS
+from chatchain.store.server import FETCHED, ServerStore, ServerWriter
 from chatchain.store.writer import Listener
 
 ADA, BOB = 100_000_000_000_001, 100_000_000_000_002
@@ -103,7 +104,7 @@ def publish(
 def taken(
     writer: ServerWriter, *devices: int, uid: int = ADA, now: int = NOW
 ) -> list[tuple[int, bytes, bytes]]:
-    draws = writer.take_prekeys(uid, devices or (1,), now).result(60)
+    draws = writer.take_prekeys([(uid, device) for device in devices or (1,)], now).result(60)
     return [(draw.device, draw.kem, draw.one_time) for draw in draws]
 
 
@@ -138,12 +139,12 @@ def test_fetches_that_come_together_are_served_together(store: ServerStore, writ
     held = writer.run(lambda _: may.wait(60))
     asked = [(ADA, (2, 1)) if number < 3 else (ADA, (1,)) for number in range(100)]
     asked += [(BOB, (1, 7)), (123_456_789_012_345, (1,))]
-    futures = [writer.take_prekeys(uid, devices, NOW) for uid, devices in asked]
+    futures = [writer.take_prekeys([(uid, device) for device in devices], NOW) for uid, devices in asked]
     commits.clear()
     may.set()
     assert held.result(60)
     draws = [future.result(30) for future in futures]
-    assert len(commits) <= 1 + len(asked) // FETCHES + 1
+    assert len(commits) <= 2
     first = [[draw for draw in drawn if draw.device == 1] for drawn in draws[:100]]
     assert [drawn[0].one_time for drawn in first] == [
         f"X25519 {number}".encode() if number < 81 else b"" for number in range(1, 101)
@@ -158,12 +159,52 @@ def test_fetches_that_come_together_are_served_together(store: ServerStore, writ
     assert publish(writer, ask()) == (0, 0)
 
 
+def test_one_fetch_takes_of_many_users(store: ServerStore, writer: ServerWriter) -> None:
+    """In one transaction, in the order of users and devices; who is not there, or has nothing, is absent."""
+    publish(writer, batch(range(1, 3), range(1, 3)))
+    publish(writer, batch(range(3, 5), range(3, 5)), device=2)
+    publish(writer, batch(range(5, 7), range(5, 6)), uid=BOB)
+    nobody = 123_456_789_012_345
+    commits: list[int] = []
+    event.listen(store._engine, "commit", lambda _: commits.append(1))
+    wanted = [(BOB, 2), (nobody, 1), (BOB, 1), (ADA, 2), (ADA, 1), (ADA, 3)]
+    draws = [writer.take_prekeys(wanted, NOW).result(60) for _ in range(2)]
+    assert [(draw.uid, draw.device, draw.kem, draw.one_time) for draw in draws[0]] == [
+        (ADA, 1, b"KEM 1", b"X25519 1"),
+        (ADA, 2, b"KEM 3", b"X25519 3"),
+        (BOB, 1, b"KEM 5", b"X25519 5"),
+    ]
+    assert [draw.kem for draw in draws[1]] == [b"KEM 2", b"KEM 4", b"last resort"]
+    assert len(commits) == 2
+    store.rewrite([user(ADA, 1, 1, revoked=(1,)), user(BOB, 2)], [], settled_to=2)
+    assert [(draw.uid, draw.device) for draw in writer.take_prekeys(wanted, NOW).result(60)] == [(ADA, 2)]
+
+
+def test_a_crowd_of_large_fetches_is_served_some_at_a_time(store: ServerStore, writer: ServerWriter) -> None:
+    """So that messages need not wait for all of them; one that is larger than that is served alone."""
+    may, sizes = threading.Event(), []
+
+    @event.listens_for(store._engine, "before_cursor_execute")
+    def noted(_c: object, _k: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT uid, device, version, signed"):
+            sizes.append(statement.count("uid="))
+
+    held = writer.run(lambda _: may.wait(60))
+    sent = [100, 100, 100, FETCHED + 1, 1, FETCHED - 1, 1]
+    futures = [writer.take_prekeys([(BOB, n) for n in range(1, size + 1)], NOW) for size in sent]
+    may.set()
+    assert held.result(60)
+    assert [future.result(60) for future in futures] == [[]] * len(sent)
+    # The devices of those who ask together are named once.
+    assert sizes == [100, 100, TERMS, FETCHED + 1 - TERMS, TERMS, FETCHED - 1 - TERMS, 1]
+
+
 def test_a_fetch_that_was_given_up_takes_nothing(writer: ServerWriter) -> None:
     """Nobody would get what it took."""
     publish(writer, batch(range(1, 4), range(1, 4)))
     may = threading.Event()
     held = writer.run(lambda _: may.wait(60))
-    futures = [writer.take_prekeys(ADA, (1,), NOW) for _ in range(3)]
+    futures = [writer.take_prekeys([(ADA, 1)], NOW) for _ in range(3)]
     futures[1].cancel()
     may.set()
     assert held.result(60)
@@ -174,14 +215,14 @@ def test_a_fetch_that_was_given_up_takes_nothing(writer: ServerWriter) -> None:
 def test_all_who_wait_hear_that_the_database_is_away(writer: ServerWriter) -> None:
     """And those after them are served again."""
     writer._backoff, writer._retry_at = 1.0, time.monotonic() + 3600.0
-    for future in [writer.take_prekeys(ADA, (1,), NOW) for _ in range(5)]:
+    for future in [writer.take_prekeys([(ADA, 1)], NOW) for _ in range(5)]:
         with pytest.raises(StoreUnavailable):
             future.result(60)
     writer._retry_at = 0.0
     end = time.monotonic() + 60
     while True:
         try:
-            writer.take_prekeys(ADA, (1,), NOW).result(60)
+            writer.take_prekeys([(ADA, 1)], NOW).result(60)
             break
         except StoreUnavailable:
             assert time.monotonic() < end
@@ -204,7 +245,7 @@ def test_the_signed_keys_are_replaced_and_the_stocks_added_to(writer: ServerWrit
         batch(range(3, 5), range(5, 7)), signed=b"signed 2", last_resort=b"last 2"
     )
     assert publish(writer, renewed) == (3, 3)
-    (draw,) = writer.take_prekeys(ADA, [1], NOW).result(60)
+    (draw,) = writer.take_prekeys([(ADA, 1)], NOW).result(60)
     assert (draw.version, draw.signed, draw.one_time) == (1, b"signed 2", b"X25519 1")
     taken(writer)
     taken(writer)
@@ -324,7 +365,7 @@ writer = store.writer(Listener(lambda told, runs: None, lambda: None, lambda: No
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(20):
-    for draw in writer.take_prekeys(int(sys.argv[1]), [1], int(sys.argv[2])).result(30):
+    for draw in writer.take_prekeys([(int(sys.argv[1]), 1)], int(sys.argv[2])).result(30):
         print(draw.kem.decode(), draw.one_time.decode(), sep="\\n", flush=True)
 writer.stop()
 """

@@ -814,7 +814,7 @@ def test_events_touch_their_users_and_so_does_their_loss(store: ServerStore) -> 
     store.rewrite([user(ADA)], [], settled_to=1)
     assert store.touched() == {ADA: 2, 0: 2}
     store.rewrite([user(ADA)], [], settled_to=2)
-    store.rewrite_membership(Policy.VOTE, {ADA: 1}, settled_to=2)
+    store.rewrite_membership(Policy.VOTE, {ADA: 1}, [], settled_to=2)
     assert store.touched() == {}
     log.drop_from(2)
     assert store.touched() == {ADA: 2, 0: 2}
@@ -873,10 +873,27 @@ def test_users_are_the_fold_as_last_rewritten(store: ServerStore, url: str) -> N
 def test_membership_is_the_fold_as_last_rewritten(store: ServerStore) -> None:
     """Policy and members; nothing before the first time."""
     assert store.membership() is None
-    store.rewrite_membership(Policy.VOTE, {ADA: 1, BOB: 2}, settled_to=0)
+    store.rewrite_membership(Policy.VOTE, {ADA: 1, BOB: 2}, [], settled_to=0)
     assert store.membership() == (Policy.VOTE, frozenset({ADA, BOB}))
-    store.rewrite_membership(Policy.OPEN, {}, settled_to=0)
+    store.rewrite_membership(Policy.OPEN, {}, [], settled_to=0)
     assert store.membership() == (Policy.OPEN, frozenset())
+
+
+def test_fellows_are_who_sits_in_a_group_with_somebody(store: ServerStore) -> None:
+    """In any but the network itself, as last rewritten; nobody who left or whom a reorg took back."""
+    carol, nobody = 100_000_000_000_003, 123_456_789_012_345
+    asked = [ADA, BOB, carol, nobody]
+    assert store.fellows(ADA, asked) == set()
+    store.rewrite_membership(Policy.OPEN, {}, [(1, ADA), (1, BOB), (2, BOB), (2, carol)], settled_to=0)
+    assert store.fellows(ADA, asked) == {ADA, BOB}
+    assert store.fellows(BOB, asked) == {ADA, BOB, carol}
+    assert store.fellows(ADA, [carol, nobody]) == set()
+    assert store.fellows(nobody, asked) == set()
+    store.rewrite_membership(Policy.OPEN, {}, [(1, ADA), (2, carol), (3, carol), (3, ADA)], settled_to=0)
+    assert store.fellows(ADA, asked) == {ADA, carol}
+    assert store.fellows(BOB, asked) == set()
+    store.rewrite_membership(Policy.OPEN, {}, [], settled_to=0)
+    assert store.fellows(ADA, asked) == set()
 
 
 def test_a_large_history_is_taken_in_one_go(store: ServerStore) -> None:

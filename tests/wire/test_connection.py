@@ -20,13 +20,14 @@ from tests.crypto.pairs import ADA, BOB
 from tests.crypto.pairs import BUNDLE as BUNDLE_2
 
 UID = 123_456_789_012_345
+OTHER = 234_567_890_123_456
 ID = bytes(range(16))
 ENVELOPE = Envelope(ID, 1, UID, 1, 1, b"body", (Copy(UID, 1, b"header"),))
 DELIVERY = Delivery(7, ID, 1, UID, 1, UID, 1_700_000_000_000, b"header", b"body")
 SIGN = Envelope(ID, 2, UID, 1, 1, b"sign", (Copy(UID, 1, b"header"),))
 SIGNALED = Delivery(0, ID, 2, UID, 1, UID, 1_700_000_000_000, b"header", b"sign")
 BUNDLE = KeyBundle(UID, 1, 1, b"k" * 1216, 1, 2, b"s" * 64)
-CHALLENGE = m.Challenge(1, bytes(32), 31337, bytes(20), 1_700_000_000_000, 16)
+CHALLENGE = m.Challenge(m.PROTOCOL_VERSION, bytes(32), 31337, bytes(20), 1_700_000_000_000, 16)
 LOGIN = m.Login(UID, 1, 0, bytes(26), bytes(65), bytes(65))
 SIGNED, KEM, ONE_TIME = b"s" * 117, b"k" * 1653, b"o" * 36
 PUBLISH = m.PublishPrekeys(1, 1, SIGNED, KEM, (ONE_TIME,), (KEM,))
@@ -47,7 +48,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Ping(1),
     m.Pong(1),
     PUBLISH,
-    m.FetchPrekeys(1, UID, (1, 2)),
+    m.FetchPrekeys(1, ((UID, 1), (UID, 2), (OTHER, 1))),
     m.Resume(2**62 + 1, 1_000),
     m.Signal(SIGN),
     CHALLENGE,
@@ -62,7 +63,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Failed(1, "reverted", "No.", 0),
     m.Goodbye("shutdown", "The relay stops.", 0),
     m.PrekeysLeft(1, 50, 49),
-    m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME,)),
+    m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME,), ()),
+    m.Prekeys(1, (), (m.Withheld(OTHER, 1, "limit_reached", 600_001),)),
     m.Resumed(2**62 + 1, 1_000),
     m.Signaled(SIGNALED),
     ENTER_FILES,
@@ -297,13 +299,18 @@ BAD: dict[str, m.Message] = {
     "short KEM key": msgspec.structs.replace(PUBLISH, kem_one_time=(KEM, KEM[:-1])),
     "many one-time keys": msgspec.structs.replace(PUBLISH, one_time=(ONE_TIME,) * 101),
     "many KEM keys": msgspec.structs.replace(PUBLISH, kem_one_time=(KEM,) * 101),
-    "no device": m.FetchPrekeys(1, UID, ()),
-    "many devices": m.FetchPrekeys(1, UID, tuple(range(1, 18))),
-    "a device twice": m.FetchPrekeys(1, UID, (1, 1)),
-    "user 0": m.FetchPrekeys(1, 0, (1,)),
-    "short prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE[:-1],)),
-    "long prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME + b"o",)),
-    "many prekey bundles": m.Prekeys(1, (PREKEY_BUNDLE,) * 17),
+    "no device": m.FetchPrekeys(1, ()),
+    "many devices": m.FetchPrekeys(1, tuple((UID, n) for n in range(1, 130))),
+    "a device twice": m.FetchPrekeys(1, ((UID, 1), (OTHER, 1), (UID, 1))),
+    "user 0": m.FetchPrekeys(1, ((UID, 1), (0, 1))),
+    "prekeys of device 0": m.FetchPrekeys(1, ((UID, 0),)),
+    "short prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE[:-1],), ()),
+    "long prekey bundle": m.Prekeys(1, (PREKEY_BUNDLE + ONE_TIME + b"o",), ()),
+    "many prekey bundles": m.Prekeys(1, (PREKEY_BUNDLE,) * 128, (m.Withheld(UID, 1, "limit_reached", 1),)),
+    "withheld from nobody": m.Prekeys(1, (), (m.Withheld(0, 1, "limit_reached", 1),)),
+    "withheld from device 0": m.Prekeys(1, (), (m.Withheld(UID, 0, "limit_reached", 1),)),
+    "withheld for years": m.Prekeys(1, (), (m.Withheld(UID, 1, "limit_reached", 24 * 3600 * 1000 + 1),)),
+    "withheld for a long word": m.Prekeys(1, (), (m.Withheld(UID, 1, "l" * 65, 0),)),
     "negative count": m.PrekeysLeft(1, 0, -1),
     "short blob id": m.Upload(1, bytes(31), 1),
     "long blob id": m.Discard(1, bytes(33)),
@@ -381,15 +388,21 @@ def test_the_longest_answer_about_keys_fits_into_a_frame() -> None:
 
 
 def test_the_most_prekeys_fit_into_a_frame() -> None:
-    """Published at once, and fetched of all the devices that a user may have."""
+    """Published at once, and fetched of as many devices as one may name; every field at its limit."""
     publish = m.PublishPrekeys(2**63 - 1, 2**32 - 1, SIGNED, KEM, (ONE_TIME,) * 100, (KEM,) * 100)
     assert list(at(Role.RELAY, State.READY).receive_data(at(Role.CLIENT, State.READY).send(publish))) == [
         publish
     ]
-    bundles = m.Prekeys(2**63 - 1, (PREKEY_BUNDLE + ONE_TIME,) * 16)
-    assert list(at(Role.CLIENT, State.READY).receive_data(at(Role.RELAY, State.READY).send(bundles))) == [
-        bundles
-    ]
+    most = bounds.MAX_FETCHED_DEVICES
+    fetch = m.FetchPrekeys(2**63 - 1, tuple((bounds.MAX_UID, bounds.MAX_U32 - n) for n in range(most)))
+    assert list(at(Role.RELAY, State.READY).receive_data(at(Role.CLIENT, State.READY).send(fetch))) == [fetch]
+    withheld = m.Withheld(bounds.MAX_UID, bounds.MAX_U32, "l" * bounds.MAX_CODE, bounds.MAX_RETRY_MS)
+    for answer in (
+        m.Prekeys(2**63 - 1, (PREKEY_BUNDLE + ONE_TIME,) * most, ()),
+        m.Prekeys(2**63 - 1, (), (withheld,) * most),
+    ):
+        sent = at(Role.RELAY, State.READY).send(answer)
+        assert list(at(Role.CLIENT, State.READY).receive_data(sent)) == [answer]
 
 
 def test_the_longest_piece_fits_into_a_frame_and_a_stranger_sends_none() -> None:
