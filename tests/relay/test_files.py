@@ -96,6 +96,9 @@ async def test_a_file_comes_back_as_it_went_for_whoever_knows_its_id(start: Star
     assert await fetched(bob, data) == data
     for offset, length in ((0, 56), (PART_BYTES - 1, 2), (PART_BYTES, PART_BYTES), (SIZE - 1, 1)):
         assert await fetched(bob, data, offset, length) == data[offset : offset + length]
+    for offset, length in ((SIZE - 1, 2), (SIZE, 1), (0, SIZE + 1)):
+        await bob.say(Fetch(99, hashlib.sha256(data).digest(), offset, length))
+        assert failed(await bob.next()) == "refused", "beyond its end there is nothing"
     await ada.close()
     await bob.close()
 

@@ -236,7 +236,8 @@ async def test_a_silent_server_is_given_up(
     monkeypatch.setattr(deadlines, "HANDSHAKE", 0.5)
     mute = await asyncio.start_server(listen_only, "127.0.0.1", 0)
     silent = RelayAddress(f"127.0.0.1:{mute.sockets[0].getsockname()[1]}", pair.spki, bytes(32))
-    link = await dial([silent, server.named()])
+    async with asyncio.timeout(30):  # half of what TLS by itself would wait for
+        link = await dial([silent, server.named()])
     await link.close()
     mute.close()
     server.handler.greeting = None
@@ -283,6 +284,30 @@ async def test_a_link_gives_messages_and_answers_heartbeats(server: Server) -> N
         await link.send(Receive(0))
     await link.close()
     assert server.handler.messages == [LOGIN, Receive(0)]
+
+
+async def test_a_link_asks_whether_the_relay_is_alive(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself, so that a dead connection is noticed by whoever only listens."""
+    monkeypatch.setattr(deadlines, "HEARTBEAT", 0.05)
+    link = await dial([server.named()])
+    await until(lambda: len(server.handler.peers) == 1)
+    peer = server.handler.peers[0]
+    for _ in range(2):
+        before = peer.heard
+        await until(lambda: peer.heard > before)  # noqa: B023
+    await link.close()
+
+
+async def test_a_relay_that_falls_silent_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its connection would stay open."""
+    link = await dial([server.named()])
+    monkeypatch.setattr(deadlines, "SILENCE", 0.1)
+    async with asyncio.timeout(30):
+        with pytest.raises(NetworkError, match="fallen silent"):
+            await link.receive()
+    await link.close()
 
 
 async def test_a_cancelled_receive_loses_nothing(server: Server) -> None:
@@ -360,6 +385,25 @@ async def test_a_connection_that_ends_within_a_frame_leaves_nothing(server: Serv
     await until(lambda: len(server.handler.gone) == 3)
     assert server.listener.gate.open == 0
     assert server.handler.messages == []
+
+
+async def test_a_client_without_tls_13_is_not_served(server: Server) -> None:
+    """Nothing older is spoken, whoever asks for it."""
+    old = transport.client_context()
+    old.minimum_version = ssl.TLSVersion.TLSv1_2
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection("127.0.0.1", server.port, ssl=old)
+    assert server.handler.peers == []
+
+
+async def test_no_tls_session_is_resumed(server: Server) -> None:
+    """Each connection shakes hands in full: no ticket is given out that outlives a certificate."""
+    reader, writer = await server.raw()
+    await reader.readexactly(4)  # tickets would have come before
+    session = writer.get_extra_info("ssl_object").session
+    assert not session.has_ticket
+    writer.transport.abort()
 
 
 async def test_who_never_shakes_hands_is_dropped(
