@@ -31,6 +31,7 @@ from chatchain.errors import (
 )
 from chatchain.model import Direction, RelayAddress, StoredMessage, Uid
 from chatchain.wire.messages import (
+    PROTOCOL_VERSION,
     Challenge,
     ClientMessage,
     Discard,
@@ -69,7 +70,7 @@ class Line:
 
     relay = RelayAddress("relay:1", bytes(32), bytes(32))
     spki = bytes(32)
-    challenge = Challenge(1, bytes(32), 31337, bytes(20), 0)
+    challenge = Challenge(PROTOCOL_VERSION, bytes(32), 31337, bytes(20), 0)
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay

@@ -26,6 +26,7 @@ from chatchain.store.blobs import BlobFolder
 from chatchain.store.server import ServerStore
 from chatchain.transport import Listener, Peer, RelayLink, dial, server_context
 from chatchain.wire.messages import (
+    PROTOCOL_VERSION,
     Challenge,
     EnterFiles,
     FilesOpen,
@@ -93,7 +94,7 @@ class FileServer:
 
     def opened(self, peer: Peer) -> None:
         self.peers.append(peer)
-        peer.send(Challenge(1, bytes(32), 31337, bytes(20), 0))
+        peer.send(Challenge(PROTOCOL_VERSION, bytes(32), 31337, bytes(20), 0))
 
     def received(self, peer: Peer, message: Message) -> None:
         if isinstance(message, EnterFiles):

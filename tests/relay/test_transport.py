@@ -24,6 +24,7 @@ from chatchain.transport import Listener, Peer, dial, fingerprint, server_contex
 from chatchain.wire import deadlines
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import (
+    PROTOCOL_VERSION,
     Acknowledge,
     Challenge,
     Deliver,
@@ -50,7 +51,7 @@ class Handler:
         self.messages: list[Message] = []
         self.gone: list[Peer] = []
         self.violations: list[ProtocolViolation] = []
-        self.greeting: Message | None = Challenge(1, bytes(32), 31337, bytes(20), 0)
+        self.greeting: Message | None = Challenge(PROTOCOL_VERSION, bytes(32), 31337, bytes(20), 0)
 
     def opened(self, peer: Peer) -> None:
         self.peers.append(peer)
@@ -124,7 +125,7 @@ async def test_pings_of_a_relay_that_reads_nothing_end_the_link(pair: certificat
     flooders: list[asyncio.Task[None]] = []
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frame(Challenge(1, bytes(32), 31337, bytes(20), 0)))
+        writer.write(frame(Challenge(PROTOCOL_VERSION, bytes(32), 31337, bytes(20), 0)))
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while True:
                 writer.write(flood)
@@ -254,8 +255,8 @@ async def test_a_silent_server_is_given_up(
 
 async def test_a_relay_of_another_protocol_is_told_apart(server: Server) -> None:
     """A newer version, and one that turns us away."""
-    server.handler.greeting = Challenge(2, bytes(32), 1, bytes(20), 0)
-    with pytest.raises(ProtocolViolation, match="version 2"):
+    server.handler.greeting = Challenge(PROTOCOL_VERSION + 1, bytes(32), 1, bytes(20), 0)
+    with pytest.raises(ProtocolViolation, match=f"version {PROTOCOL_VERSION + 1}"):
         await dial([server.named()])
     server.handler.greeting = Goodbye("shutdown", "Not now.", 0)
     with pytest.raises(RelayUnreachable, match="Not now"):
