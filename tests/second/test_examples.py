@@ -85,15 +85,21 @@ def test_a_signed_prekey_and_the_transcript(people: tuple[Device, Device]) -> No
 
 def test_a_message_of_a_new_chain() -> None:
     """From root key and shared secret to header and text."""
-    header, message, before, shared, root, chain, following, key, header_key, state, _ = blocks(
-        "Suite 2: messages"
-    )
+    found = blocks("Suite 2: messages")
+    header, message, before, shared, root, chain, following, key, header_key = found[:9]
     assert root_step(before, shared) == (root, chain, following)
     assert chain_step(chain)[1] == key
     sealed, body = message[1:76], message[76:]
     assert open_header(header_key, sealed) == struct.unpack(">32sIIHB", header)
+    state, _ = found[16:]
     transcript = state[56:88]
     assert unseal(key, body, transcript + sealed + b"message id 16 by") == b"second chain"
+
+
+def test_a_chain_that_takes_a_kem_secret_in() -> None:
+    header, secret, before, shared, *keys = blocks("Suite 2: messages")[9:16]
+    assert root_step(before, shared + secret) == tuple(keys)
+    assert struct.unpack(">32sIIHB", header)[3:] == (1, 0)
 
 
 def test_an_envelope() -> None:

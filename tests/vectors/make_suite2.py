@@ -157,7 +157,8 @@ def ratchet_cases() -> list[Case]:
     ada, _ = session.decrypt(ada, answer, AD, NOW)
     before = ada
     ada, message = session.encrypt(ada, b"second chain", AD)
-    cases.append(reading("a new chain", bob, message, b"second chain") | schedule(before, ada, message))
+    shown = schedule(before, ada, message, b"second chain")
+    cases.append(reading("a new chain", bob, message, b"second chain") | shown)
     at_chain = bob
     ada, late = session.encrypt(ada, b"late", AD)
     ada, jump = session.encrypt(ada, b"jump", AD)
@@ -185,8 +186,10 @@ def ratchet_cases() -> list[Case]:
         if ada.ratchet.kem_seed:
             cases.append(reading("a KEM offer", bob, message, b"ping", random=True))
         bob, _ = session.decrypt(bob, message, AD, NOW)
+    before = ada
     ada, message = session.encrypt(ada, b"next epoch", AD)
-    cases.append(reading("the first chain of a KEM epoch", bob, message, b"next epoch"))
+    shown = schedule(before, ada, message, b"next epoch") | {"kem_secret": before.ratchet.kem_secret}
+    cases.append(reading("the first chain of a KEM epoch", bob, message, b"next epoch") | shown)
     without = msgspec.structs.replace(
         bob, ratchet=msgspec.structs.replace(bob.ratchet, kem_secret=b"", kem_answer=b"")
     )
@@ -217,16 +220,16 @@ def reading(
     return case | {"outcome": "ok", "plaintext": found, **shown}
 
 
-def schedule(before: Session, after: Session, message: bytes) -> Case:
+def schedule(before: Session, after: Session, message: bytes, text: bytes) -> Case:
     """The keys on the way of the first message of a chain."""
     state, new = before.ratchet, after.ratchet
     dh = agree(new.dhs, new.dhr)
-    rk, ck, nhk = ratchet._kdf_rk(state.rk, dh)
+    rk, ck, nhk = ratchet._kdf_rk(state.rk, dh + state.kem_secret)
     _, mk = ratchet._kdf_ck(ck)
     sealed, body = message[1:76], message[76:]
     header = AESGCM(new.hks).decrypt(sealed[:16], sealed[16:], None)
     assert (rk, nhk) == (new.rk, new.nhks)
-    assert AESGCM(mk).decrypt(bytes(12), body, new.ad + sealed + AD) == b"second chain"
+    assert AESGCM(mk).decrypt(bytes(12), body, new.ad + sealed + AD) == text
     return {
         "rk_before": state.rk,
         "dh_out": dh,
