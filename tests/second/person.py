@@ -208,8 +208,8 @@ class Person:
         sessions = self.sessions.setdefault((peer.uid, peer.number), [])
         usable = [session for session in sessions if session.version == peer.version]
         if not usable:
-            question = (relay.FETCH_PREKEYS, peer.uid, [peer.number])
-            _, _, [bundle] = self.line.ask(*question, answers=(relay.PREKEYS,))
+            wanted = [[peer.uid, peer.number]]
+            _, _, [bundle], _ = self.line.ask(relay.FETCH_PREKEYS, wanted, answers=(relay.PREKEYS,))
             usable = [Session.begin(self.chain.network, self.keys, self.me, peer, bundle)]
             sessions += usable
         return usable[-1]

@@ -20,6 +20,7 @@ PUBLISH_PREKEYS, FETCH_PREKEYS, RESUME, ENTER_FILES, UPLOAD, FETCH, PIECE = 10, 
 CHALLENGE, WELCOME, TICK, REFUSED, STALE_DEVICES, DELIVER, SPONSORED = 32, 33, 34, 35, 36, 37, 39
 DONE, FAILED, GOODBYE, PREKEYS_LEFT, PREKEYS, RESUMED = 40, 41, 42, 43, 44, 45
 FILES_OPEN, UPLOADING, STORED, FETCHING = 48, 49, 50, 51
+_VERSION = 2  # of the protocol
 
 
 class Said(Exception):
@@ -45,7 +46,7 @@ class Line:
         self._waiting: deque[list[Any]] = deque()
         self._refs = itertools.count(1)
         _, version, self.nonce, chain_id, directory, _, self.work = self.read(CHALLENGE)
-        expected = (1, chain.network.chain_id, bytes.fromhex(chain.directory[2:]))
+        expected = (_VERSION, chain.network.chain_id, bytes.fromhex(chain.directory[2:]))
         if (version, chain_id, directory) != expected:
             raise Said("another protocol, or network")
 
