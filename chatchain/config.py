@@ -64,6 +64,8 @@ LIMITS: Final = (
     "sender_messages",
     "sender_mib",
     "connections",
+    "read_mib",
+    "unfinished_mib",
 )
 """What RELAY_LIMITS may name; `relay.allowance` says what each means and how much it is otherwise."""
 """What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""

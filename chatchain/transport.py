@@ -23,6 +23,7 @@ from chatchain.errors import CertificateMismatch, NetworkError, ProtocolViolatio
 from chatchain.model import RelayAddress
 from chatchain.wire import deadlines, proxy
 from chatchain.wire.connection import Connection, Role, State, frame
+from chatchain.wire.intake import Intake, frame_seconds
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
     Challenge,
@@ -46,6 +47,9 @@ READ_QUEUE: Final = 32 * 1024
 """Bytes that the kernel is asked to queue, and so gives at once, of a peer whose messages are small."""
 
 CHUNK: Final = 64 * 1024
+
+BUSY_MS: Final = 5_000
+"""When to come again to a relay that has too much to take in."""
 
 _HEARTBEATS: Final = (Ping, Pong)
 
@@ -387,12 +391,15 @@ class Peer(asyncio.Protocol):
     __slots__ = (
         "_connection",
         "_farewell",
+        "_frame_began",
         "_gate",
         "_handler",
         "_holds",
         "_inbox",
+        "_intake",
         "_outgoing",
         "_stopped",
+        "_stopped_at",
         "_transport",
         "address",
         "asked",
@@ -404,7 +411,7 @@ class Peer(asyncio.Protocol):
         "was_opened",
     )
 
-    def __init__(self, handler: Handler, gate: Gate, address: str) -> None:
+    def __init__(self, handler: Handler, gate: Gate, intake: Intake, address: str) -> None:
         self.address = address
         self.session: object = None
         """Whatever the handler remembers about this peer."""
@@ -421,12 +428,15 @@ class Peer(asyncio.Protocol):
         """Loop time by which the login must hold; 0 once it does."""
         self._handler = handler
         self._gate = gate
+        self._intake = intake
         self._connection = Connection(Role.RELAY)
         self._transport: asyncio.Transport | None = None
         self._inbox: deque[Message] = deque()
         self._outgoing = bytearray()
         self._holds = 0
         self._stopped = False  # whether nothing more is taken in
+        self._stopped_at = 0.0
+        self._frame_began = 0.0  # loop time, without what passed while nobody read; 0: there is none
         self._farewell: asyncio.TimerHandle | None = None  # cuts a peer that does not read the last words
 
     @property
@@ -457,6 +467,10 @@ class Peer(asyncio.Protocol):
                     self.send(Pong(message.nonce))
         except ProtocolViolation as violation:
             self._refuse(violation)
+        left = self._connection.buffered
+        if left or self._frame_began:
+            self._mind_frame(left, anew=left <= len(data))
+        self._intake.took(self, len(data) + left)
 
     def pause_writing(self) -> None:
         """Too much lies unread: stop listening to the peer as well, so that no answers pile up."""
@@ -477,6 +491,7 @@ class Peer(asyncio.Protocol):
         if self._farewell is not None:  # else it would keep all that belonged to the connection
             self._farewell.cancel()
         self._gate.leave(self)
+        self._intake.leave(self)
         self._handler.closed(self)
 
     # --- called by the handler ---
@@ -514,8 +529,16 @@ class Peer(asyncio.Protocol):
 
     @property
     def held(self) -> bool:
-        """Whether the handler keeps this peer's messages waiting."""
-        return self._holds > 0
+        """Whether the handler keeps this peer's messages waiting, or all that it might say."""
+        return self._holds > 0 or not self._intake.lets(self)
+
+    def overdue(self, now: float) -> bool:
+        """Whether the frame that has begun should be there by now."""
+        return (
+            self._frame_began > 0
+            and not self._stopped
+            and now > self._frame_began + frame_seconds(self._connection.announced)
+        )
 
     def hold(self) -> None:
         """Stops handing messages on (and reading) until a `release` for each `hold`."""
@@ -535,16 +558,38 @@ class Peer(asyncio.Protocol):
         self._gate.known(self)
 
     def narrow(self) -> None:
-        """Has the kernel queue little for this peer: many who send at once are not to cost much each.
+        """Has the kernel queue little for this peer, who sends messages, and counts what it costs.
 
         What TLS once took in at a time is memory that it keeps as long as the connection lasts.
         """
+        self._intake.enter(self)
+        self.adjust()
         if self._transport is not None:
             connected = self._transport.get_extra_info("socket")
             with contextlib.suppress(OSError):  # it may be gone already
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_QUEUE)
 
+    # --- called by the intake ---
+
+    def adjust(self) -> None:
+        """Reads, or stops, as all that was read allows by now."""
+        self._adjust_reading()
+
+    def give_way(self) -> None:
+        """Ends the connection, whose frame has begun before all others'."""
+        self.say_goodbye("relay_busy", "Too much is on its way to the relay.", BUSY_MS)
+
     # --- inside ---
+
+    def _mind_frame(self, left: int, *, anew: bool) -> None:
+        """So many bytes of a frame wait for the rest, which has to come in time."""
+        if not left:
+            self._frame_began = 0.0
+            self._intake.finished(self)
+            return
+        if anew or not self._frame_began:
+            self._frame_began = self.heard
+        self._intake.begun(self, left, anew=anew)
 
     def _queue(self, frames: bytes) -> None:
         if not self._outgoing:
@@ -570,16 +615,20 @@ class Peer(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        stopped = self._holds > 0 or self.slow
+        stopped = self._holds > 0 or self.slow or not self._intake.lets(self)
         if stopped == self._stopped:
             return
         self._stopped = stopped
+        now = asyncio.get_running_loop().time()
         if stopped:
+            self._stopped_at = now
             transport.pause_reading()
             # Else TLS would go on taking in half a MiB that nobody reads.
             cast(_Limited, transport).set_read_buffer_limits(0, 0)
         else:
-            self.heard = asyncio.get_running_loop().time()  # it could not be heard before: nobody listened
+            self.heard = now  # it could not be heard before: nobody listened
+            if self._frame_began:
+                self._frame_began += now - self._stopped_at
             cast(_Limited, transport).set_read_buffer_limits()
             transport.resume_reading()
 
@@ -612,14 +661,18 @@ class Listener:
         connections: int = 10_000,
         strangers_per_address: int = 256,
         proxies: Sequence[Network] = (),
+        intake: Intake | None = None,
     ) -> None:
-        """`proxies` must introduce their clients (PROXY protocol, version 2); nobody else can."""
+        """`proxies` must introduce their clients (PROXY protocol, version 2); nobody else can. What all
+        connections of the process send counts in `intake`.
+        """
         self._handler = handler
         self._context = context
         self._proxies = tuple(proxies)
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.gate = Gate(connections, strangers_per_address)
+        self._intake = intake or Intake()
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
         """Binds and accepts; gives the port (a free one for 0). `shared` lets several processes bind it."""
@@ -664,7 +717,7 @@ class Listener:
                 self._admit(accepted, address[0])
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
-        peer = Peer(self._handler, self.gate, _subject(address))
+        peer = Peer(self._handler, self.gate, self._intake, _subject(address))
         if self.gate.enter(peer):
             peer.handshake = self._spawn(self._welcome(accepted, peer))
         else:

@@ -403,6 +403,7 @@ async def _serve(
         context,
         proxies=[ipaddress.ip_network(text) for text in config.proxies],
         connections=allowance_of(dict(config.limits)).connections,
+        intake=relay.intake,
     )
     web: asyncio.Server | None = None
     beating = asyncio.create_task(_beat(place))

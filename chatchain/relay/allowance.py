@@ -14,6 +14,7 @@ import msgspec
 from chatchain.relay.blobs import DAY_MS, BlobLimits
 from chatchain.relay.limits import REMEMBERED, Bucket, Rate
 from chatchain.relay.quota import Quota
+from chatchain.wire.intake import READ_BYTES, UNFINISHED_BYTES
 
 KNOWN_LOOKUPS: Final = 1_000
 """Users whom one account has looked up and may look up again for nothing."""
@@ -81,6 +82,12 @@ class Allowance(msgspec.Struct, frozen=True):
 
     connections: int = 10_000
 
+    read: int = READ_BYTES
+    """Bytes of memory for what was read from all connections since the database committed something."""
+
+    unfinished: int = UNFINISHED_BYTES
+    """Bytes of all frames that have begun and are not finished."""
+
 
 def allowance_of(settings: Mapping[str, int]) -> Allowance:
     """What the setting RELAY_LIMITS says; what it does not name stays as it is."""
@@ -128,6 +135,8 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
             days=settings.get("mailbox_days", quota.days),
         ),
         connections=settings.get("connections", plain.connections),
+        read=settings.get("read_mib", plain.read // mib) * mib,
+        unfinished=settings.get("unfinished_mib", plain.unfinished // mib) * mib,
     )
 
 

@@ -17,6 +17,7 @@ from chatchain.relay.expiry import notices
 from chatchain.relay.letters import Letters
 from chatchain.relay.ports import Peer, Writer
 from chatchain.wire import deadlines
+from chatchain.wire.intake import Intake
 from chatchain.wire.messages import Ping
 
 SWEEP: Final = 1.0
@@ -24,6 +25,10 @@ PRUNE: Final = 20.0
 """Seconds between two looks for old messages, and for old message ids, of which each takes up a small part.
 """
 
+REOPEN: Final = 0.2
+"""Seconds between two looks whether the database answers, while that decides who is read from."""
+
+TOO_SLOW_MS: Final = 1_000
 DAY_MS: Final = 24 * 3600 * 1000
 
 
@@ -32,6 +37,7 @@ def chores(
     peers: AbstractSet[Peer],
     letters: Letters,
     clocks: Clocks,
+    intake: Intake,
     log: FilteringBoundLogger,
     *,
     days: int,
@@ -44,6 +50,7 @@ def chores(
     return [
         sweep(peers, letters),
         keep_time(writer, clocks, log),
+        reopen(writer, clocks, intake),
         _thin_out(lambda: writer.prune(clocks.deleting_ms)),
         _thin_out(expire),
     ]
@@ -60,6 +67,8 @@ async def sweep(peers: AbstractSet[Peer], letters: Letters) -> None:
         for peer in list(peers):
             if peer.deadline and now > peer.deadline:
                 peer.say_goodbye("login_deadline", "Nobody logged in on this connection.")
+            elif peer.overdue(now):
+                peer.say_goodbye("too_slow", "A message came too slowly.", TOO_SLOW_MS)
             elif now > peer.heard + deadlines.SILENCE and not peer.held:
                 peer.abort()
             elif now > peer.heard + deadlines.HEARTBEAT and now > peer.asked + deadlines.HEARTBEAT:
@@ -79,6 +88,16 @@ async def keep_time(writer: Writer, clocks: Clocks, log: FilteringBoundLogger) -
             tell = log.info if said == "right" else log.warning
             tell(f"clock {said}", seconds=clocks.ahead_ms // 1000)
         await asyncio.sleep(PRUNE)
+
+
+async def reopen(writer: Writer, clocks: Clocks, intake: Intake) -> None:
+    """Has everybody read from again once the database answers, also if nobody is left who could commit."""
+    while True:
+        await asyncio.sleep(REOPEN)
+        if intake.shut:
+            with contextlib.suppress(StoreUnavailable):
+                clocks.kept(await asyncio.wrap_future(writer.keep_time(clocks.second_ms, clocks.own_ms)))
+                intake.committed()
 
 
 async def _thin_out(batch: Callable[[], Future[bool]]) -> None:

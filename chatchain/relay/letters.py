@@ -30,6 +30,7 @@ from chatchain.relay.quota import Usage
 from chatchain.relay.sessions import Session
 from chatchain.relay.tasks import Tasks, Threads
 from chatchain.relay.users import Users
+from chatchain.wire.intake import Intake
 from chatchain.wire.messages import Deliver, Message, Refused, Resumed, StaleDevices, Tick, Welcome
 from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
 
@@ -65,6 +66,7 @@ class Letters:
         nodes: Nodes | None,
         allowance: Allowance,
         tasks: Tasks,
+        intake: Intake,
         log: FilteringBoundLogger,
         metrics: Metrics,
     ) -> None:
@@ -74,6 +76,7 @@ class Letters:
         self._follower = follower
         self._nodes = nodes
         self._tasks = tasks
+        self._intake = intake
         self._log = log
         self._metrics = metrics
         self._quota = allowance.quota
@@ -81,7 +84,7 @@ class Letters:
         self._paces = Paces(allowance.messages)
         self._sessions: dict[int, Session] = {}
         self._names = 0
-        self._waiting: set[Session] = set()
+        self._waiting: dict[Session, None] = {}  # who was held back longest comes first
         self._full = False
         self._gathered: list[Letter] = []  # of this turn of the loop
         self.pending = 0
@@ -129,7 +132,7 @@ class Letters:
         """Forgets a connection."""
         self._sessions.pop(session.name, None)
         self._mailbox.closed(session.name)
-        self._waiting.discard(session)
+        self._waiting.pop(session, None)
 
     def writable(self, session: Session) -> None:
         """Goes on with a slow reader."""
@@ -270,7 +273,7 @@ class Letters:
         if not session.held:
             session.held = True
             session.peer.hold()
-            self._waiting.add(session)
+            self._waiting[session] = None
 
     def _hand_over(self) -> None:
         letters, self._gathered = self._gathered, []
@@ -378,6 +381,7 @@ class Letters:
         if stored := verdicts["stored"]:
             self._metrics.ticks.inc(stored)
             self._metrics.batch.observe(stored)
+            self._intake.committed()
             self._metrics.commit.observe(max(0, _now_ms() - told[0][0].received_ms) / 1000)
         if self._nodes is None:
             self._act(self._mailbox.kept(told, runs))
@@ -425,7 +429,7 @@ class Letters:
             if self._full:  # what had come of those before is enough again
                 return
             if session.rows <= UNANSWERED_ROWS // 2 and session.bytes <= UNANSWERED_BYTES // 2:
-                self._waiting.discard(session)
+                del self._waiting[session]
                 session.held = False
                 session.peer.release()
 

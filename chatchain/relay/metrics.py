@@ -57,6 +57,9 @@ class Metrics:
         self.held = self._gauge(
             "connections_held", "Connections not read from until what they sent is stored"
         )
+        self.read = self._gauge("read_bytes", "What was read since the last commit and stays in memory")
+        self.unread = self._gauge("connections_unread", "Connections that wait for a commit to be read from")
+        self.unfinished = self._gauge("unfinished_bytes", "Bytes of frames that have begun")
         self.queued = self._gauge("queued_bytes", "Bytes of envelopes that wait for their commit")
         self.commit = self._seconds("commit", "From the oldest envelope of a commit to its tick")
         self.tick_lag = self._seconds("tick_lag", "From the end of a commit to the ticks of its envelopes")

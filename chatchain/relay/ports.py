@@ -69,6 +69,9 @@ class Peer(Protocol):
     def held(self) -> bool:
         """Whether its messages are kept waiting."""
 
+    def overdue(self, now: float) -> bool:
+        """Whether the rest of what it has begun to say should be there by now."""
+
     def send(self, message: Message) -> None:
         """Queues one message, or does nothing on a closed connection."""
 

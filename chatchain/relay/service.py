@@ -39,6 +39,7 @@ from chatchain.relay.sponsor import Sponsor
 from chatchain.relay.sponsoring import Sponsoring
 from chatchain.relay.tasks import Tasks, Threads
 from chatchain.relay.users import Users
+from chatchain.wire.intake import Intake
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
     Acknowledge,
@@ -63,6 +64,9 @@ NOTED: Final = Rate(burst=10, per_second=1 / 60)
 """Breaches of the protocol from one address that are logged: whoever repeats them must not fill the disk."""
 
 GOODBYE: tuple[str, str, int] = "shutdown", "The relay is stopping.", 1_000
+
+BUSY: tuple[str, str, int] = "relay_busy", "The relay's database does not keep up; come again.", 5_000
+"""For whoever comes while those who are there have sent as much as the relay can keep."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -99,6 +103,11 @@ class Relay:
         self.metrics = metrics = metrics or Metrics()
         self._nodes = nodes
         self._days = allowed.quota.days
+        self.intake = intake = Intake(read=allowed.read, unfinished=allowed.unfinished)
+        """Counts what all connections send; the listener tells it."""
+        metrics.read.set_function(lambda: intake.read)
+        metrics.unread.set_function(lambda: intake.waiting)
+        metrics.unfinished.set_function(lambda: intake.unfinished)
         self._clocks = clocks = clocks or Clocks()
         metrics.clock_ahead.set_function(lambda: clocks.ahead_ms / 1000)
         self._peers: set[Peer] = set()
@@ -127,6 +136,7 @@ class Relay:
             nodes=nodes,
             allowance=allowed,
             tasks=tasks,
+            intake=intake,
             log=log,
             metrics=metrics,
         )
@@ -169,7 +179,7 @@ class Relay:
         await self._follower.start()
         for work in (
             self._follower.follow(),
-            *chores(writer, self._peers, self.letters, self._clocks, self._log, days=self._days),
+            *chores(writer, self._peers, self.letters, self._clocks, self.intake, self._log, days=self._days),
             self._files.sweep(),
             self._sponsoring.tend(),
             *(self._nodes.work() if self._nodes is not None else ()),
@@ -230,6 +240,8 @@ class Relay:
         peer.send(Challenge(PROTOCOL_VERSION, guest.nonce, network.chain_id, network.directory, now_ms, work))
         if self._draining:
             peer.say_goodbye(*GOODBYE)
+        elif self.intake.shut:
+            peer.say_goodbye(*BUSY)
 
     def closed(self, peer: Peer) -> None:
         """Forgets a connection."""
@@ -295,7 +307,9 @@ class Relay:
         user = await self._authentication.admit(peer, guest, proof)
         if user is None:
             return
-        if isinstance(proof, Login):
+        if self.intake.shut:
+            peer.say_goodbye(*BUSY)
+        elif isinstance(proof, Login):
             self.letters.enter(peer, user, proof.device)
         else:
             peer.session = self._files.enter(peer, user.uid, proof.device, user.epoch)

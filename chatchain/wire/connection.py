@@ -158,6 +158,14 @@ class Connection:
         """Bytes of an unfinished frame that wait for the rest; never more than a frame and one read."""
         return len(self._incoming) - self._at
 
+    @property
+    def announced(self) -> int:
+        """How long the unfinished frame will be, length and all; 0 while not even the length is there."""
+        if self.buffered < LENGTH.size:
+            return 0
+        length: int = LENGTH.unpack_from(self._incoming, self._at)[0]
+        return LENGTH.size + length
+
     def send(self, message: Message) -> bytes:
         """Gives the bytes of one message of ours and takes the step in the table."""
         kind = type(message)

@@ -127,7 +127,8 @@ class Here:
             allowance=allowance,
             files=(BlobFolder(str(folder / "blobs")), self.store.blobs),
         )
-        self.listener = Listener(self.relay, server_context(str(pair.certificate), str(pair.key)))
+        context = server_context(str(pair.certificate), str(pair.key))
+        self.listener = Listener(self.relay, context, intake=self.relay.intake)
         self.pair = pair
         self.named: tuple[RelayAddress, ...] = ()
 

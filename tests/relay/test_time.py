@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -18,13 +19,16 @@ from chatchain.model import BlockRef, Copy, Envelope, LogRow
 from chatchain.relay import authentication, follower, housekeeping, keys, letters
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import Rate
-from chatchain.transport import RelayLink, dial
+from chatchain.transport import Peer, RelayLink, dial
 from chatchain.wire import deadlines
+from chatchain.wire.connection import frame
+from chatchain.wire.intake import FRAME_GRACE
 from chatchain.wire.messages import (
     Failed,
     FetchKeys,
     Keys,
     Ping,
+    Receive,
     Refused,
     Sponsored,
     Submit,
@@ -97,6 +101,49 @@ async def test_a_silent_peer_is_asked_and_then_dropped(here: Here, monkeypatch: 
     await asyncio.gather(reading, return_exceptions=True)
     await alive.close()
     await dead.close()
+
+
+async def test_what_was_begun_must_be_said_in_time(here: Here) -> None:
+    """However long the silence between two bytes may be; whoever finishes has all the time for the next."""
+    link = await here.connect()
+    peer = cast(Peer, next(iter(here.relay._peers)))
+    request = frame(FetchKeys(1, (ADA,)))
+    for _ in range(2):
+        link._writer.write(request[:-1])
+        await until(lambda: peer._frame_began > 0)
+        peer._frame_began += 60.0  # on a machine that is slow
+        link._writer.write(request[-1:])
+        assert await link.receive() == Keys(1, ())
+        assert peer._frame_began == 0
+    link._writer.write(request[:-1])
+    await until(lambda: peer._frame_began > 0)
+    peer._frame_began -= FRAME_GRACE + 60.0
+    assert (await farewell(link)).code == "too_slow"
+
+
+async def test_who_comes_while_the_database_does_not_keep_up_comes_again(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once those who are there have sent as much as the relay keeps; with an answer of the database all is as
+    before, also when nobody commits anything.
+    """
+    here = await begin(Allowance(read=1))
+    gone: Future[int] = Future()
+    gone.set_exception(StoreUnavailable("Gone."))
+    with monkeypatch.context() as away:
+        away.setattr(here.writer, "keep_time", lambda *_: gone)
+        member, stranger = await here.connect(), await dial(here.named)
+        await member.send(Receive(0))
+        await until(lambda: here.relay.intake.shut)
+        goodbye = await farewell(await dial(here.named))
+        assert (goodbye.code, goodbye.retry_after_ms > 0) == ("relay_busy", True)
+        await stranger.send(here.login(stranger))
+        assert (await farewell(stranger)).code == "relay_busy"
+        await member.send(FetchKeys(1, (ADA,)))
+        assert await member.receive() == Keys(1, ()), "whoever was heard is heard on"
+    await until(lambda: not here.relay.intake.shut)
+    await member.close()
+    await (await here.connect()).close()
 
 
 async def test_failed_logins_of_an_address_are_limited(begin: Begin) -> None:

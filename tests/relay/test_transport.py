@@ -23,6 +23,7 @@ from chatchain.model import Delivery, RelayAddress
 from chatchain.transport import Listener, Peer, dial, fingerprint, server_context
 from chatchain.wire import deadlines
 from chatchain.wire.connection import frame
+from chatchain.wire.intake import FOLD, Intake
 from chatchain.wire.messages import (
     PROTOCOL_VERSION,
     Acknowledge,
@@ -598,6 +599,71 @@ async def test_nothing_more_is_taken_in_during_a_hold(server: Server) -> None:
     await until(lambda: len(server.handler.messages) == 1 + len(many))
     assert server.handler.messages[1:] == many
     await link.close()
+
+
+async def test_others_wait_once_all_have_sent_what_may_be_kept(pair: certificates.Pair) -> None:
+    """Those who have sent nothing yet are not listened to, nor taken for dead, until there is a commit."""
+    intake = Intake(read=FOLD * 10_000)
+    server = await Server(pair, intake=intake).start()
+    links = [await dial([server.named()]) for _ in range(4)]
+    for link, peer in zip(links, server.handler.peers, strict=True):
+        await link.send(LOGIN)
+        await link.receive()
+        peer.narrow()
+    loud, *others = zip(links, server.handler.peers, strict=True)
+    many = [Receive(number) for number in range(5_000)]
+    loud[0]._writer.write(b"".join(map(frame, many)))
+    await until(lambda: len(server.handler.messages) == 4 + len(many))
+    assert intake.shut
+    assert intake.waiting == 3
+    for link, peer in others:
+        assert peer.held
+        await link.send(Receive(7_000))
+    await loud[0].send(Receive(8_000))
+    await until(lambda: Receive(8_000) in server.handler.messages)
+    assert server.handler.messages[-1] == Receive(8_000), "nobody else was read from"
+    peer = others[0][1]
+    peer.heard -= 2 * deadlines.SILENCE
+    intake.committed()
+    assert not peer.held
+    assert peer.heard > asyncio.get_running_loop().time() - deadlines.HEARTBEAT
+    await until(lambda: server.handler.messages.count(Receive(7_000)) == 3)
+    for link in links:
+        await link.close()
+    await until(lambda: len(server.handler.gone) == 4)
+    assert intake.read == intake.waiting == 0
+    server.listener.stop()
+
+
+async def test_the_slowest_frame_gives_way(pair: certificates.Pair) -> None:
+    """It is told when to come again, and what it had sent is forgotten; its time stands still while nobody
+    listens.
+    """
+    intake = Intake(unfinished=100_000)
+    server = await Server(pair, intake=intake).start()
+    slow, quick = [await dial([server.named()]) for _ in range(2)]
+    for link in (slow, quick):
+        await link.send(LOGIN)
+        await link.receive()
+    data = frame(Deliver(Delivery(1, bytes(16), 1, UID, 1, UID, 0, b"h", os.urandom(90_000))))
+    slow._writer.write(data[:60_000])
+    await until(lambda: intake.unfinished == 60_000)
+    peer = server.handler.peers[0]
+    peer._frame_began -= 1_000.0
+    peer.hold()
+    assert not peer.overdue(asyncio.get_running_loop().time())
+    peer._stopped_at -= 1_000.0
+    peer.release()
+    assert not peer.overdue(asyncio.get_running_loop().time())
+    quick._writer.write(data[:60_000])
+    goodbye = await slow.receive()
+    assert isinstance(goodbye, Goodbye)
+    assert (goodbye.code, goodbye.retry_after_ms > 0) == ("relay_busy", True)
+    await until(lambda: intake.unfinished == 60_000)
+    for link in (slow, quick):
+        await link.close()
+    await until(lambda: intake.unfinished == 0)
+    server.listener.stop()
 
 
 async def test_silence_counts_from_the_end_of_a_hold(server: Server) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
-from chatchain.wire.messages import Message, Refused, Submit, Tick
+from chatchain.transport import dial
+from chatchain.wire.messages import Goodbye, Message, Refused, Submit, Tick
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
 from tests.integration.faults.disks import SmallDisk
@@ -22,29 +23,38 @@ from tests.relay.test_operation import page
 STOPPED: Final = 60.0 if FULL else 4.0
 """Seconds that the database stands still: at full count longer than the relay's own patience with it."""
 
-FLOODS: Final = 100 if FULL else 10
-"""Connections that submit as much as the relay takes without an answer."""
+
+class Crowd(NamedTuple):
+    """Connections that all submit at once."""
+
+    connections: int
+    messages: int
+    body: int
+    limits: str = ""
+
+
+FEW: Final = Crowd(100 if FULL else 10, 40, 60_000)
+"""Each submits 2.4 MB, more than the relay reads from one connection without an answer."""
+
+MANY: Final = Crowd(600, 100, 300) if FULL else Crowd(30, 100, 300, " read_mib=1")
+"""Each submits as much as the relay reads at a time: all of them together would fill it."""
 
 MEMORY_KIB: Final = 64 * 1024
 DRAINED: Final = 10.0
 """Seconds after its return within which all that waited is ticked."""
 
-FLOOD_BODY: Final = 60_000
-FLOOD_MESSAGES: Final = 40
-"""Of each: 2.4 MB, more than the relay reads from one connection without an answer."""
 
-
-async def flood(device: Device) -> list[Message]:
-    """Submits far more than the relay takes in, to oneself; gives the answers."""
-    body = bytes(FLOOD_BODY)
+async def flood(device: Device, crowd: Crowd) -> list[Message]:
+    """Submits to oneself; gives the answers."""
+    body = bytes(crowd.body)
 
     async def speak() -> None:
-        for _ in range(FLOOD_MESSAGES):
+        for _ in range(crowd.messages):
             await device.say(Submit(device.envelope(device.account, body)))
 
     speaking = asyncio.create_task(speak())
     try:
-        answers = [await device.next() for _ in range(FLOOD_MESSAGES)]
+        answers = [await device.next() for _ in range(crowd.messages)]
         await speaking
         return answers
     finally:
@@ -52,19 +62,25 @@ async def flood(device: Device) -> list[Message]:
         await device.close()
 
 
-async def everybody_is_held(stage: Stage) -> None:
-    """Waits until the relay reads from nobody who is logged in, also not from those who only listen."""
-    names = ("chatchain_sessions", "chatchain_connections_held")
+async def nobody_is_read(stage: Stage, crowd: Crowd) -> None:
+    """Waits until the relay reads from nobody who is logged in, also not from those who only listen; of many
+    only from those who have cost something already.
+    """
     async with asyncio.timeout(120):
         while True:
             text = (await asyncio.to_thread(page, stage.metrics_port, "/metrics"))[1]
             found = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[:1] != "#"}
-            if found[names[0]] == found[names[1]] >= FLOODS:
+            sessions, held = found["chatchain_sessions"], found["chatchain_connections_held"]
+            if crowd is FEW and sessions == held >= crowd.connections:
+                return
+            if crowd is MANY and found["chatchain_connections_unread"] >= crowd.connections / 3:
                 return
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("crowd", [FEW, MANY], ids=["few", "many"])
 async def test_a_database_that_stands_still_makes_senders_wait(
+    crowd: Crowd,
     anvil: DevChain,
     mariadb: MariaDB,
     tmp_path_factory: pytest.TempPathFactory,
@@ -73,12 +89,15 @@ async def test_a_database_that_stands_still_makes_senders_wait(
     """Nobody gets a tick, the relay takes in no more than it may, and all is drained soon after."""
     monkeypatch.setattr(stages, "PATIENCE", 2 * STOPPED + 60)  # nobody dials anew because of a slow answer
     stage = Stage(anvil, tmp_path_factory.mktemp("still"), mariadb.new_database())
-    stage.environment["RELAY_LIMITS"] = UNLIMITED
+    stage.environment["RELAY_LIMITS"] = UNLIMITED + crowd.limits
     process = stage.start()
     talking = pairs(stage, stage, 4)
     receiving = [asyncio.create_task(pair.recipient.run()) for pair in talking]
     await asyncio.gather(*(pair.sender.run(100) for pair in talking))
-    crowd = [await Device(stage, stage.register(f"flood{number}")).connect() for number in range(FLOODS)]
+    devices = [
+        await Device(stage, stage.register(f"flood{number}-{crowd.messages}")).connect()
+        for number in range(crowd.connections)
+    ]
     before = rss_kib(process.pid)
     sending = [asyncio.create_task(pair.sender.run(1_000_000)) for pair in talking]
     await asyncio.sleep(0.3)
@@ -87,8 +106,14 @@ async def test_a_database_that_stands_still_makes_senders_wait(
     try:
         await asyncio.sleep(0.5)  # what was committed before may still be told
         ticked = [len(pair.sender.ticked) for pair in talking]
-        flooding = [asyncio.create_task(flood(device)) for device in crowd]
-        await everybody_is_held(stage)
+        flooding = [asyncio.create_task(flood(device, crowd)) for device in devices]
+        await nobody_is_read(stage, crowd)
+        if crowd is MANY:
+            newcomer = Device(stage, talking[0].sender.account)
+            newcomer.link = await dial(stage.relays)
+            goodbye = await newcomer.expect(Goodbye)
+            assert (goodbye.code, goodbye.retry_after_ms > 0) == ("relay_busy", True)
+            await newcomer.close()
         ends, most = time.monotonic() + STOPPED, 0
         while time.monotonic() < ends:
             most = max(most, rss_kib(process.pid) - before)
@@ -106,7 +131,7 @@ async def test_a_database_that_stands_still_makes_senders_wait(
         for pair in talking:
             await pair.recipient.has(pair.sender.made)
         answers = [answer for answers in await asyncio.gather(*flooding) for answer in answers]
-    assert len(answers) == FLOODS * FLOOD_MESSAGES
+    assert len(answers) == crowd.connections * crowd.messages
     assert all(
         isinstance(answer, Tick) or (isinstance(answer, Refused) and answer.retry_after_ms > 0)
         for answer in answers
