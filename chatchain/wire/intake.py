@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-READ_BYTES: Final = 24 * 1024 * 1024
+READ_BYTES: Final = 16 * 1024 * 1024
 """What may have been read since the last commit, in memory that stays."""
 
 FOLD: Final = 3
