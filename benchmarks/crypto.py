@@ -122,7 +122,9 @@ def begun() -> "tuple[Session, Session]":
     store = prekeys.new_store(NOW)
     mine = session.initiate(ada.network, ada.secrets, ada.party, bob.party, bob.bundles(store)[0], NOW)
     mine, message = session.encrypt(mine, SHORT, b"")
-    _, theirs, _ = session.accept(store, bob.secrets, bob.party, ada.party, message, b"", NOW)
+    _, theirs, _ = session.accept(
+        store, prekeys.NOTHING, bob.secrets, bob.party, ada.party, message, b"", NOW
+    )
     theirs, message = session.encrypt(theirs, SHORT, b"")
     return session.decrypt(mine, message, b"", NOW)[0], theirs
 
@@ -142,7 +144,9 @@ def sessions() -> Figures:
         for bundle in bundles:
             mine = session.initiate(ada.network, ada.secrets, ada.party, bob.party, bundle, NOW)
             _, message = session.encrypt(mine, SHORT, b"")
-            store, _, _ = session.accept(store, bob.secrets, bob.party, ada.party, message, b"", NOW)
+            store, _, _ = session.accept(
+                store, prekeys.NOTHING, bob.secrets, bob.party, ada.party, message, b"", NOW
+            )
         assert len(store.one_time) == len(first.one_time) - HANDSHAKES
 
     return {"sessions_per_s": round(HANDSHAKES / best(shake, rounds=MANY_ROUNDS))}
@@ -189,7 +193,9 @@ def ping_pong() -> Figures:
     store = prekeys.new_store(NOW)
     mine = session.initiate(ada.network, ada.secrets, ada.party, bob.party, bob.bundles(store)[0], NOW)
     mine, message = session.encrypt(mine, SHORT, b"")
-    _, theirs, _ = session.accept(store, bob.secrets, bob.party, ada.party, message, b"", NOW)
+    _, theirs, _ = session.accept(
+        store, prekeys.NOTHING, bob.secrets, bob.party, ada.party, message, b"", NOW
+    )
     sizes, states = [len(message) - len(SHORT)], [len(session.encode_session(mine))]
     for _ in range(CONVERSATION):
         theirs, message = session.encrypt(theirs, SHORT, b"")

@@ -812,6 +812,10 @@ class Progress(msgspec.Struct, frozen=True):
     after: int
 
 
+HANDSHAKE_MARK_BYTES: Final = 8
+"""By so much of its name a handshake is known again among those of its user."""
+
+
 class KeptSession(msgspec.Struct, frozen=True):
     """A session of suite 2 with one device, as a home keeps it; `state` is the crypto room's.
 
@@ -837,12 +841,18 @@ class SessionChanges(msgspec.Struct, frozen=True):
     """What must be stored together with the messages that it belongs to: sessions as they are afterwards,
     sessions that are gone as (uid, device, id), devices whose session was lost as (uid, device, when in ms),
     and the prekeys if they changed.
+
+    With the prekeys belong the handshakes that were answered and must not come again, each as (signed prekey,
+    user, mark), and the lowest id of a signed prekey that is still there: what is remembered of those before
+    it goes.
     """
 
     kept: tuple[KeptSession, ...] = ()
     gone: tuple[tuple[int, int, bytes], ...] = ()
     lost: tuple[tuple[int, int, int], ...] = ()
     prekeys: bytes | None = None
+    begun: tuple[tuple[int, int, bytes], ...] = ()
+    oldest_prekey: int = 0
 
 
 class OwnKeys(msgspec.Struct, frozen=True):

@@ -354,6 +354,11 @@ class Store(Protocol):
     def prekeys(self) -> bytes | None:
         """The secrets of this device's prekeys."""
 
+    def handshakes(self, signed_id: int, user: int) -> tuple[frozenset[bytes], bool]:
+        """The marks of a user's handshakes that a signed prekey answered without one-time keys, as far as
+        they are remembered; and whether no others of theirs are to be answered.
+        """
+
     def change_sessions(self, changes: SessionChanges) -> None:
         """Stores changes of sessions and prekeys that belong to no message."""
 

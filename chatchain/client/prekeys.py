@@ -12,10 +12,11 @@ from typing import Final
 from chatchain.client.own import Own
 from chatchain.client.ports import Store
 from chatchain.client.session import Session
+from chatchain.client.sessions import stock_changes
 from chatchain.crypto import prekeys
 from chatchain.crypto.prekeys import PrekeyStore
 from chatchain.identity.record import lists
-from chatchain.model import SessionChanges, Suite
+from chatchain.model import Suite
 
 SUPPLIED: Final = "prekeys_version"
 """The setting that says for which key version of this device the prekeys in force were drawn."""
@@ -56,6 +57,6 @@ def _stocked(own: Own, store: Store, now: int, left: int, kem_left: int) -> tupl
             after = prekeys.renew(after, now)
         after = prekeys.maintain(after, now, left, kem_left)
     if after is not before:
-        store.change_sessions(SessionChanges(prekeys=prekeys.encode_store(after)))
+        store.change_sessions(stock_changes(after))
         store.set_setting(SUPPLIED, version)
     return since, after, after is not before

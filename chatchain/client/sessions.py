@@ -25,7 +25,7 @@ from chatchain.client.watch import Watch
 from chatchain.crypto import prekeys
 from chatchain.crypto import session as sessions
 from chatchain.crypto.pqxdh import Handshake, Party
-from chatchain.crypto.prekeys import PrekeyBundle, PrekeyStore
+from chatchain.crypto.prekeys import Past, PrekeyBundle, PrekeyStore
 from chatchain.crypto.session import Session
 from chatchain.errors import (
     BadRecord,
@@ -135,6 +135,15 @@ class Sessions:
             self._store.change_sessions(draft.changes)
 
 
+def stock_changes(stock: PrekeyStore) -> SessionChanges:
+    """What is to be stored when the prekeys have changed."""
+    return SessionChanges(
+        prekeys=prekeys.encode_store(stock),
+        begun=tuple((each.signed_id, each.user, each.mark) for each in stock.begun),
+        oldest_prekey=min(pair.signed_id for pair in stock.pairs),
+    )
+
+
 class Draft:
     """Sessions on the way from one stored state to the next."""
 
@@ -155,11 +164,11 @@ class Draft:
         for uid, device, id_ in sorted(self._changed):
             line = self._lines[uid, device][id_]
             kept.append(msgspec.structs.replace(line.kept, state=sessions.encode_session(line.session)))
-        return SessionChanges(
+        return msgspec.structs.replace(
+            stock_changes(self._prekeys) if self._prekeys is not None else SessionChanges(),
             kept=tuple(kept),
             gone=tuple(sorted(self._gone)),
             lost=tuple((*key, at) for key, at in sorted(self._lost.items())),
-            prekeys=prekeys.encode_store(self._prekeys) if self._prekeys is not None else None,
         )
 
     # --- out ------------------------------------------------------------------------------------------------
@@ -242,8 +251,9 @@ class Draft:
             raise LostSession("The message begins a session with keys that this device no longer has.")
         them = Party(sender.uid, device_record(self._own.network, sender, device, entry))
         try:
+            past = Past(*self._store.handshakes(handshake.signed_id, sender.uid))
             stock, session, carried = sessions.accept(
-                self._stock(), own.secrets, own.party, them, message, ad, self._now_ms // 1000
+                self._stock(), past, own.secrets, own.party, them, message, ad, self._now_ms // 1000
             )
         except (Undecryptable, BadRecord, LimitReached) as refused:
             raise LostSession(refused.message) from refused

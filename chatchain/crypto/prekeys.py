@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from itertools import chain
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +27,7 @@ from chatchain.crypto.device import DeviceSecrets
 from chatchain.errors import BadRecord, LimitReached, Undecryptable
 from chatchain.identity import ed25519
 from chatchain.identity.record import DeviceRecord, lists
-from chatchain.model import Network, Suite
+from chatchain.model import HANDSHAKE_MARK_BYTES, Network, Suite
 
 ROTATION: Final = 7 * 24 * 3600
 """Seconds after which the signed prekey and the last-resort key are replaced."""
@@ -53,14 +50,15 @@ REFILL_BELOW: Final = 20
 MAX_ONE_TIME: Final = 500
 """One-time keys of each sort that are kept, handed out or not; the oldest go first."""
 
-MAX_SEEN: Final = 4096
-"""Handshakes without a one-time key that are remembered of one signed prekey, for as long as the key."""
+MAX_BEGUN: Final = 256
+"""Handshakes without a one-time key that one user may begin with one signed prekey: more than one an hour for
+the week in which it is given out.
+"""
 
-MAX_SEEN_OF_USER: Final = 64
-"""How many of them one user may begin: a device of theirs begins one an hour at most, if all goes wrong."""
-
-MAX_PAIRS: Final = 8
-"""Signed prekeys with their last-resort keys that are kept: more than the weekly ones of a grace."""
+MAX_PAIRS: Final = 64
+"""Signed prekeys with their last-resort keys that are kept: the weekly ones of a grace are five, and no more
+come of what others do; the rest are for who replaces the device's own keys every day.
+"""
 
 X25519_BYTES: Final = 32
 KEM_PUBLIC_BYTES: Final = 1568
@@ -277,29 +275,45 @@ class Pair(msgspec.Struct, frozen=True):
         return "Pair(…)"
 
 
-class Begun(msgspec.Struct, frozen=True, order=True):
-    """By which signed prekey, and which user (0: a store of version 1 does not say), something was begun."""
+class Begun(msgspec.Struct, frozen=True):
+    """A handshake without one-time keys that was answered: by which signed prekey, whose it was, its mark.
+
+    User 0 is not known (a store of version 1 does not say). An empty mark says that no other of this user is
+    answered by this signed prekey.
+    """
 
     signed_id: int
     user: int
+    mark: bytes
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What is remembered, beside the store, of one user's handshakes with one signed prekey: the marks of
+    those without one-time keys; or that this memory was given up, so that no others are answered.
+    """
+
+    marks: frozenset[bytes] = frozenset()
+    closed: bool = False
+
+
+NOTHING: Final = Past()
+"""What is remembered of somebody new."""
 
 
 class PrekeyStore(msgspec.Struct, frozen=True):
-    """All secrets of a device's prekeys and the handshakes that must not come again.
+    """All secrets of a device's prekeys, and what was just begun with them.
 
-    `pairs` are the oldest first, the last one in force. `seen` holds the handshakes that used no one-time
-    key, by their ids: with the signed prekey goes the entry. A handshake with a one-time key cannot come
-    again, because its key is gone. `closed` are users who began so many with one signed prekey that their
-    entries were given up for others': nothing of theirs is answered by that prekey any more, so nothing can
-    come again.
+    `pairs` are the oldest first, the last one in force. A handshake with a one-time key cannot come again,
+    because its key is gone; one without is remembered for as long as its signed prekey is there. That memory
+    (`Past`) lies beside the store, since it may be large: `begun` is what has come to it since the store was
+    read, to be added in the transaction that saves the store.
     """
 
     next_id: int
     pairs: tuple[Pair, ...]
     one_time: Mapping[int, Secret]
     kem_one_time: Mapping[int, Secret]
-    seen: Mapping[bytes, Begun]
-    closed: frozenset[Begun] = frozenset()
+    begun: tuple[Begun, ...] = ()
 
     def __repr__(self) -> str:
         return "PrekeyStore(…)"
@@ -318,7 +332,7 @@ class Found(msgspec.Struct, frozen=True):
 
 def new_store(now: int) -> PrekeyStore:
     """Draws the first keys; `now` in Unix seconds."""
-    return _refilled(_rotated(PrekeyStore(1, (), {}, {}, {}), now), now, 0, 0)
+    return _refilled(_rotated(PrekeyStore(1, (), {}, {}), now), now, 0, 0)
 
 
 def maintain(store: PrekeyStore, now: int, left: int, kem_left: int) -> PrekeyStore:
@@ -326,9 +340,7 @@ def maintain(store: PrekeyStore, now: int, left: int, kem_left: int) -> PrekeySt
 
     `left` and `kem_left` are the one-time keys that the relay still has. To be called at each login.
     """
-    current = store.pairs[-1]
-    # With a new key there is room again for who is remembered.
-    if now >= current.issued + ROTATION or 2 * _answered(store, current.signed_id) > MAX_SEEN:
+    if now >= store.pairs[-1].issued + ROTATION:
         store = _rotated(store, now)
     return _refilled(_swept(store, now), now, left, kem_left)
 
@@ -377,17 +389,22 @@ def upload(
 
 
 def find(
-    store: PrekeyStore, handshake_id: bytes, user: int, signed_id: int, one_time_id: int, kem_id: int
+    store: PrekeyStore,
+    past: Past,
+    handshake_id: bytes,
+    user: int,
+    signed_id: int,
+    one_time_id: int,
+    kem_id: int,
 ) -> Found:
-    """Gives the secrets that a handshake of a user names (one-time id 0: none).
+    """Gives the secrets that a handshake of a user names (one-time id 0: none); `past` is of that user and
+    that signed prekey.
 
     Raises Undecryptable for a handshake that was answered before, or whose keys have been used or deleted,
     and LimitReached for one without one-time keys of a user who has begun too many.
     """
-    if handshake_id in store.seen:
-        raise Undecryptable("The message repeats a handshake that this device has answered.")
     if _unlimited(store, one_time_id, kem_id):
-        _require_room(store, Begun(signed_id, user))
+        _require_new(store, past, handshake_id, user, signed_id)
     gone = Undecryptable("The message was made with a prekey that this device has used or deleted.")
     pair = next((each for each in store.pairs if each.signed_id == signed_id), None)
     if pair is None:
@@ -404,19 +421,22 @@ def find(
 
 
 def used(
-    store: PrekeyStore, handshake_id: bytes, user: int, signed_id: int, one_time_id: int, kem_id: int
+    store: PrekeyStore,
+    past: Past,
+    handshake_id: bytes,
+    user: int,
+    signed_id: int,
+    one_time_id: int,
+    kem_id: int,
 ) -> PrekeyStore:
-    """Gives the store after an answered handshake: its one-time keys are gone, or its id is remembered.
+    """Gives the store after an answered handshake: its one-time keys are gone, or it is to be remembered.
 
-    Only what is remembered is answered. Raises LimitReached when this user has begun too many without
-    one-time keys, or when as many users as can be remembered have begun one.
+    Only what can be remembered is answered: raises what `find` raises.
     """
     if _unlimited(store, one_time_id, kem_id):
-        begun = Begun(signed_id, user)
-        _require_room(store, begun)
-        if _answered(store, signed_id) >= MAX_SEEN:
-            store = _with_room(store, signed_id)
-        store = msgspec.structs.replace(store, seen={**store.seen, handshake_id: begun})
+        _require_new(store, past, handshake_id, user, signed_id)
+        begun = Begun(signed_id, user, _mark(handshake_id))
+        store = msgspec.structs.replace(store, begun=(*store.begun, begun))
     return msgspec.structs.replace(
         store,
         one_time=_without(store.one_time, one_time_id),
@@ -429,33 +449,24 @@ def _unlimited(store: PrekeyStore, one_time_id: int, kem_id: int) -> bool:
     return one_time_id not in store.one_time and kem_id not in store.kem_one_time
 
 
-def _require_room(store: PrekeyStore, begun: Begun) -> None:
-    if begun in store.closed or sum(each == begun for each in store.seen.values()) >= MAX_SEEN_OF_USER:
+def _require_new(store: PrekeyStore, past: Past, handshake_id: bytes, user: int, signed_id: int) -> None:
+    """Raises unless this is one more that can be remembered."""
+    fresh = {each.mark for each in store.begun if each.signed_id == signed_id and each.user in (user, 0)}
+    marks = past.marks | fresh
+    if _mark(handshake_id) in marks:
+        raise Undecryptable("The message repeats a handshake that this device has answered.")
+    if past.closed or b"" in marks or len(marks) >= MAX_BEGUN:
         raise LimitReached(
             "This user has begun too many sessions without one-time keys; this one is not answered.",
-            "Once new prekeys are published, within an hour or at the next login, others are.",
+            "Others are once new prekeys are published, within a week; with one-time keys any is.",
         )
 
 
-def _with_room(store: PrekeyStore, signed_id: int) -> PrekeyStore:
-    """Gives up the entries of the user who has most of them: that user is closed out, and nobody else."""
-    counts = Counter(each for each in store.seen.values() if each.signed_id == signed_id and each.user)
-    most, count = max(counts.items(), key=itemgetter(1), default=(None, 0))
-    if most is None or count < 2:
-        raise LimitReached(
-            "More users than can be remembered have begun sessions without one-time keys.",
-            "Once new prekeys are published, within an hour or at the next login, others are answered.",
-        )
-    return msgspec.structs.replace(
-        store,
-        seen={id_: each for id_, each in store.seen.items() if each != most},
-        closed=store.closed | {most},
-    )
-
-
-def _answered(store: PrekeyStore, signed_id: int) -> int:
-    """How much is remembered of a signed prekey."""
-    return sum(each.signed_id == signed_id for each in chain(store.seen.values(), store.closed))
+def _mark(handshake_id: bytes) -> bytes:
+    """By what a handshake is known again: it is compared with others of its user only, so nobody gains by two
+    that share it, and by accident two in 2^64 do.
+    """
+    return handshake_id[:HANDSHAKE_MARK_BYTES]
 
 
 def _rotated(store: PrekeyStore, now: int) -> PrekeyStore:
@@ -476,8 +487,7 @@ def _swept(store: PrekeyStore, now: int) -> PrekeyStore:
         pairs=pairs,
         one_time=_fresh(store.one_time, now),
         kem_one_time=_fresh(store.kem_one_time, now),
-        seen={handshake: each for handshake, each in store.seen.items() if each.signed_id in ids},
-        closed=frozenset(each for each in store.closed if each.signed_id in ids),
+        begun=tuple(each for each in store.begun if each.signed_id in ids),
     )
 
 
@@ -514,28 +524,25 @@ def _kem_public(seed: bytes) -> bytes:
 
 # --- the saved store: docs/protocol.md ------------------------------------------------------------------
 
-STORE_VERSION: Final = 2
+STORE_VERSION: Final = 3
 
-_STORE: Final = struct.Struct(">BIBHHHH")
+_STORE: Final = struct.Struct(">BIBHH")
+_STORE_2: Final = struct.Struct(">BIBHHHH")
 _STORE_1: Final = struct.Struct(">BIBHHH")
 _PAIR: Final = struct.Struct(">I32sI64sQQ")
 _X_SECRET: Final = struct.Struct(">IQ32s")
 _KEM_SECRET: Final = struct.Struct(">IQ64s")
-_SEEN: Final = struct.Struct(">32sIQ")
+_SEEN_2: Final = struct.Struct(">32sIQ")
 _SEEN_1: Final = struct.Struct(">32sI")
-_CLOSED: Final = struct.Struct(">IQ")
+_CLOSED_2: Final = struct.Struct(">IQ")
+
+_Table = list[tuple[Any, ...]]
 
 
 def encode_store(store: PrekeyStore) -> bytes:
-    """Gives the store's bytes, for the encrypted database."""
+    """Gives the store's bytes, for the encrypted database; `begun` is no part of them."""
     head = _STORE.pack(
-        STORE_VERSION,
-        store.next_id,
-        len(store.pairs),
-        len(store.one_time),
-        len(store.kem_one_time),
-        len(store.seen),
-        len(store.closed),
+        STORE_VERSION, store.next_id, len(store.pairs), len(store.one_time), len(store.kem_one_time)
     )
     return b"".join(
         [
@@ -543,14 +550,15 @@ def encode_store(store: PrekeyStore) -> bytes:
             *(_PAIR.pack(p.signed_id, p.signed, p.kem_id, p.kem, p.issued, p.replaced) for p in store.pairs),
             *(_X_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.one_time.items()),
             *(_KEM_SECRET.pack(id_, each.issued, each.secret) for id_, each in store.kem_one_time.items()),
-            *(_SEEN.pack(handshake, each.signed_id, each.user) for handshake, each in store.seen.items()),
-            *(_CLOSED.pack(each.signed_id, each.user) for each in sorted(store.closed)),
         ]
     )
 
 
 def decode_store(data: bytes) -> PrekeyStore:
-    """Reads what `encode_store` wrote, now or in an older version; raises BadRecord."""
+    """Reads what `encode_store` wrote, now or in an older version; raises BadRecord.
+
+    The versions before 3 hold what was begun themselves: it is in `begun` then, as if it had just been.
+    """
     read = READERS.get(data[0]) if data else None
     if read is None:
         raise BadRecord("The saved prekeys are empty, or of a newer program than this one.")
@@ -560,39 +568,41 @@ def decode_store(data: bytes) -> PrekeyStore:
         raise BadRecord("The saved prekeys are damaged.") from exc
 
 
-def _read_2(data: bytes) -> PrekeyStore:
+def _read_3(data: bytes) -> PrekeyStore:
     _, next_id, *counts = _STORE.unpack_from(data)
-    pairs, one_time, kem_one_time, seen, closed = _tables(
-        data, _STORE.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN, _CLOSED), counts
+    return _store(next_id, _tables(data, _STORE.size, (_PAIR, _X_SECRET, _KEM_SECRET), counts))
+
+
+def _read_2(data: bytes) -> PrekeyStore:
+    _, next_id, *counts = _STORE_2.unpack_from(data)
+    *tables, seen, closed = _tables(
+        data, _STORE_2.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN_2, _CLOSED_2), counts
     )
-    return PrekeyStore(
-        next_id,
-        tuple(Pair(*fields) for fields in pairs),
-        _secrets(one_time),
-        _secrets(kem_one_time),
-        {id_: Begun(signed_id, user) for id_, signed_id, user in seen},
-        frozenset(Begun(*fields) for fields in closed),
-    )
+    begun = [Begun(signed_id, user, _mark(id_)) for id_, signed_id, user in seen]
+    return _store(next_id, tables, [*begun, *(Begun(signed_id, user, b"") for signed_id, user in closed)])
 
 
 def _read_1(data: bytes) -> PrekeyStore:
     """The version that did not say who had begun what is remembered."""
     _, next_id, *counts = _STORE_1.unpack_from(data)
-    pairs, one_time, kem_one_time, seen = _tables(
-        data, _STORE_1.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN_1), counts
-    )
+    *tables, seen = _tables(data, _STORE_1.size, (_PAIR, _X_SECRET, _KEM_SECRET, _SEEN_1), counts)
+    return _store(next_id, tables, [Begun(signed_id, 0, _mark(id_)) for id_, signed_id in seen])
+
+
+def _store(next_id: int, tables: Sequence[_Table], begun: Sequence[Begun] = ()) -> PrekeyStore:
+    pairs, one_time, kem_one_time = tables
     return PrekeyStore(
         next_id,
         tuple(Pair(*fields) for fields in pairs),
         _secrets(one_time),
         _secrets(kem_one_time),
-        {id_: Begun(signed_id, 0) for id_, signed_id in seen},
+        tuple(begun),
     )
 
 
 def _tables(
     data: bytes, position: int, layouts: Sequence[struct.Struct], counts: Sequence[int]
-) -> list[list[tuple[Any, ...]]]:
+) -> list[_Table]:
     """The rows of tables that follow each other up to the end; raises ValueError."""
     tables = []
     for layout, count in zip(layouts, counts, strict=True):
@@ -606,9 +616,9 @@ def _tables(
     return tables
 
 
-def _secrets(rows: list[tuple[Any, ...]]) -> dict[int, Secret]:
+def _secrets(rows: _Table) -> dict[int, Secret]:
     return {id_: Secret(secret, issued) for id_, issued, secret in rows}
 
 
-READERS: Final = {1: _read_1, 2: _read_2}
+READERS: Final = {1: _read_1, 2: _read_2, 3: _read_3}
 """A reader for each version that was ever written; each gives today's store."""

@@ -23,7 +23,7 @@ import msgspec
 from chatchain.crypto import pqxdh, prekeys, ratchet
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.crypto.pqxdh import HANDSHAKE_BYTES, Handshake, Party
-from chatchain.crypto.prekeys import PrekeyBundle, PrekeyStore
+from chatchain.crypto.prekeys import Past, PrekeyBundle, PrekeyStore
 from chatchain.crypto.ratchet import Ratchet
 from chatchain.errors import BadRecord, Undecryptable
 from chatchain.model import Network
@@ -75,11 +75,19 @@ def initial_handshake(message: bytes) -> tuple[bytes, Handshake] | None:
 
 
 def accept(
-    store: PrekeyStore, secrets: DeviceSecrets, me: Party, them: Party, message: bytes, ad: bytes, now: int
+    store: PrekeyStore,
+    past: Past,
+    secrets: DeviceSecrets,
+    me: Party,
+    them: Party,
+    message: bytes,
+    ad: bytes,
+    now: int,
 ) -> tuple[PrekeyStore, Session, bytes]:
     """Answers an initial message of the device `them`: gives the new store, the session and the plaintext.
 
-    `secrets` and `me` are of the version that the handshake names, and so is `them`. Raises Undecryptable for
+    `secrets` and `me` are of the version that the handshake names, and so is `them`; `past` is what is
+    remembered of their user's handshakes with the signed prekey that it names. Raises Undecryptable for
     a repeated, altered or misdirected message, BadRecord for a key that cannot be, LimitReached when no more
     handshakes of this user can be remembered.
     """
@@ -92,12 +100,13 @@ def accept(
     versions = (handshake.initiator_version, handshake.responder_version)
     if versions != (them.record.version, me.record.version):
         raise Undecryptable("The message begins a session with other key versions than the ones at hand.")
-    found = prekeys.find(store, id_, them.uid, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
+    named = (them.uid, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
+    found = prekeys.find(store, past, id_, *named)
     keys = pqxdh.agree_as_responder(secrets, me, them, found, message[1 : 1 + HANDSHAKE_BYTES])
     state, plaintext = ratchet.decrypt(
         ratchet.respond(keys, found.signed), message[1 + HANDSHAKE_BYTES :], ad, now
     )
-    after = prekeys.used(store, id_, them.uid, handshake.signed_id, handshake.one_time_id, handshake.kem_id)
+    after = prekeys.used(store, past, id_, *named)
     return after, Session(id_, state), plaintext
 
 

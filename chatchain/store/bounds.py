@@ -2,9 +2,10 @@
 
 History with people one knows grows, because they and their reader want it. Everything else has a bound:
 what was dealt with (`seen`), notices, what strangers send, deeds that wait for their message, receipts that
-nothing can be sent with, sessions that were lost. Somebody is met, and no stranger, once this home's user has
-written to them, added their card or verified them; of whoever was met nothing but the oldest notices and
-`seen` goes, and the device versions seen of them (protection against a rollback) never do.
+nothing can be sent with, sessions that were lost, handshakes that must not come again. Somebody is met, and
+no stranger, once this home's user has written to them, added their card or verified them; of whoever was met
+nothing but the oldest notices and `seen` goes, and the device versions seen of them (protection against a
+rollback) never do.
 
 Functions work inside of a transaction of store/local.py.
 """
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlcipher3 import dbapi2 as sqlcipher
+
+from chatchain.store import handshakes
 
 DAY_MS: Final = 24 * 3600 * 1000
 
@@ -55,6 +58,8 @@ class Bounds:
     """Of deeds that wait for their message."""
     receipts: int = 1_000
     """That wait to be sent to one user."""
+    handshakes: int = 1_000_000
+    """Without one-time keys, with all signed prekeys that are kept: 18 to 24 MB."""
 
 
 DEFAULT: Final = Bounds()
@@ -123,6 +128,7 @@ def trim(db: sqlcipher.Connection, me: int, now_ms: int, bounds: Bounds) -> bool
     """Brings everything within its bound; says whether messages went."""
     gone = _trim_notices(db, now_ms, bounds) + _trim_strangers(db, me, bounds)
     _trim_seen(db, now_ms, bounds)
+    handshakes.trim(db, bounds.handshakes)
     _newest(db, "early", "1", "octet_length(deed)", bounds.early_bytes)
     _newest_of_each(db, "outbox", "recipient", "kind = 'receipt'", bounds.receipts)
     db.execute(

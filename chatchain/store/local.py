@@ -43,7 +43,7 @@ from chatchain.model import (
     Uid,
     WaitingUpload,
 )
-from chatchain.store import bounds, deeds, search, sessions, streams, uploads
+from chatchain.store import bounds, deeds, handshakes, search, sessions, streams, uploads
 from chatchain.store.bounds import Bounds
 from chatchain.store.deeds import Effect
 from chatchain.store.sessions import UNCHANGED
@@ -107,6 +107,7 @@ SCHEMA: tuple[str, ...] = (
     bounds.SCHEMA,
     search.SCHEMA,
     streams.SCHEMA,
+    handshakes.SCHEMA,
 )
 """One script a version; `user_version` counts those applied. A script that was released is never edited."""
 
@@ -349,6 +350,13 @@ class LocalStore:
         """The secrets of this device's prekeys."""
         with _translated():
             return sessions.prekeys(self._db)
+
+    def handshakes(self, signed_id: int, user: int) -> tuple[frozenset[bytes], bool]:
+        """The marks of a user's handshakes that a signed prekey answered without one-time keys, as far as
+        they are remembered; and whether no others of theirs are to be answered.
+        """
+        with _translated():
+            return handshakes.known(self._db, signed_id, user)
 
     def change_sessions(self, changes: SessionChanges) -> None:
         """Stores changes of sessions and prekeys that belong to no message."""

@@ -12,7 +12,7 @@ import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from chatchain.model import KeptSession, SessionChanges
-from chatchain.store import bounds
+from chatchain.store import bounds, handshakes
 
 SCHEMA: Final = """
     CREATE TABLE sessions (
@@ -80,3 +80,5 @@ def change(db: sqlcipher.Connection, changes: SessionChanges) -> None:
         bounds.forget_lost(db, max(at_ms for _, _, at_ms in changes.lost))
     if changes.prekeys is not None:
         db.execute("INSERT OR REPLACE INTO prekeys VALUES (1, ?)", (changes.prekeys,))
+        handshakes.remember(db, changes.begun)
+        handshakes.forget(db, changes.oldest_prekey)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -23,6 +24,8 @@ from chatchain.crypto.sealed import Target, seal
 from chatchain.errors import FoldMismatch, KeyChanged, RefusedError, StoreUnavailable
 from chatchain.identity.record import decode_record
 from chatchain.model import Address, Delivery, LogRow, SessionChanges, Suite, User
+from chatchain.store.bounds import Bounds
+from chatchain.store.local import LocalStore
 from tests.client.families import Home, deliver, family, store_of
 from tests.store.pages import journal_of, pages
 from tests.world import NETWORK, World
@@ -468,7 +471,7 @@ async def test_flood_without_one_time_keys(
     world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever begins too many is answered no more; a newcomer is, and the mailbox stays open."""
-    monkeypatch.setattr(prekeys, "MAX_SEEN_OF_USER", 3)
+    monkeypatch.setattr(prekeys, "MAX_BEGUN", 3)
     await world.register("carol")
     stock = world.relay.prekeys[world.chain.user("bob").uid, 1]
     stock.one_time.clear()
@@ -482,6 +485,76 @@ async def test_flood_without_one_time_keys(
     stock.kem_one_time.clear()
     await world.say("carol", "bob", "hello")
     assert await bob.texts() == ["hello"]
+
+
+def without_one_time_keys(world: World, name: str) -> None:
+    """Has the relay hand out the last-resort key."""
+    stock = world.relay.prekeys[world.chain.user(name).uid, 1]
+    stock.one_time.clear()
+    stock.kem_one_time.clear()
+
+
+async def test_replayed_initial_message_that_everything_else_has_forgotten(
+    world: World, ada: Home, bob: Home
+) -> None:
+    """Without one-time keys, after a restart, with the home's ids, messages and sessions gone: the memory of
+    handshakes alone stands against it, and it is there.
+    """
+    without_one_time_keys(world, "bob")
+    forged = forge(world, world.chain.user("ada"), await secrets_of(ada), text="pay me")
+    world.relay.inject(world.chain.user("bob"), forged)
+    assert await bob.texts() == ["pay me"]
+    for _ in range(2):
+        async with bob.client() as client:
+            store = await store_of(client)
+            assert isinstance(store, LocalStore)
+            for table in ("messages", "seen", "sessions"):
+                store._db.execute(f"DELETE FROM {table}")
+        world.relay.inject(world.chain.user("bob"), forged)
+        (told,) = await bob.hear()
+        assert (told.kind, told.text) == ("notice", None)
+
+
+async def test_flood_of_names_without_one_time_keys(
+    world: World, ada: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newcomer is answered at once, the prekeys stay, and a first message that was under way opens."""
+
+    def few(path: Path, key: bytes) -> LocalStore:
+        world.stores.append(store := LocalStore(path, key, Bounds(every=1, handshakes=4)))
+        return store
+
+    monkeypatch.setattr(world, "_open_store", few)
+    names, secrets = ["mallory", "trudy"], {}
+    for name in [*names, "carol"]:
+        await world.register(name)
+    for name in names:
+        secrets[name] = await secrets_of(Home(world, name, name))
+    reader = world.chain.user("bob")
+    without_one_time_keys(world, "bob")
+    await ada.send("bob", "under way")
+    under_way = list(world.relay.rows.values())
+    world.relay.rows.clear()
+    flood = [forge(world, world.chain.user(name), secrets[name], text="flood") for name in names * 3]
+    deliver(world, [((reader.uid, 1), one) for one in flood])
+    assert (await bob.texts()).count("flood") >= 4
+    async with bob.client() as client:
+        await client.login()
+        before = prekeys.decode_store((await store_of(client)).prekeys() or b"")
+    assert len(before.pairs) == 1
+    without_one_time_keys(world, "bob")
+    world.relay.rows.clear()
+    await world.say("carol", "bob", "hello")
+    assert await bob.texts() == ["hello"]
+    deliver(world, under_way)
+    assert await bob.texts() == ["under way"]
+    world.relay.rows.clear()
+    for one in flood:
+        world.relay.inject(reader, one)
+    assert "flood" not in await bob.texts()
+    async with bob.client() as client:
+        stored = (await store_of(client)).prekeys() or b""
+    assert prekeys.decode_store(stored).pairs == before.pairs
 
 
 async def test_one_time_keys_used_up_while_connected(

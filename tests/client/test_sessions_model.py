@@ -33,6 +33,7 @@ class Saved:
     rows: dict[tuple[int, int, bytes], KeptSession] = field(default_factory=dict)
     lost: dict[tuple[int, int], int] = field(default_factory=dict)
     stock: bytes = b""
+    begun: set[tuple[int, int, bytes]] = field(default_factory=set)
 
     def sessions(self, uid: int, number: int) -> list[KeptSession]:
         """As the database."""
@@ -50,6 +51,10 @@ class Saved:
         """As the database."""
         return self.stock
 
+    def handshakes(self, signed_id: int, user: int) -> tuple[frozenset[bytes], bool]:
+        """As the database."""
+        return frozenset(mark for key, whose, mark in self.begun if (key, whose) == (signed_id, user)), False
+
     def save(self, changes: SessionChanges) -> None:
         """As the database."""
         for gone in changes.gone:
@@ -57,6 +62,7 @@ class Saved:
         self.rows |= {(row.uid, row.device, row.id): row for row in changes.kept}
         self.lost |= {(uid, number): at for uid, number, at in changes.lost}
         self.stock = changes.prekeys or self.stock
+        self.begun |= set(changes.begun)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import msgspec
 from chatchain.crypto import prekeys, session
 from chatchain.crypto.device import DeviceSecrets
 from chatchain.crypto.pqxdh import Party
-from chatchain.crypto.prekeys import PrekeyBundle, PrekeyStore, Upload
+from chatchain.crypto.prekeys import NOTHING, Past, PrekeyBundle, PrekeyStore, Upload
 from chatchain.crypto.session import Session
 from chatchain.identity.record import decode_record, sign_record
 from chatchain.model import Network, Suite
@@ -58,10 +58,17 @@ class Device:
         return session.initiate(NETWORK, self.secrets, self.party, other.party, bundle, now)
 
     def accept(
-        self, store: PrekeyStore, other: Device, message: bytes, ad: bytes = b"", now: int = NOW
+        self,
+        store: PrekeyStore,
+        other: Device,
+        message: bytes,
+        ad: bytes = b"",
+        now: int = NOW,
+        *,
+        past: Past = NOTHING,
     ) -> tuple[PrekeyStore, Session, bytes]:
         """Answers another device's initial message."""
-        return session.accept(store, self.secrets, self.party, other.party, message, ad, now)
+        return session.accept(store, past, self.secrets, self.party, other.party, message, ad, now)
 
 
 def device(name: str, number: int = 1, rotated: bool = False, suites: int = BOTH_SUITES) -> Device:
@@ -86,6 +93,12 @@ STORE: Final = prekeys.new_store(NOW)
 """Bob's prekeys."""
 
 BUNDLE: Final = BOB.bundle(STORE)
+
+
+def restarted(store: PrekeyStore, past: Past = NOTHING) -> tuple[PrekeyStore, Past]:
+    """The store as the next program reads it, and what is remembered beside it, all of one user."""
+    marks = past.marks | {each.mark for each in store.begun}
+    return prekeys.decode_store(prekeys.encode_store(store)), Past(marks)
 
 
 def pair() -> tuple[Session, Session]:

@@ -33,6 +33,12 @@ def naive(handshake: bytes, alice: Device, bob: Device, found: prekeys.Found) ->
     )
 
 
+def found_for(named: pqxdh.Handshake) -> prekeys.Found:
+    """The secrets of Bob's that a handshake names."""
+    ids = (named.signed_id, named.one_time_id, named.kem_id)
+    return prekeys.find(STORE, prekeys.NOTHING, bytes(32), ADA.party.uid, *ids)
+
+
 def test_the_naive_x25519_is_the_published_one() -> None:
     """The oracle itself is right: a public key of RFC 7748, section 6.1, and Wycheproof's selection."""
     bob = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
@@ -53,14 +59,14 @@ def test_a_second_implementation_derives_the_same_keys_and_opens_the_first_messa
     bundle = BOB.bundle(STORE, one_time=one_time, one_time_kem=one_time_kem)
     keys, handshake = pqxdh.agree_as_initiator(ADA.secrets, ADA.party, BOB.party, bundle)
     named = pqxdh.decode_handshake(handshake)
-    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
+    found = found_for(named)
     assert pqxdh.agree_as_responder(BOB.secrets, BOB.party, ADA.party, found, handshake) == keys
     expected = naive(handshake, ADA, BOB, found)
     assert (keys.sk, keys.hka, keys.nhkb, keys.ad) == expected[1:]
 
     _, message = session.encrypt(ADA.begin(BOB, bundle), b"hello, bob", b"bound")
     handshake, rest = message[1:1621], message[1621:]
-    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
+    found = found_for(named)
     opened = naive_pqxdh.open_first(naive(handshake, ADA, BOB, found), found.signed, rest, b"bound")
     assert opened == b"hello, bob"
     assert BOB.accept(STORE, ADA, message, b"bound")[2] == b"hello, bob"
@@ -70,7 +76,7 @@ def test_every_party_record_and_byte_of_the_handshake_enters_the_keys() -> None:
     """Who is deceived about one of them derives other keys."""
     keys, handshake = pqxdh.agree_as_initiator(ADA.secrets, ADA.party, BOB.party, BUNDLE)
     named = pqxdh.decode_handshake(handshake)
-    found = prekeys.find(STORE, bytes(32), ADA.party.uid, named.signed_id, named.one_time_id, named.kem_id)
+    found = found_for(named)
 
     def respond(**changed: object) -> SharedKeys:
         given = {"me": BOB.party, "them": ADA.party, "data": handshake, **changed}

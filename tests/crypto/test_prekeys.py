@@ -17,13 +17,14 @@ from chatchain.crypto.prekeys import (
     CLOCK_SKEW,
     GRACE,
     LIFETIME,
+    MAX_BEGUN,
     MAX_ONE_TIME,
     MAX_PAIRS,
-    MAX_SEEN,
-    MAX_SEEN_OF_USER,
+    NOTHING,
     ROTATION,
     Begun,
     KeyKind,
+    Past,
     PrekeyBundle,
     PrekeyStore,
     decode_bundle,
@@ -39,7 +40,7 @@ from chatchain.crypto.prekeys import (
     verify_bundle,
 )
 from chatchain.errors import BadRecord, LimitReached, Undecryptable
-from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, Device, device
+from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, Device, device, restarted
 from tests.identity.people import NETWORK, OTHER_NETWORK, OTHER_REGISTRY
 
 
@@ -192,12 +193,10 @@ def test_an_initial_message_is_refused_the_second_time() -> None:
         for one_time_kem in (True, False):
             message = first_message(BOB.bundle(STORE, one_time=one_time, one_time_kem=one_time_kem))
             store, _, _ = BOB.accept(STORE, ADA, message)
-            restarted = decode_store(encode_store(store))
-            for each in (store, restarted):
+            for each, past in ((store, NOTHING), restarted(store)):
                 with pytest.raises(Undecryptable, match=r"repeats a handshake|used or deleted"):
-                    BOB.accept(each, ADA, message)
-            assert restarted == store
-            assert len(store.seen) == (not one_time and not one_time_kem)
+                    BOB.accept(each, ADA, message, past=past)
+            assert len(store.begun) == (not one_time and not one_time_kem)
 
 
 def last_resort(store: PrekeyStore) -> PrekeyBundle:
@@ -205,14 +204,9 @@ def last_resort(store: PrekeyStore) -> PrekeyBundle:
     return BOB.bundle(store, one_time=False, one_time_kem=False)
 
 
-def crowd(store: PrekeyStore, entries: int, *, users: int, first: int = 1) -> PrekeyStore:
-    """The store after so many handshakes of so many users with the keys in force."""
-    signed_id = store.pairs[-1].signed_id
-    begun = {
-        struct.pack(">IQ20x", signed_id, first + number): Begun(signed_id, first + number % users)
-        for number in range(entries)
-    }
-    return msgspec.structs.replace(store, seen={**store.seen, **begun})
+def past_of(number: int) -> Past:
+    """So many handshakes of one user."""
+    return Past(frozenset(struct.pack(">Q", mark) for mark in range(number)))
 
 
 def test_a_flood_of_last_resort_handshakes_locks_out_the_flooder_alone() -> None:
@@ -220,67 +214,62 @@ def test_a_flood_of_last_resort_handshakes_locks_out_the_flooder_alone() -> None
     store = STORE
     messages = [first_message(last_resort(store)) for _ in range(2)]
     for message in messages:
-        store, _, _ = BOB.accept(store, ADA, message)
-    full = crowd(store, MAX_SEEN_OF_USER - 2, users=1, first=ADA.party.uid)
-    with pytest.raises(LimitReached, match="This user"):
-        BOB.accept(full, ADA, first_message(last_resort(full)))
-    for message in messages:
-        with pytest.raises(Undecryptable, match="repeats"):
-            BOB.accept(full, ADA, message)
-    BOB.accept(full, MALLORY, first_message(last_resort(full), by=MALLORY))
-    # Whoever has one-time keys is not concerned, and a new signed prekey is a new beginning.
-    BOB.accept(full, ADA, first_message(BOB.bundle(full)))
-    rotated = renew(full, NOW + 1)
-    BOB.accept(rotated, ADA, first_message(last_resort(rotated)))
+        store, _, _ = BOB.accept(store, ADA, message, past=past_of(MAX_BEGUN - 2))
+    for each, past in ((store, past_of(MAX_BEGUN - 2)), restarted(store, past_of(MAX_BEGUN - 2))):
+        with pytest.raises(LimitReached, match="This user"):
+            BOB.accept(each, ADA, first_message(last_resort(each)), past=past)
+        for message in messages:
+            with pytest.raises(Undecryptable, match="repeats"):
+                BOB.accept(each, ADA, message, past=past)
+        BOB.accept(each, MALLORY, first_message(last_resort(each), by=MALLORY))
+        # Whoever has one-time keys is not concerned, and a new signed prekey is a new beginning.
+        BOB.accept(each, ADA, first_message(BOB.bundle(each)), past=past)
+        rotated = renew(each, NOW + 1)
+        BOB.accept(rotated, ADA, first_message(last_resort(rotated)))
 
 
-def test_a_flood_by_many_users_locks_out_no_newcomer() -> None:
-    """Full, the memory gives up the entries of whoever has most, who is answered no more by these keys."""
-    flooder = Begun(STORE.pairs[-1].signed_id, MALLORY.party.uid)
-    store, _, _ = BOB.accept(STORE, MALLORY, message := first_message(last_resort(STORE), by=MALLORY))
-    store = crowd(store, MAX_SEEN_OF_USER - 1, users=1, first=flooder.user)
-    store = crowd(store, MAX_SEEN - MAX_SEEN_OF_USER, users=1000)
-    assert len(store.seen) == MAX_SEEN
-    store, _, plaintext = BOB.accept(store, ADA, first_message(last_resort(store)))
-    assert plaintext == b"hi"
-    assert store.closed == {flooder}
-    assert len(store.seen) == MAX_SEEN - MAX_SEEN_OF_USER + 1
-    assert decode_store(encode_store(store)) == store
-    for each in (message, first_message(last_resort(store), by=MALLORY)):
+def test_of_whom_the_memory_was_given_up_nothing_is_answered_without_a_one_time_key() -> None:
+    """So nothing can come again that is not remembered; by the signed prekey that it concerns alone."""
+    closed, message = Past(closed=True), first_message(last_resort(STORE))
+    for each in (message, first_message(last_resort(STORE))):
         with pytest.raises(LimitReached):
-            BOB.accept(store, MALLORY, each)
-    # The next login brings new keys, with which the flooder may begin anew.
-    rotated = maintain(store, NOW + 1, 50, 50)
-    assert len(rotated.pairs) == 2
-    assert maintain(rotated, NOW + 2, 50, 50) == rotated
-    BOB.accept(rotated, MALLORY, first_message(last_resort(rotated), by=MALLORY))
-    after = maintain(rotated, NOW + 1 + GRACE, 50, 50)
-    assert (after.seen, after.closed) == ({}, frozenset())
+            BOB.accept(STORE, ADA, each, past=closed)
+    BOB.accept(STORE, ADA, first_message(BOB.bundle(STORE)), past=closed)
+    BOB.accept(STORE, MALLORY, first_message(last_resort(STORE), by=MALLORY))
+
+
+def test_a_flood_by_any_number_of_names_brings_no_rotation_and_retires_no_prekey() -> None:
+    """An honest first message made before it is answered after it, for as long as the grace lasts."""
+    waiting, store = first_message(last_resort(STORE)), STORE
+    begun = tuple(Begun(1, user, struct.pack(">Q", user)) for user in range(1, 20_000))
+    for day in range(7 + 30):
+        store = msgspec.structs.replace(store, begun=begun)
+        store = decode_store(encode_store(maintain(store, NOW + day * 24 * 3600, 50, 50)))
+        assert BOB.accept(store, ADA, waiting)[2] == b"hi"
+    assert [pair.issued for pair in store.pairs] == [NOW + week * ROTATION for week in range(6)]
+    assert encode_store(store) == encode_store(msgspec.structs.replace(store, begun=begun))
+    gone = maintain(store, NOW + ROTATION + GRACE, 50, 50)
     with pytest.raises(Undecryptable, match="used or deleted"):
-        BOB.accept(after, MALLORY, message)
+        BOB.accept(gone, ADA, waiting)
 
 
-def test_the_table_of_seen_handshakes_is_bounded_and_never_forgets_early() -> None:
-    """With an entry each of as many users as it holds it refuses rather than open the door to a replay."""
-    store, _, _ = BOB.accept(STORE, ADA, message := first_message(last_resort(STORE)))
-    full = crowd(store, MAX_SEEN - 1, users=MAX_SEEN)
-    with pytest.raises(LimitReached, match="More users"):
-        BOB.accept(full, MALLORY, first_message(last_resort(full), by=MALLORY))
-    with pytest.raises(Undecryptable, match="repeats"):
-        BOB.accept(full, ADA, message)
-    rotated = maintain(full, NOW + 1, 50, 50)
-    assert rotated.seen == full.seen
-    BOB.accept(rotated, MALLORY, first_message(last_resort(rotated), by=MALLORY))
+def test_what_was_just_begun_goes_with_its_signed_prekey() -> None:
+    """A store that was not saved since."""
+    store, _, _ = BOB.accept(STORE, ADA, first_message(last_resort(STORE)))
+    store = maintain(store, NOW + ROTATION, 50, 50)
+    assert len(store.begun) == 1
+    assert maintain(store, NOW + ROTATION + GRACE, 50, 50).begun == ()
 
 
 def test_the_number_of_kept_pairs_is_bounded() -> None:
-    """However often a crowd brings the rotation forward; seen handshakes go with their key."""
+    """Though somebody replaces the keys of a device every hour; daily, none goes before its time."""
     store = STORE
-    for _ in range(2 * MAX_PAIRS):
-        store = maintain(crowd(store, MAX_SEEN, users=MAX_SEEN), NOW, 50, 50)
+    for day in range(1, 30):
+        store = renew(store, NOW + day * 24 * 3600)
+    assert store.pairs[0].signed_id == STORE.pairs[0].signed_id
+    for hour in range(2 * MAX_PAIRS):
+        store = renew(store, NOW + 30 * 24 * 3600 + hour * 3600)
         assert len(store.pairs) <= MAX_PAIRS
-        assert {each.signed_id for each in store.seen.values()} <= {pair.signed_id for pair in store.pairs}
-    assert len(encode_store(store)) < 2**21
     assert decode_store(encode_store(store)) == store
 
 
@@ -309,8 +298,8 @@ def test_a_saved_store_is_the_same_store() -> None:
     """And shows no secrets in a traceback."""
     store = used_store()
     assert len(store.pairs) == 2
-    assert len(store.seen) == 1
-    assert decode_store(encode_store(store)) == store
+    assert len(store.begun) == 1
+    assert decode_store(encode_store(store)) == msgspec.structs.replace(store, begun=())
     assert repr(store) == "PrekeyStore(…)"
     assert {repr(each) for each in store.pairs} == {"Pair(…)"}
     assert {repr(each) for each in store.one_time.values()} == {"Secret(…)"}
@@ -322,7 +311,7 @@ def test_a_damaged_store_is_refused() -> None:
     for length in range(len(data)):
         with pytest.raises(BadRecord):
             decode_store(data[:length])
-    for bad in (data + b"\0", b"\x01" + data[1:], b"\x03" + data[1:]):
+    for bad in (data + b"\0", b"\x01" + data[1:], b"\x04" + data[1:]):
         with pytest.raises(BadRecord):
             decode_store(bad)
 

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from chatchain.crypto import prekeys, ratchet, session
-from chatchain.crypto.prekeys import Begun, PrekeyStore, decode_store, encode_store
+from chatchain.crypto.prekeys import NOTHING, Begun, PrekeyStore, decode_store, encode_store
 from chatchain.crypto.ratchet import decode_ratchet, encode_ratchet
 from chatchain.crypto.session import decode_session, encode_session
-from chatchain.errors import BadRecord, Undecryptable
+from chatchain.errors import BadRecord, LimitReached, Undecryptable
 from tests.crypto.pairs import ADA, BOB, NOW, STORE, settled
+from tests.identity.people import seed
 
 Case = dict[str, Any]
 CASES: Final[list[Case]] = json.loads((Path(__file__).parent.parent / "vectors" / "saved.json").read_text())[
@@ -52,12 +54,33 @@ def test_prekeys_of_version_1_are_upgraded() -> None:
     case = next(case for case in CASES if case["name"] == "prekeys of version 1, used up")
     store = decode_store(bytes.fromhex(case["saved"]))
     assert bytes.fromhex(case["saved"])[0] == 1
-    assert bytes.fromhex(case["now"])[0] == 2
-    (begun,) = store.seen.values()
-    assert (begun, store.closed) == (Begun(store.pairs[0].signed_id, 0), frozenset())
-    (remembered,) = store.seen
+    assert bytes.fromhex(case["now"])[0] == 3
+    (begun,) = store.begun
+    assert (begun.signed_id, begun.user, len(begun.mark)) == (store.pairs[0].signed_id, 0, 8)
+    ids = (begun.signed_id, 0, store.pairs[0].kem_id)
     with pytest.raises(Undecryptable, match="repeats"):
-        prekeys.find(store, remembered, ADA.party.uid, begun.signed_id, 0, store.pairs[0].kem_id)
+        prekeys.find(store, NOTHING, begun.mark + bytes(24), ADA.party.uid, *ids)
+    prekeys.find(store, NOTHING, bytes(32), ADA.party.uid, *ids)
+
+
+def test_prekeys_of_version_2_are_upgraded() -> None:
+    """They held the memory themselves: it goes beside them, also of whom they answered no more."""
+    case = next(case for case in CASES if case["name"] == "prekeys of version 2")
+    store = decode_store(bytes.fromhex(case["saved"]))
+    assert store.begun == (
+        Begun(1, 670887400361956, seed("id")[:8]),
+        Begun(8, 895825231796709, seed("id", 2)[:8]),
+        Begun(1, 7, b""),
+        Begun(8, 7, b""),
+    )
+    again = decode_store(bytes.fromhex(case["now"]))
+    assert again == msgspec.structs.replace(store, begun=())
+    last = store.pairs[1].kem_id
+    with pytest.raises(Undecryptable, match="repeats"):
+        prekeys.find(store, NOTHING, seed("id", 2), 895825231796709, 8, 0, last)
+    with pytest.raises(LimitReached):
+        prekeys.find(store, NOTHING, seed("new"), 7, 8, 0, last)
+    prekeys.find(store, NOTHING, seed("new"), 8, 8, 0, last)
 
 
 def test_an_upgraded_store_still_answers() -> None:
@@ -70,9 +93,9 @@ def test_an_upgraded_store_still_answers() -> None:
 
 def version_1(store: PrekeyStore) -> bytes:
     """What a program of version 1 would have saved of a store that remembers nothing."""
-    assert not store.seen
+    assert not store.begun
     data = encode_store(store)
-    return b"\x01" + data[1:12] + data[14:]
+    return b"\x01" + data[1:10] + b"\0\0" + data[10:]
 
 
 SAVED: Final = (

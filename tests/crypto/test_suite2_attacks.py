@@ -10,14 +10,26 @@ import pytest
 
 from chatchain.crypto import pqxdh, prekeys, ratchet, session
 from chatchain.crypto.pqxdh import HANDSHAKE_BYTES, Party
-from chatchain.crypto.prekeys import KeyKind, PrekeyStore, encode_store
+from chatchain.crypto.prekeys import NOTHING, KeyKind, PrekeyStore, encode_store
 from chatchain.crypto.ratchet import MAX_KEPT, MAX_SKIP
 from chatchain.crypto.session import Session, encode_session
 from chatchain.crypto.x25519 import agree, public_of
 from chatchain.errors import BadRecord, ChatchainError, Undecryptable
 from chatchain.identity.record import sign_record
 from chatchain.model import Suite
-from tests.crypto.pairs import ADA, BOB, BUNDLE, MALLORY, NOW, STORE, Device, device, pair, settled
+from tests.crypto.pairs import (
+    ADA,
+    BOB,
+    BUNDLE,
+    MALLORY,
+    NOW,
+    STORE,
+    Device,
+    device,
+    pair,
+    restarted,
+    settled,
+)
 from tests.identity.people import NETWORK
 
 SMALL_ORDER = [
@@ -91,7 +103,7 @@ def test_reflected_message() -> None:
         session.decrypt(ada, message, b"", NOW)
     store = prekeys.new_store(NOW)
     with refused(store):
-        session.accept(store, ADA.secrets, ADA.party, BOB.party, initial(), b"", NOW)
+        session.accept(store, NOTHING, ADA.secrets, ADA.party, BOB.party, initial(), b"", NOW)
     fresh, first = session.encrypt(ADA.begin(BOB, BUNDLE), b"to bob", b"")
     with refused(fresh):
         session.decrypt(fresh, first, b"", NOW)
@@ -122,7 +134,7 @@ def test_unknown_key_share_about_who_is_writing() -> None:
         MALLORY.party.uid, sign_record(record, MALLORY.owner.user.account, MALLORY.secrets.ed25519)
     )
     with refused(STORE):
-        session.accept(STORE, BOB.secrets, BOB.party, posing, initial(), b"", NOW)
+        session.accept(STORE, NOTHING, BOB.secrets, BOB.party, posing, initial(), b"", NOW)
 
 
 def test_another_device_of_the_same_user_is_another_party() -> None:
@@ -169,10 +181,10 @@ def test_replayed_initial_message() -> None:
     ada, first = session.encrypt(ADA.begin(BOB, bundle), b"one", b"")
     ada, second = session.encrypt(ada, b"two", b"")
     store, bob, _ = BOB.accept(STORE, ADA, first)
-    for each in (store, prekeys.decode_store(encode_store(store))):
+    for each, past in ((store, NOTHING), restarted(store)):
         for message in (first, second):
             with refused(each):
-                BOB.accept(each, ADA, message)
+                BOB.accept(each, ADA, message, past=past)
     with refused(bob):
         session.decrypt(bob, first, b"", NOW)
     assert session.decrypt(bob, second, b"", NOW)[1] == b"two"
@@ -286,7 +298,7 @@ def test_suite_downgrade_by_another_record_of_the_same_version() -> None:
     both = msgspec.structs.replace(BOB.party.record, suites=BOB.party.record.suites | 8, signature=b"")
     other = Party(BOB.party.uid, sign_record(both, BOB.owner.user.account, BOB.secrets.ed25519))
     with refused(STORE):
-        session.accept(STORE, BOB.secrets, other, ADA.party, initial(), b"", NOW)
+        session.accept(STORE, NOTHING, BOB.secrets, other, ADA.party, initial(), b"", NOW)
 
 
 def test_kem_prekey_of_one_purpose_in_the_others_place() -> None:

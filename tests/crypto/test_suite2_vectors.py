@@ -78,15 +78,17 @@ def test_a_handshake_vector_ends_as_it_says(case: Case) -> None:
     me = Party(case["responder_uid"], decode_record(record_b))
     them = Party(case["initiator_uid"], decode_record(record_a))
     store = prekeys.decode_store(saved)
+    remembered = [bytes.fromhex(case["remembered"])] if "remembered" in case else []
+    past = prekeys.Past(frozenset(remembered))
 
     def check() -> None:
-        _, opened, plaintext = session.accept(store, secrets, me, them, message, ad, case["now"])
+        _, opened, plaintext = session.accept(store, past, secrets, me, them, message, ad, case["now"])
         id_, expected = unhexed(case, "handshake_id", "plaintext")
         assert (opened.id, plaintext) == (id_, expected)
         handshake = message[1 : 1 + HANDSHAKE_BYTES]
         named = pqxdh.decode_handshake(handshake)
         found = prekeys.find(
-            store, id_, case["initiator_uid"], named.signed_id, named.one_time_id, named.kem_id
+            store, past, id_, case["initiator_uid"], named.signed_id, named.one_time_id, named.kem_id
         )
         keys = naive_pqxdh.responder_keys(
             handshake, secret, found.signed, found.one_time, found.kem, them.uid, record_a, me.uid, record_b

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import msgspec
 
 from chatchain.crypto import prekeys, session
-from chatchain.crypto.prekeys import Begun
 from tests.crypto.pairs import NOW
 from tests.identity.people import seed
 from tests.vectors.make import HERE, Case, write
@@ -31,8 +30,6 @@ def saved_now() -> list[Case]:
     used = msgspec.structs.replace(
         STORE,
         pairs=(*STORE.pairs, prekeys.Pair(8, seed("spk", 2), 9, seed("last", 2) * 2, NOW, 0)),
-        seen={seed("id"): Begun(1, 670887400361956), seed("id", 2): Begun(8, 895825231796709)},
-        closed=frozenset({Begun(1, 7), Begun(8, 7)}),
     )
     data = prekeys.encode_store(used)
     bad = (
@@ -49,7 +46,7 @@ def saved_now() -> list[Case]:
 def main() -> None:
     """Writes the file."""
     older = json.loads(FILE.read_text())["cases"]
-    names = {case["name"] for case in older}
+    names = {case["name"] for case in older if case["outcome"] == "ok"}
     cases = [{**case, "saved": bytes.fromhex(case["saved"])} for case in older if case["outcome"] == "ok"] + [
         case for case in saved_now() if case["name"] not in names
     ]
