@@ -33,6 +33,7 @@ from chatchain.wire.messages import (
     Ping,
     Pong,
     RelayMessage,
+    Submit,
 )
 
 WRITE_QUEUE: Final = 1024 * 1024
@@ -319,7 +320,12 @@ class Handler(Protocol):
         """A TLS handshake is done; the handler sends the challenge."""
 
     def received(self, peer: Peer, message: Message) -> None:
-        """One message of the peer, heartbeats excepted."""
+        """One message of the peer, heartbeats and what is to be stored excepted."""
+
+    def submitted(self, peer: Peer, inbox: deque[Message]) -> None:
+        """What is to be stored stands at the front of what the peer has said: takes of it what can be served
+        now, one message at least.
+        """
 
     def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
         """The peer broke the protocol; `closed` follows."""
@@ -457,15 +463,27 @@ class Peer(asyncio.Protocol):
         self._handler.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: decode, answer heartbeats, hand the rest on in order."""
+        """Bytes came: decode, answer heartbeats, hand the rest on in order.
+
+        Messages to be stored are handed on together, any other before the next is decoded, for the state may
+        change by it.
+        """
         self.heard = asyncio.get_running_loop().time()
+        inbox = self._inbox  # bounded: reading is paused while the peer is held, so at most one read's worth
+        violation = None
         try:
             for message in self._connection.receive_data(data):
-                if not isinstance(message, _HEARTBEATS):
-                    self._dispatch(message)
+                if type(message) is Submit:
+                    inbox.append(message)
+                elif not isinstance(message, _HEARTBEATS):
+                    inbox.append(message)
+                    self._hand_on()
                 elif isinstance(message, Ping):
                     self.send(Pong(message.nonce))
-        except ProtocolViolation as violation:
+        except ProtocolViolation as found:
+            violation = found
+        self._hand_on()
+        if violation is not None:
             self._refuse(violation)
         left = self._connection.buffered
         if left or self._frame_began:
@@ -528,6 +546,11 @@ class Peer(asyncio.Protocol):
             self.handshake.cancel()
 
     @property
+    def waits(self) -> bool:
+        """Whether what this peer says is kept waiting by a `hold`."""
+        return self._holds > 0
+
+    @property
     def held(self) -> bool:
         """Whether the handler keeps this peer's messages waiting, or all that it might say."""
         return self._holds > 0 or not self._intake.lets(self)
@@ -548,8 +571,7 @@ class Peer(asyncio.Protocol):
     def release(self) -> None:
         """Hands on what came meanwhile, in order, and reads again."""
         self._holds -= 1
-        while self._inbox and not self._holds:
-            self._handler.received(self, self._inbox.popleft())
+        self._hand_on()
         self._adjust_reading()
 
     def logged_in(self) -> None:
@@ -605,11 +627,13 @@ class Peer(asyncio.Protocol):
             if self.slow and self._transport.get_write_buffer_size() > WRITE_QUEUE:
                 self.abort()
 
-    def _dispatch(self, message: Message) -> None:
-        if self._holds:
-            self._inbox.append(message)  # bounded: reading is paused, so at most one read's worth
-        else:
-            self._handler.received(self, message)
+    def _hand_on(self) -> None:
+        inbox = self._inbox
+        while inbox and not self._holds:
+            if type(inbox[0]) is Submit:
+                self._handler.submitted(self, inbox)
+            else:
+                self._handler.received(self, inbox.popleft())
 
     def _adjust_reading(self) -> None:
         transport = self._transport

@@ -153,17 +153,25 @@ class Pace:
 
     def take(self, now: float) -> float:
         """Takes room for one message, or gives the seconds until there is some again."""
+        if self.take_all(now, 1):
+            return 0.0
+        if now >= self._shut_until:
+            self._shut_until = now + max((1 - self._left) / self._rate.per_second, SHUT_SECONDS)
+        return self._shut_until - now
+
+    def take_all(self, now: float, count: int) -> bool:
+        """Takes room for so many messages if there is some for all of them."""
         if now < self._shut_until:
-            return self._shut_until - now
-        rate = self._rate  # a bucket written out: this is asked for every message
-        left = min(rate.burst, self._left + (now - self._at) * rate.per_second)
+            return False
+        left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_second)
         self._at = now
-        if left < 1:
-            self._left = left
-            self._shut_until = now + max((1 - left) / rate.per_second, SHUT_SECONDS)
-            return self._shut_until - now
-        self._left = left - 1
-        return 0.0
+        room = left >= count
+        self._left = left - count if room else left
+        return room
+
+    def give_back(self, count: int) -> None:
+        """So many were not sent after all."""
+        self._left += count
 
 
 class Paces:

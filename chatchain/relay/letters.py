@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -31,7 +31,7 @@ from chatchain.relay.sessions import Session
 from chatchain.relay.tasks import Tasks, Threads
 from chatchain.relay.users import Users
 from chatchain.wire.intake import Intake
-from chatchain.wire.messages import Deliver, Message, Refused, Resumed, StaleDevices, Tick, Welcome
+from chatchain.wire.messages import Deliver, Message, Refused, Resumed, StaleDevices, Submit, Tick, Welcome
 from chatchain.wire.parcels import deliver_frames, parcel, tick_frames
 
 UNANSWERED_BYTES: Final = 1024 * 1024
@@ -156,7 +156,45 @@ class Letters:
 
     # --- in ---
 
-    def submit(self, session: Session, envelope: Envelope) -> None:
+    def submitted(self, session: Session, inbox: deque[Message]) -> None:
+        """Takes what is to be stored off the front of a connection's inbox, as much as need not wait."""
+        while inbox and isinstance(first := inbox[0], Submit):
+            alike = _alike(inbox, first.envelope)
+            if self._store_all(session, alike):
+                for _ in alike:
+                    inbox.popleft()
+            else:
+                for envelope in alike:
+                    inbox.popleft()
+                    self._submit(session, envelope)
+                    if session.peer.waits:
+                        return
+            if session.peer.waits:
+                return
+
+    def _store_all(self, session: Session, alike: list[Envelope]) -> bool:
+        """Stores envelopes that go the same way, unless there is something about them that must be looked at
+        one by one.
+        """
+        first, known = alike[0], self._users.known
+        sender, recipient = known(session.uid), known(first.recipient)
+        if (
+            session.order.owed
+            or sender is None
+            or recipient is None
+            or self._judge(session, first, sender, recipient) is not None
+            or not session.pace.take_all(time.monotonic(), len(alike))
+        ):
+            return False
+        now_ms = _now_ms()
+        letters = [_letter(session, envelope, now_ms) for envelope in alike]
+        if not self._mailbox.submit_all(letters):
+            session.pace.give_back(len(alike))
+            return False
+        self._keep(letters)
+        return True
+
+    def _submit(self, session: Session, envelope: Envelope) -> None:
         """Stores an envelope, or says why not."""
         if session.order.owed:
             session.order.came(envelope.id)
@@ -241,7 +279,7 @@ class Letters:
         actions = self._mailbox.submit(_letter(session, envelope, _now_ms()))
         action = actions[0]
         if type(action) is box.Store:
-            self._keep(action.letter)
+            self._keep([action.letter])
             return
         if isinstance(action, box.Send) and isinstance(action.message, Refused):
             session.order.refused(envelope.recipient, action.message, time.monotonic())
@@ -252,13 +290,14 @@ class Letters:
         session.order.refused(recipient, refusal, time.monotonic())
         self._send(session, refusal)
 
-    def _keep(self, letter: Letter) -> None:
-        """Hands a letter to the writer, with all others of this turn of the loop."""
-        session = self._sessions.get(letter.session)
-        self.pending += letter.size
+    def _keep(self, letters: list[Letter]) -> None:
+        """Hands letters of one session to the writer, with all others of this turn of the loop."""
+        size = sum([letter.size for letter in letters])
+        self.pending += size
+        session = self._sessions.get(letters[0].session)
         if session is not None:
-            session.rows += 1
-            session.bytes += letter.size
+            session.rows += len(letters)
+            session.bytes += size
             if session.rows >= UNANSWERED_ROWS or session.bytes >= UNANSWERED_BYTES:
                 self._hold(session)
         if self.pending >= PENDING_BYTES and not self._full:
@@ -267,7 +306,7 @@ class Letters:
                 self._hold(each)
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self._hand_over)
-        self._gathered.append(letter)
+        self._gathered += letters
 
     def _hold(self, session: Session) -> None:
         if not session.held:
@@ -307,7 +346,7 @@ class Letters:
         for action in actions:
             match action:
                 case box.Store(letter):
-                    self._keep(letter)
+                    self._keep([letter])
                 case box.Ticks(name, ids):
                     session = self._sessions.get(name)
                     if session is not None:
@@ -368,12 +407,16 @@ class Letters:
 
     def kept(self, told: list[tuple[Letter, box.Verdict]], runs: list[Run]) -> None:
         """The store's verdicts on one batch, and the runs that it has stored."""
+        answered: dict[int, list[int]] = {}
         for letter, _ in told:
-            self.pending -= letter.size
-            session = self._sessions.get(letter.session)
+            answered.setdefault(letter.session, []).append(letter.size)
+        for name, sizes in answered.items():
+            size = sum(sizes)
+            self.pending -= size
+            session = self._sessions.get(name)
             if session is not None:
-                session.rows -= 1
-                session.bytes -= letter.size
+                session.rows -= len(sizes)
+                session.bytes -= size
         verdicts = Counter([verdict for _, verdict in told])
         self._metrics.repeats.inc(verdicts["duplicate"])
         if verdicts["failed"]:
@@ -468,6 +511,25 @@ class Letters:
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def _alike(inbox: Iterable[Message], first: Envelope) -> list[Envelope]:
+    """The envelopes at the front that are for the same devices as the first and know the same of them."""
+    devices = [(copy.uid, copy.device) for copy in first.copies]
+    found: list[Envelope] = []
+    for message in inbox:
+        if type(message) is not Submit:
+            break
+        envelope = message.envelope
+        if (
+            envelope.recipient != first.recipient
+            or envelope.recipient_version != first.recipient_version
+            or envelope.sender_version != first.sender_version
+            or [(copy.uid, copy.device) for copy in envelope.copies] != devices
+        ):
+            break
+        found.append(envelope)
+    return found
 
 
 def _digest(envelope: Envelope) -> bytes:

@@ -17,6 +17,7 @@ What it keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Final, Literal, NamedTuple
 
 from chatchain.model import Envelope, Letter, Run, User
@@ -179,10 +180,9 @@ class _Session:
         return len(self.window) >= WINDOW_ROWS or self.window_bytes >= WINDOW_BYTES
 
     def give(self, run: Run) -> Give:
-        for sequence, parcel in enumerate(run.parcels, run.first):
-            size = len(parcel)
-            self.window[sequence] = size, run.sender
-            self.window_bytes += size
+        sizes = [len(parcel) for parcel in run.parcels]
+        self.window.update(zip(range(run.first, run.last + 1), zip(sizes, repeat(run.sender)), strict=False))
+        self.window_bytes += sum(sizes)
         self.cursor = run.last
         return Give(self.name, run.first, run.parcels)
 
@@ -266,6 +266,19 @@ class Mailbox:
                 return [Send(letter.session, refusal)]
         return [Store(letter)]
 
+    def submit_all(self, letters: Sequence[Letter]) -> bool:
+        """The same for letters of one session for the same devices, if there is room for all of them; gives
+        whether they are to be stored.
+        """
+        first = letters[0]
+        for index, (uid, device, _) in enumerate(first.parcels):
+            size = sum([len(letter.parcels[index][2]) for letter in letters])
+            if not self._quotas.reserve((uid, device), first.sender, size, len(letters)):
+                for letter in letters:
+                    self._release(letter, index)
+                return False
+        return True
+
     def kept(self, told: Iterable[tuple[Letter, Verdict]], runs: Sequence[Run]) -> list[Action]:
         """The store's verdicts, and what it has stored for whom, in the order of commitment."""
         return self.judged(told, runs) + self.committed(runs)
@@ -328,15 +341,15 @@ class Mailbox:
         found = self._sessions.get(session)
         if found is None:
             return []
-        before = found.done
+        before, window, counted_to = found.done, found.window, self._counted_to
         gone: dict[int, list[int]] = {}  # sizes by sender
         for sequence in sequences:
-            given = found.window.pop(sequence, None)
+            given = window.pop(sequence, None)
             if given is None:
                 continue
             size, sender = given
             found.window_bytes -= size
-            if sequence > self._counted_to:
+            if sequence > counted_to:
                 self._early.add(sequence)
             else:
                 gone.setdefault(sender, []).append(size)

@@ -66,6 +66,10 @@ class Peer(Protocol):
         """How far the conversation has come."""
 
     @property
+    def waits(self) -> bool:
+        """Whether what it says is kept waiting by a `hold`."""
+
+    @property
     def held(self) -> bool:
         """Whether its messages are kept waiting."""
 

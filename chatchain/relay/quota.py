@@ -35,11 +35,11 @@ class _Count:
     def __init__(self) -> None:
         self.rows = self.bytes = self.coming_rows = self.coming_bytes = 0
 
-    def reserve(self, size: int, rows: int, bytes_: int) -> bool:
-        """Counts one more row as on its way if that leaves no more than so many rows and bytes."""
-        if self.rows + self.coming_rows >= rows or self.bytes + self.coming_bytes + size > bytes_:
+    def reserve(self, size: int, count: int, rows: int, bytes_: int) -> bool:
+        """Counts more rows as on their way if that leaves no more than so many rows and bytes."""
+        if self.rows + self.coming_rows + count > rows or self.bytes + self.coming_bytes + size > bytes_:
             return False
-        self.coming_rows += 1
+        self.coming_rows += count
         self.coming_bytes += size
         return True
 
@@ -67,14 +67,14 @@ class Quotas:
         count = self._devices.get(key)
         return count.rows if count is not None else 0
 
-    def reserve(self, key: Key, sender: int, size: int) -> bool:
-        """Counts one more row of this size as on its way, unless there is no room for it."""
+    def reserve(self, key: Key, sender: int, size: int, count: int = 1) -> bool:
+        """Counts more rows, so large together, as on their way, unless there is no room for all of them."""
         quota = self._quota
         device, share = self._both(key, sender)
-        if device.reserve(size, quota.rows, quota.bytes):
-            if share.reserve(size, quota.sender_rows, quota.sender_bytes):
+        if device.reserve(size, count, quota.rows, quota.bytes):
+            if share.reserve(size, count, quota.sender_rows, quota.sender_bytes):
                 return True
-            device.release(1, size)
+            device.release(count, size)
         self._tidy(key, sender)
         return False
 

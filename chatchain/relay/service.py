@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -54,7 +55,6 @@ from chatchain.wire.messages import (
     Receive,
     Resume,
     Signal,
-    Submit,
 )
 from chatchain.wire.messages import (
     Sponsor as SponsorRequest,
@@ -141,7 +141,6 @@ class Relay:
             metrics=metrics,
         )
         """Hears what the writer and the other processes tell."""
-        self._submit = self.letters.submit
         self._signals = Signals(
             self.letters.listening, nodes=nodes, bus=signals, users=users, allowance=allowed, metrics=metrics
         )
@@ -269,15 +268,19 @@ class Relay:
     def received(self, peer: Peer, message: Message) -> None:
         """Serves one message."""
         session = peer.session
-        if type(session) is Session:
-            if type(message) is Submit:  # nearly all of them
-                self._submit(session, message.envelope)
-            else:
-                self._serve(session, message)
+        if isinstance(session, Session):
+            self._serve(session, message)
         elif isinstance(session, FileSession):
             self._files.received(session, message)
         elif isinstance(session, Guest):
             self._greet(peer, session, message)
+
+    def submitted(self, peer: Peer, inbox: deque[Message]) -> None:
+        """Takes what is to be stored."""
+        if isinstance(peer.session, Session):
+            self.letters.submitted(peer.session, inbox)
+        else:  # its session has ended
+            inbox.popleft()
 
     def _serve(self, session: Session, message: Message) -> None:
         match message:

@@ -124,6 +124,13 @@ TABLE: Final[dict[State, dict[Role, dict[type[Message], State | None]]]] = {
     State.CLOSED: {Role.CLIENT: {}, Role.RELAY: {}},
 }
 
+_STILL: Final = {
+    state: {role: {kind for kind, step in turns.items() if step is None} for role, turns in both.items()}
+    for state, both in TABLE.items()
+}
+"""The messages that leave the state as it is: nearly all that are ever sent."""
+
+_length_at: Final = LENGTH.unpack_from
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FROM_CLIENT: Final = msgspec.msgpack.Decoder(ClientMessage)
 _FROM_RELAY: Final = msgspec.msgpack.Decoder(RelayMessage)
@@ -211,34 +218,38 @@ class Connection:
         self._state = state
         self._ours = TABLE[state][self._role]
         self._theirs = TABLE[state][self._peer]
+        self._still = _STILL[state][self._peer]
         self._cap = MAX_FRAME if state in (State.READY, State.FILES) else MAX_FRAME_BEFORE_LOGIN
 
     def _messages(self) -> Iterator[Message]:
         while self._state is not State.CLOSED:
             try:
-                end = self._end()
-                if not end:
-                    break
-                message = self._decode(self._incoming[self._at + LENGTH.size : end])
-                self._at = end
-                self._step(message)
+                message = self._next()
             except ProtocolViolation:
                 self.close()
                 raise
+            if message is None:
+                break
             yield message
         if self._at:
             self._incoming, self._at = self._incoming[self._at :], 0
 
-    def _end(self) -> int:
-        """Where the next frame ends, or 0 while it is not complete."""
-        start = self._at + LENGTH.size
-        have = len(self._incoming) - start
-        if have < 0:
-            return 0
-        length: int = LENGTH.unpack_from(self._incoming, self._at)[0]
+    def _next(self) -> Message | None:
+        """The next message, or None while its frame is not complete."""
+        incoming, start = self._incoming, self._at + LENGTH.size
+        if len(incoming) < start:
+            return None
+        length: int = _length_at(incoming, self._at)[0]
         if not 0 < length <= self._cap:
             raise ProtocolViolation(self._impossible(length))
-        return start + length if have >= length else 0
+        end = start + length
+        if len(incoming) < end:
+            return None
+        message = self._decode(incoming[start:end])
+        self._at = end
+        if type(message) not in self._still:
+            self._step(message)
+        return message
 
     def _impossible(self, length: int) -> str:
         if length == 0:
@@ -259,11 +270,10 @@ class Connection:
         return message
 
     def _step(self, message: Message) -> None:
-        kind = type(message)
-        if kind not in self._theirs:
+        """What a message does that is more than to be one: it changes the state, or is out of turn."""
+        step = self._theirs.get(type(message))
+        if step is None:
             raise ProtocolViolation(
-                f"The peer sent {kind.__name__} out of turn (state {self._state.name.lower()})."
+                f"The peer sent {type(message).__name__} out of turn (state {self._state.name.lower()})."
             )
-        step = self._theirs[kind]
-        if step is not None:
-            self._enter(step)
+        self._enter(step)

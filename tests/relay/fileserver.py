@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -102,6 +103,9 @@ class FileServer:
             peer.session = self.files.enter(peer, message.uid, message.device, message.epoch)
         elif isinstance(peer.session, FileSession):
             self.files.received(peer.session, message)
+
+    def submitted(self, peer: Peer, inbox: deque[Message]) -> None:
+        raise AssertionError("a connection for files carries no messages")
 
     def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
         pass

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import struct
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ class Handler:
         if isinstance(message, Login):
             peer.logged_in()
             peer.send(Welcome(UID, 0, 0))
+
+    def submitted(self, peer: Peer, inbox: deque[Message]) -> None:
+        self.messages.append(inbox.popleft())
 
     def violated(self, peer: Peer, violation: ProtocolViolation) -> None:
         self.violations.append(violation)
