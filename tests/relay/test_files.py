@@ -15,10 +15,13 @@ from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
 from chatchain.model import Blob, BlobState
 from chatchain.relay.blobs import DAY_MS, PART_BYTES, BlobLimits
+from chatchain.relay.files import WRITES, FileSession
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.orphans import Orphans
 from chatchain.store.blobs import BlobFolder, BlobTable
 from chatchain.transport import WRITE_QUEUE, dial
+from chatchain.wire import deadlines
+from chatchain.wire.connection import State
 from chatchain.wire.messages import (
     Discard,
     Done,
@@ -481,6 +484,24 @@ async def test_a_reader_that_stops_has_a_bounded_queue_and_delays_nobody(start: 
     await ada.close()
 
 
+async def test_a_reader_that_never_goes_on_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its download does not stay for ever."""
+    server = await start()
+    data = some(BlobLimits().largest)
+    ada = await enter(server)
+    assert isinstance(await ada.upload(data), Stored)
+    stopped = await enter(server, 2)
+    stopped.link._reader._transport.pause_reading()  # type: ignore[attr-defined]
+    monkeypatch.setattr(deadlines, "SILENCE", 0.3)
+    await stopped.say(Fetch(1, hashlib.sha256(data).digest(), 0, len(data)))
+    peer = server.peers[-1]
+    await until(lambda: peer.state is State.CLOSED and peer._transport is None)
+    await stopped.close()
+    monkeypatch.undo()
+    assert await fetched(ada, data) == data
+    await ada.close()
+
+
 async def test_a_part_that_is_gone_or_short_ends_a_download_with_a_reason(
     start: Start, tmp_path: Path
 ) -> None:
@@ -565,13 +586,45 @@ async def test_the_sender_of_a_slow_upload_is_read_no_faster_than_its_parts_are_
     ada = await enter(server)
     data = some(BlobLimits().largest)
     sending = asyncio.create_task(ada.upload(data))
-    await until(lambda: server.peers[-1].held)
-    await asyncio.sleep(0.05)
-    assert len(held) <= 3
     session = server.peers[-1].session
-    assert len(session.upload.waiting) <= 2  # type: ignore[attr-defined]
+    assert isinstance(session, FileSession)
+    await until(lambda: session.upload is not None and session.upload.held)
+    await until(lambda: len(held) == WRITES)
+    await asyncio.sleep(0.05)
+    assert len(held) == WRITES
+    assert session.upload is not None
+    assert session.upload.held
+    assert len(session.upload.waiting) <= 2
     assert not sending.done()
     gate.set()
     assert isinstance(await sending, Stored)
     assert server.store.blobs.own(1, hashlib.sha256(data).digest()).state is BlobState.STORED  # type: ignore[union-attr]
+    await ada.close()
+
+
+async def test_what_is_stored_was_on_the_disk_before(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part and then their names, before the table and the client hear of it, however slow the disk."""
+    server = await start()
+    done: list[str] = []
+    sync, settle, stored = server.parts.sync, server.parts.settle, server.store.blobs.stored
+
+    def slow_sync(folder: str, part: int) -> None:
+        time.sleep(0.2)
+        sync(folder, part)
+        done.append("part")
+
+    def noted_settle(folder: str) -> None:
+        settle(folder)
+        done.append("names")
+
+    def noted_stored(blob: Blob, expires_ms: int) -> bool:
+        done.append("row")
+        return stored(blob, expires_ms)
+
+    monkeypatch.setattr(server.parts, "sync", slow_sync)
+    monkeypatch.setattr(server.parts, "settle", noted_settle)
+    monkeypatch.setattr(server.store.blobs, "stored", noted_stored)
+    ada = await enter(server)
+    assert isinstance(await ada.upload(some(SIZE)), Stored)
+    assert done == [*["part"] * 4, "names", "row"]
     await ada.close()

@@ -199,6 +199,43 @@ async def test_who_has_not_even_the_device_locks_nobody_out_of_it(begin: Begin) 
     await (await here.connect()).close()
 
 
+async def test_failures_at_one_address_count_at_no_other(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever guesses from afar, in masses or at one account, does not keep its owner from logging in."""
+    few, more = Rate(burst=2, per_second=0.001), Rate(burst=4, per_second=0.001)
+    here = await begin(Allowance(failed_logins=few, address_failed_logins=more))
+    at = {"address": "192.0.2.1"}
+    monkeypatch.setattr("chatchain.transport._subject", lambda _: at["address"])
+    told = []
+    for uid in (ADA, ADA, ADA, ADA + 1, ADA + 1, ADA + 2):
+        link = await dial(here.named)
+        await link.send(msgspec.structs.replace(here.login(link), uid=uid, login_signature=bytes(65)))
+        told.append((await farewell(link)).code)
+    assert told == [*["login_refused"] * 2, "limit_reached", *["login_refused"] * 2, "limit_reached"]
+    at["address"] = "192.0.2.2"
+    await (await here.connect()).close()
+
+
+async def test_who_was_turned_away_for_the_neighbours_has_not_failed(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the address may try again, so may everybody there, however often they tried meanwhile."""
+    clock = Clock(monkeypatch, authentication)
+    few, more = Rate(burst=2, per_second=0.001), Rate(burst=2, per_second=1)
+    here = await begin(Allowance(failed_logins=few, address_failed_logins=more))
+    for number in range(2):
+        link = await dial(here.named)
+        await link.send(msgspec.structs.replace(here.login(link), uid=ADA + 1 + number))
+        assert (await farewell(link)).code == "login_refused"
+    for _ in range(3):
+        link = await dial(here.named)
+        await link.send(here.login(link))
+        assert (await farewell(link)).code == "limit_reached"
+    clock.go_on(2)
+    await (await here.connect()).close()
+
+
 @pytest.mark.parametrize("limit", ["logins", "address_logins"])
 async def test_logins_are_limited(begin: Begin, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an account, and from an address whoever it is; the farewell says how long to wait."""

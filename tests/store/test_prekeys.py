@@ -304,6 +304,23 @@ def test_old_bundle_goes_with_its_version(store: ServerStore, writer: ServerWrit
     assert taken(writer, 1) == [(1, b"KEM 1", b"X25519 1")]
 
 
+def test_a_stock_that_outlived_its_version_is_worth_nothing(store: ServerStore, writer: ServerWriter) -> None:
+    """As after a restored backup or an older program: nothing of it is given, counted or kept."""
+
+    def change(values: str) -> None:
+        with store._engine.execution_options(writes=True).begin() as connection:
+            connection.exec_driver_sql(f"UPDATE devices SET {values} WHERE uid = {ADA} AND device = 1")
+
+    assert publish(writer, batch(range(1, 4), range(1, 4))) == (3, 3)
+    change("version = 2")
+    assert taken(writer) == []
+    assert publish(writer, ask(2)) == (0, 0)
+    assert publish(writer, batch(range(7, 9), range(7, 9), version=2)) == (2, 2)
+    assert taken(writer) == [(1, b"KEM 7", b"X25519 7")]
+    change(f"state = {int(DeviceState.REVOKED)}")
+    assert taken(writer) == []
+
+
 def test_a_version_that_a_reorg_took_back_leaves_nothing(store: ServerStore, writer: ServerWriter) -> None:
     """The version before counts again, and its device publishes again."""
     store.rewrite([user(ADA, 2, 1)], [], settled_to=1)
