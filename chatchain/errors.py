@@ -9,7 +9,8 @@
     │   ├── RelayUnreachable, CertificateMismatch, ProtocolViolation, RelayFailure, NoTick, StoreUnavailable
     ├── ChainError            (5) the chain, or an endpoint that speaks for it
     │   ├── ChainUnreachable, WrongChain, NoContract, EndpointsDisagree, FoldMismatch,
-    │   │   Reverted, NoEther, TransactionPending
+    │   │   Reverted, NoEther, TransactionPending,
+    │   │   SponsorUnavailable
     ├── NotFoundError         (6) the thing named does not exist
     │   ├── UnknownUser, UnknownProposal, UnknownMessage, UnknownDevice, NoSuchFile, NoAccount
     ├── RefusedError          (7) understood, and not allowed
@@ -237,6 +238,17 @@ class Reverted(ChainError):
         super().__init__(message, hint)
         self.error = error
         self.values = values
+
+
+class SponsorUnavailable(ChainError):
+    """The relay does not pay now, because of the chain's node and not because of who asks."""
+
+    code = "sponsor_unavailable"
+    default_hint = "Try again later, or put ether on the account and send it yourself."
+
+    def __init__(self, message: str, hint: str = "", *, retry_after_ms: int = 0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_ms = retry_after_ms
 
 
 class NoEther(ChainError):

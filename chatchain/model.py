@@ -6,9 +6,10 @@ addresses are 20 bytes here and EIP-55 text on a screen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 import msgspec
 
@@ -610,6 +611,47 @@ class Cost(msgspec.Struct, frozen=True):
     def wei(self) -> int:
         """The most that it can cost: a contract that is asked about a signature may burn all that it gets."""
         return self.limit * self.fee
+
+
+GWEI: Final = 10**9
+
+
+class Booked(NamedTuple):
+    """Where a sum was booked, to give a part of it back, and the name under which that is known."""
+
+    slice: int
+    gwei: int
+    id: bytes
+
+    @property
+    def wei(self) -> int:
+        """The same in wei."""
+        return self.gwei * GWEI
+
+
+class Note(NamedTuple):
+    """What was booked for one transaction, which the first of it names, and the transaction as it was signed;
+    nothing if it never was.
+    """
+
+    booked: Sequence[Booked]
+    sent: bytes
+
+
+class Dispatch(msgspec.Struct, frozen=True):
+    """A signed transaction as it must be known to be seen through: the hashes of its versions, of which the
+    first names it, and what the last one says. `agreed` is the highest fee that was allowed.
+    """
+
+    sender: Address
+    nonce: int
+    to: Address
+    data: bytes
+    gas: int
+    fee: int
+    tip: int
+    agreed: int
+    hashes: tuple[bytes, ...]
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -33,10 +33,11 @@ from chatchain.errors import (
     LimitReached,
     NoEther,
     Reverted,
+    StoreUnavailable,
     TransactionPending,
 )
 from chatchain.identity.keys import Signer, address_of, to_checksum
-from chatchain.model import Address, Call, Cost, Mined, Network, Outcome
+from chatchain.model import Address, Call, Cost, Dispatch, Mined, Network, Outcome
 
 if TYPE_CHECKING:
     from web3 import Web3
@@ -51,6 +52,14 @@ SETTLED: Final = 12
 """Blocks on top of a mined transaction after which it is no longer watched."""
 
 MAX_WATCHED: Final = 16_384
+
+MOST_RAISES: Final = 10
+"""How often a transaction is offered for a better price, which is then nine times the first, or what the
+chain asks for. A node that never mines anything makes us offer no more than that.
+"""
+
+KEPT_VERSIONS: Final = 32
+"""Versions of a transaction whose receipts are asked for."""
 
 _POLL: Final = (0.05, 1.0)
 """Seconds between two looks for a receipt: at first, and at most."""
@@ -83,6 +92,21 @@ class _Transaction(msgspec.Struct):
 Allow = Callable[[bytes, int], bool]
 """Whether the transaction that was submitted under this hash may cost so many wei more."""
 
+Keep = Callable[[Sequence[tuple[int, Dispatch]]], None]
+"""Writes down what was signed before it is sent, with its place among the calls that were given (-1: it is
+another version of what was sent); raises ChatchainError if it must not be sent.
+"""
+
+
+class _Terms(NamedTuple):
+    """What the one who pays has to say while transactions are seen through."""
+
+    allow: Allow | None = None
+    keep: Keep | None = None
+
+
+_NO_TERMS: Final = _Terms()
+
 
 class _Trace(NamedTuple):
     """What an endpoint knows of a transaction: whether of its latest version, and all versions' receipts."""
@@ -106,9 +130,11 @@ class _Sent:
     hashes: list[bytes] = field(default_factory=list)
     raw: bytes = b""
     since: float = 0.0  # when its present version first went out
+    placed: float = 0.0  # when it was last asked whether its nonce is one that comes
     resent: float = 0.0
     agreed: int = 0  # the highest fee that was allowed, though it may not have been taken
-    place: int = 0  # among the calls that were sent together
+    place: int = -1  # among the calls that were sent together
+    raises: int = 0  # how often it was replaced for a better price
     seen_in: tuple[int, str] | None = None  # the block, by number and hash, that it was last found in
     told: bool = False  # whether `tend` has given its outcome
 
@@ -165,10 +191,13 @@ class ChainWriter:
         trial = Trial(self._network, candidates, sender, next_block=next_block)
         return self._endpoints.first(trial.run)
 
-    def submit_all(self, calls: Sequence[tuple[Call, Cost]], key: bytes) -> list[bytes | ChatchainError]:
+    def submit_all(
+        self, calls: Sequence[tuple[Call, Cost]], key: bytes, keep: Keep | None = None
+    ) -> list[bytes | ChatchainError]:
         """Signs and sends calls for exactly these costs, nonce after nonce; gives the transactions' hashes.
 
-        Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed.
+        Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed. What
+        `keep` does not take is not sent.
         """
         sender, signer = address_of(key), Signer(key)
         outcomes: dict[int, bytes | ChatchainError] = {}
@@ -190,10 +219,26 @@ class ChainWriter:
             self._require_room(len(due))
             for _ in range(3):
                 if due:
-                    due = self._send_row(due, outcomes)
+                    due = self._send_row(due, outcomes, keep)
         for sent in due:
             outcomes[sent.place] = _crowded_out()
         return [outcomes[place] for place in range(len(calls))]
+
+    def adopt(self, dispatches: Sequence[Dispatch], key: bytes) -> list[bool]:
+        """Looks after transactions that another process has signed with this key; whether it was this key."""
+        signer = Signer(key)
+        adopted = []
+        with self._lock:
+            for one in dispatches:
+                sent = _Sent(one.sender, one.nonce, one.to, one.data, one.gas, one.fee, one.tip, signer)
+                sent.agreed = one.agreed
+                self._sign(sent)
+                known = sent.hashes == [one.hashes[-1]]
+                adopted.append(known)
+                if known and (one.sender, one.nonce) not in self._watched:
+                    sent.hashes = list(one.hashes)
+                    self._watch(sent)
+        return adopted
 
     def follow(self, tx_hash: bytes) -> bytes:
         """The hash under which a transaction of ours is to be looked for now: that of its latest version."""
@@ -245,13 +290,15 @@ class ChainWriter:
         receipt = self._receipts([tx_hash])[0]
         return None if receipt is None else self._outcome(tx_hash, receipt)
 
-    def tend(self, allow: Allow | None = None) -> list[Outcome]:
+    def tend(self, allow: Allow | None = None, keep: Keep | None = None) -> list[Outcome]:
         """Looks after everything sent and not settled; gives what was mined or failed since the last time.
 
         To be called every few seconds by a process that outlives its transactions; one that fails never keeps
-        another from its turn. `allow` is asked before one may cost more than was agreed. A
-        transaction that a reorg takes back is looked after again, and told of no second time.
+        another from its turn. `allow` is asked before one may cost more than was agreed, and `keep` is told
+        before another version is sent. A transaction that a reorg takes back is looked after again, and told
+        of no second time.
         """
+        terms = _Terms(allow, keep)
         with self._lock:
             watched = list(self._watched.values())
         if not watched:
@@ -261,18 +308,19 @@ class ChainWriter:
         traces = self._endpoints.first(lambda endpoint: self._traces(endpoint, due))
         outcomes = []
         for sent, trace in zip(due, traces, strict=True):
-            outcome = self._tend_one_of_many(sent, trace, allow)
+            outcome = self._tend_one_of_many(sent, trace, terms)
             if outcome is not None and not sent.told:
                 sent.told = True
                 outcomes.append(outcome)
+        self._begin_lower([sent for sent in due if sent.seen_in is None], terms)
         for sent in watched:
             if sent.seen_in is not None and head - sent.seen_in[0] >= SETTLED:
                 self._forget(sent)
         return outcomes
 
-    def _tend_one_of_many(self, sent: _Sent, trace: _Trace, allow: Allow | None) -> Outcome | None:
+    def _tend_one_of_many(self, sent: _Sent, trace: _Trace, terms: _Terms) -> Outcome | None:
         try:
-            mined = self._tend_one(sent, allow, trace)
+            mined = self._tend_one(sent, terms, trace)
         except ChainUnreachable:
             raise
         except ChatchainError as failure:
@@ -339,15 +387,24 @@ class ChainWriter:
             raise LimitReached(f"{MAX_WATCHED} transactions are waiting to be mined.", retry_after_ms=15_000)
 
     def _watch(self, sent: _Sent) -> None:
+        sent.placed = self._clock()
         self._watched[sent.sender, sent.nonce] = sent
         self._submitted[sent.hashes[0]] = sent
 
-    def _send_row(self, row: list[_Sent], outcomes: dict[int, bytes | ChatchainError]) -> list[_Sent]:
+    def _send_row(
+        self, row: list[_Sent], outcomes: dict[int, bytes | ChatchainError], keep: Keep | None
+    ) -> list[_Sent]:
         """Sends transactions under nonces in a row; gives those whose nonce another program used first."""
         for sent, nonce in zip(row, self._free_nonces(row[0].sender), strict=False):
             sent.nonce = nonce
             self._sign(sent)
             sent.resent = sent.since
+        if keep is not None:
+            try:
+                keep([(sent.place, _dispatch(sent)) for sent in row])
+            except ChatchainError as error:
+                outcomes.update((sent.place, error) for sent in row)
+                return []
         again, refused = [], []
         for sent, fault in zip(row, self._send_raw_all([sent.raw for sent in row]), strict=True):
             if fault is None or _is_known(fault):
@@ -424,9 +481,11 @@ class ChainWriter:
             nonce += 1
         return nonce
 
-    def _broadcast(self, sent: _Sent) -> None:
+    def _broadcast(self, sent: _Sent, terms: _Terms = _NO_TERMS) -> None:
         """Signs the transaction as it stands now and sends it; a node that has it already is content."""
         self._sign(sent)
+        if terms.keep is not None:
+            terms.keep([(-1, _dispatch(sent))])
         self._send_raw(sent)
 
     def _sign(self, sent: _Sent) -> None:
@@ -459,7 +518,12 @@ class ChainWriter:
 
     # -- seeing it through
 
-    def _tend_one(self, sent: _Sent, allow: Allow | None = None, trace: _Trace | None = None) -> Mined | None:
+    def _tend_one(
+        self,
+        sent: _Sent,
+        terms: _Terms = _NO_TERMS,
+        trace: _Trace | None = None,
+    ) -> Mined | None:
         """The outcome if it is mined; otherwise sends it again if it is lost or waits too long."""
         known, receipts = trace or self._endpoints.first(lambda endpoint: self._trace(endpoint, sent))
         for tx_hash, receipt in zip(sent.hashes, receipts, strict=False):
@@ -469,19 +533,19 @@ class ChainWriter:
         with self._lock:
             try:
                 if known and now - sent.since >= self._stuck:
-                    self._raise_fee(sent, allow)
+                    self._raise_fee(sent, terms)
                 elif not known and now - sent.resent >= _RESEND:
-                    self._send_again(sent, allow)
+                    self._send_again(sent, terms)
             except _NonceTaken:
                 return self._overtaken(sent)
         return None
 
-    def _send_again(self, sent: _Sent, allow: Allow | None) -> None:
+    def _send_again(self, sent: _Sent, terms: _Terms) -> None:
         """Sends what the node has lost, with higher fees if it has become too cheap to be taken."""
         try:
             self._send_raw(sent)
         except RpcFault:
-            self._raise_fee(sent, allow)
+            self._raise_fee(sent, terms)
 
     def _trace(self, endpoint: Rpc, sent: _Sent) -> _Trace:
         return self._traces(endpoint, [sent])[0]
@@ -506,22 +570,72 @@ class ChainWriter:
         sent.seen_in = (quantity(receipt.block_number), receipt.block_hash)
         return self._outcome(tx_hash, receipt)
 
-    def _raise_fee(self, sent: _Sent, allow: Allow | None) -> None:
+    def _raise_fee(self, sent: _Sent, terms: _Terms) -> None:
         """Replaces a transaction by a better paid one; nodes ask for an eighth more at least."""
+        if sent.raises >= MOST_RAISES:
+            return
         block = self._call("eth_getBlockByNumber", "latest", False)
         base = quantity(block.get("baseFeePerGas", "0x0")) if isinstance(block, dict) else 0
         before = (sent.tip, sent.fee, sent.raw, list(sent.hashes))
         tip = max(sent.tip * 5 // 4 + 1, TIP)
         fee = max(sent.fee * 5 // 4 + 1, 2 * base + tip)
         more = fee - max(sent.fee, sent.agreed)
-        if allow is not None and more > 0 and not allow(sent.hashes[0], sent.gas * more):
+        if terms.allow is not None and more > 0 and not terms.allow(sent.hashes[0], sent.gas * more):
             return  # it waits until more may be spent, or the chain is cheaper
         sent.tip, sent.fee, sent.agreed = tip, fee, max(fee, sent.agreed)
+        sent.raises += 1
         try:
-            self._broadcast(sent)
-        except (NoEther, RpcFault):
+            self._broadcast(sent, terms)
+        except (NoEther, RpcFault, StoreUnavailable):
             # The version before is still good; it only waits for cheaper times.
             sent.tip, sent.fee, sent.raw, sent.hashes = before
+
+    def _begin_lower(self, waiting: Sequence[_Sent], terms: _Terms) -> None:
+        """Signs anew, from the chain's own count on, what waits above a nonce that nobody uses.
+
+        A node that told a wrong count had us begin too high, and what stands there is never mined. Should
+        both versions be, somehow, the second fails like any call that comes twice.
+        """
+        with self._lock:
+            now = self._clock()
+            rows: dict[Address, list[_Sent]] = {}
+            for sent in waiting:
+                if self._watched.get((sent.sender, sent.nonce)) is sent:
+                    rows.setdefault(sent.sender, []).append(sent)
+            for sender, row in rows.items():
+                row.sort(key=lambda sent: sent.nonce)
+                if now - min(sent.placed for sent in row) < self._stuck:
+                    continue
+                for sent in row:  # whatever comes of it, not again at once
+                    sent.placed = now
+                nonce = quantity(self._call("eth_getTransactionCount", hexed(sender), "pending"))
+                # Where one of ours was mined at this count or above, it is this word that is wrong.
+                if any(by == sender and nonce <= at < row[0].nonce for by, at in self._watched) or any(
+                    one.seen_in is not None and one.sender == sender and one.nonce >= nonce
+                    for one in self._watched.values()
+                ):
+                    continue
+                if nonce < row[0].nonce:
+                    self._move_down(row, nonce, terms)
+
+    def _move_down(self, row: Sequence[_Sent], nonce: int, terms: _Terms) -> None:
+        before = [(sent.nonce, sent.raw, list(sent.hashes)) for sent in row]
+        for place, sent in enumerate(row):
+            sent.nonce = nonce + place
+            self._sign(sent)
+            sent.hashes = [sent.hashes[0], *sent.hashes[1:][-KEPT_VERSIONS:]]
+        try:
+            if terms.keep is not None:
+                terms.keep([(-1, _dispatch(sent)) for sent in row])
+        except StoreUnavailable:
+            for sent, (old, raw, hashes) in zip(row, before, strict=True):
+                sent.nonce, sent.raw, sent.hashes = old, raw, hashes
+            return
+        for sent, (old, _, _) in zip(row, before, strict=True):
+            del self._watched[sent.sender, old]
+            self._watched[sent.sender, sent.nonce] = sent
+            sent.resent = self._clock()
+        self._send_raw_all([sent.raw for sent in row])  # what is refused is looked at again like what is lost
 
     def _overtaken(self, sent: _Sent) -> Mined | None:
         """The nonce is used: by one of our versions, mined just now, or by somebody else's transaction."""
@@ -573,6 +687,21 @@ class ChainWriter:
 
     def _pending(self, tx_hash: bytes) -> TransactionPending:
         return TransactionPending(f"The transaction {hexed(tx_hash)} is not mined after {self._wait:.0f} s.")
+
+
+def _dispatch(sent: _Sent) -> Dispatch:
+    """What another process must know of it."""
+    return Dispatch(
+        sent.sender,
+        sent.nonce,
+        sent.to,
+        sent.data,
+        sent.gas,
+        sent.fee,
+        sent.tip,
+        sent.agreed,
+        tuple(sent.hashes),
+    )
 
 
 class _NonceTaken(Exception):

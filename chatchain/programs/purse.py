@@ -15,10 +15,10 @@ from chatchain.chain.calls import (
 )
 from chatchain.chain.rpc import Endpoints, unhex
 from chatchain.chain.trial import Candidate
-from chatchain.chain.writer import ChainWriter
+from chatchain.chain.writer import ChainWriter, Keep
 from chatchain.errors import ChainError, ChatchainError, StoreUnavailable
 from chatchain.identity.keys import address_of
-from chatchain.model import Address, Call, Cost, Network, Outcome
+from chatchain.model import Address, Call, Cost, Dispatch, Network, Outcome
 
 
 class Purse:
@@ -58,11 +58,11 @@ class Purse:
         candidates = [Candidate(call, most) for call, most in calls]
         return self._writer.estimate_all(candidates, self.account, next_block=next_block)
 
-    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]], keep: Keep) -> list[bytes | ChatchainError]:
         """Signs and sends the calls."""
         try:
             with self._turn():
-                return self._writer.submit_all(calls, self._key)
+                return self._writer.submit_all(calls, self._key, keep)
         except StoreUnavailable as error:
             return [error] * len(calls)
 
@@ -84,9 +84,13 @@ class Purse:
         """Asks the writer, which replaces what is stuck."""
         return self._writer.follow(tx_hash)
 
-    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+    def tend(self, allow: Callable[[bytes, int], bool], keep: Keep) -> list[Outcome]:
         """Sees transactions through."""
-        return self._writer.tend(allow)
+        return self._writer.tend(allow, keep)
+
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
+        """Sees through what another process has sent from the same account."""
+        return self._writer.adopt(dispatches, self._key)
 
     def prepare(self) -> None:
         """Loads what the first payment needs."""

@@ -53,6 +53,8 @@ class Metrics:
         self.clock_ahead = self._gauge(
             "clock_ahead_seconds", "By how much the clock is ahead of chain and database"
         )
+        self.unsettled = self._gauge("sponsor_unsettled", "Transactions that were sent and are not mined")
+        self.sponsor_stalled = self._gauge("sponsor_stalled", "Whether nothing that was sent is mined")
         self.sessions = self._gauge("sessions", "Connections that are logged in")
         self.held = self._gauge(
             "connections_held", "Connections not read from until what they sent is stored"

@@ -18,6 +18,7 @@ from chatchain.model import (
     Call,
     Cost,
     Device,
+    Dispatch,
     Group,
     KeyBundle,
     Letter,
@@ -101,6 +102,12 @@ class Peer(Protocol):
         """Has the kernel queue little for this peer, who sends messages and no files."""
 
 
+Keep = Callable[[Sequence[tuple[int, Dispatch]]], None]
+"""Writes down what was signed before it is sent, with its place among the calls that were given (-1: it is
+another version of what was sent); raises ChatchainError if it must not be sent.
+"""
+
+
 class Payer(Protocol):
     """Sends calls and pays for them from one account. Blocks; may be used from several threads."""
 
@@ -118,8 +125,10 @@ class Payer(Protocol):
         With `next_block` as if the next block were begun.
         """
 
-    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
-        """Sends each call for exactly that cost and gives the transactions' hashes without waiting."""
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]], keep: Keep) -> list[bytes | ChatchainError]:
+        """Sends each call for exactly that cost and gives the transactions' hashes without waiting; only what
+        `keep` has taken.
+        """
 
     def together(self, votes: Sequence[Call]) -> Call:
         """One call that casts all of these votes and skips those that fail. Does not block."""
@@ -136,7 +145,10 @@ class Payer(Protocol):
     def prepare(self) -> None:
         """Gets ready, so that the first call does not wait for it."""
 
-    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
+        """Looks after what another process has sent from this account; False for another account's."""
+
+    def tend(self, allow: Callable[[bytes, int], bool], keep: Keep) -> list[Outcome]:
         """Sends again what is not mined yet, or for a better price if the submitted one is allowed so many
         wei more; gives what was mined or failed since the last time.
         """

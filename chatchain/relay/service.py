@@ -217,6 +217,7 @@ class Relay:
             "database": database,
             "chain": chain,
             "clock": self._clocks.verdict,
+            "sponsor": self._sponsoring.state,
             "draining": self._draining,
             "accepting": self.accepting,
             "connections": len(self._peers),

@@ -1,26 +1,31 @@
 """What the sponsor may still spend: a sum for each hour and one for each day, kept in the relay's database.
 
 The database and not this process remembers what was spent, so a restart forgets nothing and several processes
-share one purse. Time is counted in slices: an hour is the slice at hand and the 239 before it. Amounts are
-kept in gwei, rounded up when they are booked and down when they are given back.
+share one purse. It also knows what each sum was booked for until that is settled, so that a process that is
+killed at any point leaves nothing booked for nothing, and nothing unseen: another takes it over. Time is
+counted in slices: an hour is the slice at hand and the 239 before it. Amounts are kept in gwei, rounded up
+when they are booked and down when they are given back.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from chatchain.model import GWEI, Booked, Note
 
 SLICE: Final = 15
 """Seconds whose spending is kept as one sum."""
 
 HOUR: Final = 3600 // SLICE
 DAY: Final = 24 * HOUR
-GWEI: Final = 10**9
+ID_BYTES: Final = 16
 
 
-Judge = Callable[[int, int, int, int], int]
+Judge = Callable[[int, int, int, int], list[Booked]]
 """Is told the gwei spent within an hour and within a day, and the first slice of each that has a part in it;
-gives what is to be added.
+gives what is to be booked.
 """
 
 
@@ -28,26 +33,22 @@ class Journal(Protocol):
     """The book in the database. Blocks; raises StoreUnavailable."""
 
     def book(self, slice_: int, hour: int, day: int, judge: Judge) -> None:
-        """Adds the gwei that `judge` gives to a slice, with nobody else booking meanwhile.
+        """Books what `judge` gives, with nobody else booking meanwhile.
 
         `judge` is told what was spent in the slices above `slice_ - hour` and above `slice_ - day`; those
-        before may be forgotten.
+        before may be forgotten, with what was booked there.
         """
 
-    def give_back(self, slice_: int, gwei: int) -> None:
-        """Takes so much off a slice, if it is still kept."""
+    def keep(self, notes: Sequence[Note]) -> None:
+        """Writes down what is about to be sent: all of it, or nothing when another process has taken one of
+        these over (StoreUnavailable).
+        """
 
+    def settle(self, booked: Sequence[Booked], gwei: int) -> None:
+        """Takes off what was booked for one transaction all but so much; the second time nothing."""
 
-class Booked(NamedTuple):
-    """Where a sum was booked, to give a part of it back."""
-
-    slice: int
-    gwei: int
-
-    @property
-    def wei(self) -> int:
-        """The same in wei."""
-        return self.gwei * GWEI
+    def left(self) -> list[Note]:
+        """What processes that are gone had booked: it is this one's from now on."""
 
 
 class Spending:
@@ -69,8 +70,9 @@ class Spending:
         slice_ = int(now // SLICE)
         told: list[Booked | float] = []
 
-        def judge(hour: int, day: int, first_of_hour: int, first_of_day: int) -> int:
+        def judge(hour: int, day: int, first_of_hour: int, first_of_day: int) -> list[Booked]:
             total = 0
+            told.clear()
             for wei in amounts:
                 gwei = -(-wei // GWEI)
                 waits = []
@@ -82,14 +84,25 @@ class Spending:
                     told.append(max(*waits, float(SLICE)))
                     continue
                 total += gwei
-                told.append(Booked(slice_, gwei))
-            return total
+                told.append(Booked(slice_, gwei, secrets.token_bytes(ID_BYTES)))
+            return [one for one in told if isinstance(one, Booked)]
 
         self._journal.book(slice_, HOUR, DAY, judge)
         return told
 
-    def give_back(self, booked: Booked, spent_wei: int) -> None:
-        """Gives back what of a sum was not spent after all."""
-        left = booked.gwei - -(-spent_wei // GWEI)
-        if left > 0:
-            self._journal.give_back(booked.slice, left)
+    @property
+    def most(self) -> int:
+        """Wei that can be booked at once at all."""
+        return min(self._hour, self._day) * GWEI
+
+    def keep(self, notes: Sequence[Note]) -> None:
+        """Writes down what is about to be sent; raises StoreUnavailable if it must not be."""
+        self._journal.keep(notes)
+
+    def settle(self, booked: Sequence[Booked], spent_wei: int) -> None:
+        """Gives back what of the sums for one transaction was not spent after all."""
+        self._journal.settle(booked, -(-spent_wei // GWEI))
+
+    def left(self) -> list[Note]:
+        """What processes that are gone have left to this one."""
+        return self._journal.left()

@@ -7,7 +7,8 @@ user signed, recognised by the uid or address in the calldata.
 Calls are paid for in turns. All of a turn are tried out together, with a bound on the gas of each; those that
 would succeed are booked for the most that they can cost, and sent for exactly that. One that would be refused
 costs nothing but its place in the rate, and spoils none of the others. When a transaction is mined, what it
-did not use is given back.
+did not use is given back. What is signed is written down before it is sent, so whichever process comes next
+sees it through.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from chatchain.errors import (
     LimitReached,
     RefusedError,
     Reverted,
+    SponsorUnavailable,
     StoreUnavailable,
     TooLarge,
 )
 from chatchain.identity.keys import keccak256
-from chatchain.model import Address, Call, Cost, Outcome, User
+from chatchain.model import Address, Booked, Call, Cost, Dispatch, Note, Outcome, User
+from chatchain.relay.bills import Sending, decode, encode
 from chatchain.relay.limits import Bucket, Buckets, Rate, milliseconds
 from chatchain.relay.ports import Payer
-from chatchain.relay.spending import Booked, Spending
+from chatchain.relay.spending import Spending
 
 MAX_GAS: Final = 1_000_000
 """A registration takes about a quarter of it; an account that is a contract could take any amount to check a
@@ -65,6 +68,14 @@ CLAIMED_SECONDS: Final = 60.0
 
 ON_ITS_WAY_MS: Final = 2_000
 """After how long somebody who waits for a transaction asks again."""
+
+STALLED: Final = 300.0
+"""Seconds without anything mined of what is on its way, after which nothing more is sent: 25 of Ethereum's
+blocks, and as long as a transaction takes to be offered at its highest price.
+"""
+
+UNAVAILABLE_MS: Final = 60_000
+"""After how long somebody asks again whether the relay pays."""
 
 _WORD: Final = 32
 
@@ -179,10 +190,14 @@ class _Memory(msgspec.Struct):
 
 
 class _Bill(msgspec.Struct):
-    """A transaction that is not settled: what was booked for it, and the calls that it carries out."""
+    """A transaction that is not settled: what was booked for it, the calls that it carries out with the most
+    wei of each, and since when it is on its way.
+    """
 
     booked: list[Booked]
     calls: list[Call]
+    wei: list[int]
+    since: float
 
 
 class Sponsor:
@@ -203,7 +218,18 @@ class Sponsor:
         self._claims: OrderedDict[bytes, float] = OrderedDict()
         self._bills: dict[bytes, _Bill] = {}
         self._returns: deque[tuple[list[Booked], int]] = deque()
+        self._settled_at = now
         self._turn = threading.Lock()
+
+    def stalled(self, now: float) -> bool:
+        """Whether nothing that was sent is mined: the chain stands still, or its node does not tell."""
+        oldest = min((bill.since for bill in list(self._bills.values())), default=now)
+        return now - max(oldest, self._settled_at) > STALLED
+
+    @property
+    def unsettled(self) -> int:
+        """How many transactions are on their way."""
+        return len(self._bills)
 
     def admit(self, call: Call, user: User | None, address: str, now: float) -> None:
         """Lets a call pass to `pay_all`; `user` is who is logged in. Raises RefusedError or LimitReached."""
@@ -240,6 +266,9 @@ class Sponsor:
         outcomes: dict[bytes, Paid | ChatchainError] = {}
         with self._turn:
             fresh = self._fresh(orders, now, outcomes)
+            if self.stalled(now):  # more would only be booked, and wait as well
+                outcomes.update((_digest(order.call), _stalled()) for order in fresh)
+                fresh = []
         # Meanwhile the turn before may still be sending: a node tries out and takes in side by side.
         costs = dict(zip(map(_digest_of, fresh), self._try_out([order.call for order in fresh]), strict=True))
         with self._turn:
@@ -253,12 +282,16 @@ class Sponsor:
         """Gets ready to pay. Blocks."""
         self._payer.prepare()
 
-    def tend(self) -> None:
-        """Sees what was sent through until it is mined and settled; higher fees are booked, too. Blocks."""
+    def tend(self, now: float) -> None:
+        """Sees what was sent through until it is mined and settled, also what other processes have left;
+        higher fees are booked, too. Blocks.
+        """
         with self._turn:
             self._return()
-            for outcome in self._payer.tend(self._allow):
+            self._take_over(now)
+            for outcome in self._payer.tend(self._allow, self._keep_versions):
                 self._settle(outcome)
+                self._settled_at = now
 
     # --- one turn ------------------------------------------------------------------------------------------
 
@@ -371,6 +404,8 @@ class Sponsor:
                     _require(self._registrations.take(now), "registrations")
                 elif not order.uid and _verb(order.call) in _RESTORING:
                     _require(self._by_user.take(_word(order.call.data, 0), now), "calls")
+                if cost.wei > self._spending.most:
+                    raise _too_dear()
                 passed.append((order, cost))
             except ChatchainError as refusal:
                 outcomes[_digest(order.call)] = refusal
@@ -427,8 +462,17 @@ class Sponsor:
         """Sends what was booked for exactly that; what cannot be sent is given back."""
         if not parcels:
             return
+
+        def keep(signed: Sequence[tuple[int, Dispatch]]) -> None:
+            self._spending.keep(
+                [
+                    _note(parcels[place].booked, *_contents(parcels[place]), dispatch)
+                    for place, dispatch in signed
+                ]
+            )
+
         try:
-            told = self._payer.submit_all([(parcel.call, parcel.cost) for parcel in parcels])
+            told = self._payer.submit_all([(parcel.call, parcel.cost) for parcel in parcels], keep)
         except ChatchainError as failure:
             told = [failure] * len(parcels)
         for parcel, sent in zip(parcels, told, strict=True):
@@ -436,7 +480,7 @@ class Sponsor:
                 self._give_back(parcel.booked, 0)
                 outcomes.update((_digest(order.call), sent) for order in parcel.orders)
                 continue
-            self._bills[sent] = _Bill(parcel.booked, [order.call for order in parcel.orders])
+            self._bills[sent] = _Bill(parcel.booked, *_contents(parcel), now)
             for order, cost in zip(parcel.orders, parcel.costs, strict=True):
                 outcomes[_digest(order.call)] = paid = Paid(sent, cost.wei)
                 self._remember(order.call, paid, now, together=len(parcel.orders) > 1)
@@ -460,6 +504,38 @@ class Sponsor:
             return False
         bill.booked.append(booked)
         return True
+
+    def _keep_versions(self, signed: Sequence[tuple[int, Dispatch]]) -> None:
+        bills = [(self._bills.get(dispatch.hashes[0]), dispatch) for _, dispatch in signed]
+        self._spending.keep(
+            [
+                _note(bill.booked, bill.calls, bill.wei, dispatch)
+                for bill, dispatch in bills
+                if bill is not None  # it is settled, and was mined once
+            ]
+        )
+
+    def _take_over(self, now: float) -> None:
+        """Sees to what processes that are gone have booked: what they never signed is given back at once.
+
+        Whether what they signed was sent as well nobody knows: it is sent again if no node has it.
+        """
+        signed: list[tuple[Note, Sending]] = []
+        for note in self._spending.left():
+            if note.sent:
+                signed.append((note, decode(note.sent)))
+            else:
+                self._give_back(list(note.booked), 0)
+        if not signed:
+            return
+        adopted = self._payer.adopt([sending.dispatch for _, sending in signed])
+        for (note, (calls, wei, dispatch)), own in zip(signed, adopted, strict=True):
+            if not own:
+                continue  # of another account: it counts for its day
+            submitted = dispatch.hashes[0]
+            self._bills[submitted] = _Bill(list(note.booked), calls, wei, now)
+            for call, most in zip(calls, wei, strict=True):
+                self._remember(call, Paid(submitted, most), now, together=len(calls) > 1)
 
     def _settle(self, outcome: Outcome) -> None:
         """Gives back what a transaction did not use, and keeps in mind what it has done."""
@@ -488,12 +564,17 @@ class Sponsor:
         """Gives back what is due; what the database does not take now is due still."""
         with contextlib.suppress(StoreUnavailable):
             while self._returns:
-                booked, wei = self._returns[0]
-                while booked:
-                    before = sum(one.wei for one in booked[:-1])
-                    self._spending.give_back(booked[-1], max(0, wei - before))
-                    booked.pop()
+                self._spending.settle(*self._returns[0])
                 self._returns.popleft()
+
+
+def _contents(parcel: _Parcel) -> tuple[list[Call], list[int]]:
+    """The calls that a parcel carries out, and the most wei of each."""
+    return [order.call for order in parcel.orders], [cost.wei for cost in parcel.costs]
+
+
+def _note(booked: Sequence[Booked], calls: Sequence[Call], wei: Sequence[int], dispatch: Dispatch) -> Note:
+    return Note(tuple(booked), encode(calls, wei, dispatch))
 
 
 def _together(payer: Payer, batch: Sequence[_Parcel]) -> _Parcel:
@@ -525,6 +606,19 @@ def _committing() -> CommitmentPending:
         "The relay has committed to this registration, and pays for it once that is mined.",
         "Ask again in a moment.",
         retry_after_ms=ON_ITS_WAY_MS,
+    )
+
+
+def _stalled() -> SponsorUnavailable:
+    return SponsorUnavailable(
+        f"The relay has sent transactions, and for {STALLED // 60:.0f} minutes none of them was mined.",
+        retry_after_ms=UNAVAILABLE_MS,
+    )
+
+
+def _too_dear() -> SponsorUnavailable:
+    return SponsorUnavailable(
+        "The chain's node asks for more than this relay pays in an hour.", retry_after_ms=UNAVAILABLE_MS
     )
 
 

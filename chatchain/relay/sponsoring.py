@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
 
@@ -71,6 +71,8 @@ class Sponsoring:
         self._log = log
         self._metrics = metrics
         self._requests = Buckets(REQUESTS)
+        metrics.sponsor_stalled.set_function(lambda: self.state == "stalled")
+        metrics.unsettled.set_function(lambda: sponsor.unsettled if sponsor is not None else 0)
         self._under_way = 0
         self._guests: Counter[str] = Counter()
         self._threads = Threads(4, "sponsor")
@@ -82,6 +84,13 @@ class Sponsoring:
     def work_announced(self) -> int:
         """What the challenge says of the work that a newcomer has to show."""
         return self._newcomers.rules.announced if self._newcomers is not None else 0
+
+    @property
+    def state(self) -> Literal["off", "paying", "stalled"]:
+        """Whether calls are paid for."""
+        if self._sponsor is None:
+            return "off"
+        return "stalled" if self._sponsor.stalled(time.monotonic()) else "paying"
 
     async def pay_for(self, peer: Peer, session: Session | None, request: SponsorRequest) -> Sponsored:
         """Has a call sent for a device that is logged in, or for a guest; raises ChatchainError."""
@@ -122,12 +131,17 @@ class Sponsoring:
         if self._sponsor is None:
             return
         await self._threads.run(self._sponsor.prepare)
+        said = "paying"
         while True:
             await asyncio.sleep(TEND)
             try:
-                await self._threads.run(self._sponsor.tend)
+                await self._threads.run(partial(self._sponsor.tend, time.monotonic()))
             except (ChainError, StoreUnavailable) as error:
                 self._log.warning("transactions not tended", code=error.code)
+            if (state := self.state) != said:
+                said = state
+                tell = self._log.info if state == "paying" else self._log.error
+                tell(f"sponsor {state}", unsettled=self._sponsor.unsettled)
 
     def stop(self) -> None:
         """Takes up no more work."""

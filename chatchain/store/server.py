@@ -114,6 +114,7 @@ class ServerStore:
         self._engine.dispose()  # of connections from before nobody would know that they are to be fenced
         nodes = self._nodes = NodeStore(self._engine, name)
         self.log.guard = nodes.guard
+        self.sponsoring.owner, self.sponsoring.shared = nodes.id, True
         with nodes.turn("join"):  # or two that begin together would each take the other for one at work
             if not nodes.beat():
                 self._draw_space()

@@ -164,6 +164,19 @@ one_time_prekeys: Final = _table(
 sponsor_spending: Final = _table("sponsor_spending", _key("slice", number()), _column("gwei", number()))
 """What the sponsor spent in each slice of time; the row of slice 0 is what those who book wait for."""
 
+sponsor_bookings: Final = _table(
+    "sponsor_bookings",
+    _key("id", fixed_bytes(16)),
+    _column("owner", fixed_bytes(16)),
+    _column("slice", number()),
+    _column("gwei", number()),
+    _column("more", long_bytes()),
+    _column("sent", long_bytes()),
+)
+"""What the sponsor booked and has not settled, and which process sees to it: where, what else was booked for
+the same transaction, and the transaction once it is signed.
+"""
+
 blobs: Final = _table(
     "blobs",
     _key("owner", number()),

@@ -25,9 +25,9 @@ from chatchain.errors import (
 )
 from chatchain.identity import typed_data
 from chatchain.identity.keys import NOBODY, address_of, new_secret, sign_digest
-from chatchain.model import Address, Call, Kind, Network, ProposalId, RelayAddress, Uid
+from chatchain.model import GWEI, Address, Call, Kind, Network, ProposalId, RelayAddress, Uid
 from chatchain.programs.purse import Purse
-from chatchain.relay.spending import GWEI, Spending
+from chatchain.relay.spending import Spending
 from chatchain.relay.sponsor import MAX_GAS, Order, Paid, Sponsor, SponsorLimits
 from tests.chain.world import ETHER, FAR, Person, World
 from tests.fixtures.anvil import start_anvil
@@ -70,7 +70,7 @@ class Stage:
     def settle(self) -> None:
         """Lets what was sent be mined and the sponsor see it."""
         while self.sponsor._bills:
-            self.sponsor.tend()
+            self.sponsor.tend(0)
             time.sleep(0.02)
 
     def spent(self) -> int:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Booked, Spending
+from chatchain.model import GWEI, Booked
+from chatchain.relay.spending import DAY, HOUR, SLICE, Spending
 from tests.relay.journal import MemoryJournal
 
 PER_HOUR, PER_DAY = 100 * GWEI, 240 * GWEI
@@ -50,7 +51,7 @@ def test_parts_of_a_gwei_are_booked_whole_and_not_given_back() -> None:
     (booked,) = purse.book([3 * GWEI + 1])
     assert isinstance(booked, Booked)
     assert journal.total == 4
-    purse.give_back(booked, 2 * GWEI + 1)
+    purse.settle([booked], 2 * GWEI + 1)
     assert journal.total == 3
 
 
@@ -60,7 +61,7 @@ def test_more_than_was_booked_gives_nothing_back() -> None:
     purse = spending(Clock(), journal)
     (booked,) = purse.book([3 * GWEI])
     assert isinstance(booked, Booked)
-    purse.give_back(booked, 5 * GWEI)
+    purse.settle([booked], 5 * GWEI)
     assert journal.total == 3
 
 

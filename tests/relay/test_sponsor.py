@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,20 +19,36 @@ from chatchain.errors import (
     NoEther,
     RefusedError,
     Reverted,
+    SponsorUnavailable,
+    StoreUnavailable,
     TooLarge,
     VerificationError,
     VotingClosed,
 )
-from chatchain.model import Address, Call, Cost, DeviceState, Outcome, ProposalId, Uid, User
+from chatchain.model import (
+    GWEI,
+    Address,
+    Call,
+    Cost,
+    DeviceState,
+    Dispatch,
+    Note,
+    Outcome,
+    ProposalId,
+    Uid,
+    User,
+)
 from chatchain.programs.purse import Purse
 from chatchain.relay.limits import Rate
-from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Spending
+from chatchain.relay.ports import Keep
+from chatchain.relay.spending import DAY, HOUR, SLICE, Spending
 from chatchain.relay.sponsor import (
     CLAIMED_SECONDS,
     GAS_TOGETHER,
     MAX_GAS,
     MOST_FOR_DECISIONS,
     REMEMBERED_SECONDS,
+    STALLED,
     VOTES_TOGETHER,
     Order,
     Paid,
@@ -50,6 +67,10 @@ ETHER = 10**18
 
 COST = Cost(250_000, 400_000, GWEI, 1)
 WEI = COST.wei
+
+
+class Killed(BaseException):
+    """The process is no more."""
 
 
 class Payer:
@@ -71,6 +92,9 @@ class Payer:
         self.raises: list[tuple[bytes, int]] = []
         self.raised: list[bool] = []
         self.outcomes: list[Outcome] = []
+        self.dies = ""
+        self.adopted: list[Dispatch] = []
+        self.other_account = False
 
     def canonical(self, call: Call) -> bool:
         return Purse.canonical(self, call)  # type: ignore[arg-type]  # it looks at the call only
@@ -93,8 +117,19 @@ class Payer:
         cost = self.costs.get(call, self.cost)
         return self.refused.get(call) or (cost if cost.gas <= most else TooLarge("Too much gas."))
 
-    def submit_all(self, calls: Sequence[tuple[Call, Cost]]) -> list[bytes | ChatchainError]:
+    def submit_all(self, calls: Sequence[tuple[Call, Cost]], keep: Keep) -> list[bytes | ChatchainError]:
         outcomes: list[bytes | ChatchainError] = []
+        numbers = itertools.count(len(self.paid) + 1)
+        signed = [
+            (place, self.dispatch(next(numbers).to_bytes(32, "big"), call))
+            for place, (call, _) in enumerate(calls)
+            if call not in self.unsendable
+        ]
+        if self.dies == "before signing":
+            raise Killed
+        keep(signed)
+        if self.dies == "before sending":
+            raise Killed
         for call, cost in calls:
             refusal = self.unsendable.get(call)
             if refusal is None:
@@ -119,7 +154,14 @@ class Payer:
     def prepare(self) -> None:
         pass
 
-    def tend(self, allow: Callable[[bytes, int], bool]) -> list[Outcome]:
+    def dispatch(self, tx_hash: bytes, call: Call) -> Dispatch:
+        return Dispatch(NOBODY, 1, NOBODY, call.data, 1, self.cost.fee, 1, 0, (tx_hash,))
+
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
+        self.adopted += dispatches
+        return [not self.other_account for _ in dispatches]
+
+    def tend(self, allow: Callable[[bytes, int], bool], keep: Keep) -> list[Outcome]:
         self.raised = [allow(*more) for more in self.raises]
         outcomes, self.outcomes = self.outcomes, []
         return outcomes
@@ -377,9 +419,134 @@ def test_what_mining_did_not_use_is_given_back() -> None:
     for paid in sent:
         assert isinstance(paid, Paid)
         payer.mine(paid.tx_hash, WEI // 2)
-    made.tend()
+    made.tend(0)
     assert journal.total == WEI // GWEI
     assert kinds(pay(made, later)) == [Paid, LimitReached]
+
+
+@pytest.mark.parametrize("dies", ["before signing", "before sending", "before mining", "before settling"])
+def test_whoever_comes_next_sees_to_what_one_that_was_killed_had_booked(dies: str) -> None:
+    """Nothing stays booked for nothing, nothing is sent twice, and nothing is given back twice."""
+    journal, call = MemoryJournal(), registration()
+    made, payer = sponsor(journal=journal)
+    if dies in ("before signing", "before sending"):
+        payer.dies = dies
+        with pytest.raises(Killed):
+            pay(made, [call])
+    else:
+        pay(made, [call])
+    assert journal.total == WEI // GWEI
+    (submitted,) = [(1).to_bytes(32, "big")]
+
+    heir, payer = sponsor(journal=journal.next_process())
+    if dies == "before settling":
+        payer.mine(submitted, 1000 * GWEI)
+    heir.tend(0)
+    if dies == "before signing":
+        assert (payer.adopted, journal.total, journal.notes) == ([], 0, {})
+        assert kinds(pay(heir, [call])) == [Paid]
+        return
+    assert [one.hashes for one in payer.adopted] == [(submitted,)]
+    assert payer.adopted[0].data == call.data
+    (again,) = pay(heir, [call])
+    assert again == Paid(submitted, WEI), "whoever asks again is told the transaction that there is"
+    assert payer.paid == []
+    assert kinds(pay(heir, [registration("ada", Address(b"\x08" * 20))])) == [LimitReached]
+    if dies != "before settling":
+        assert journal.total == WEI // GWEI
+        payer.mine(submitted, 1000 * GWEI)
+        heir.tend(0)
+        assert journal.total == 1000
+    third, payer = sponsor(journal=journal.next_process())
+    before = journal.total
+    payer.mine(submitted, 0)
+    third.tend(0)
+    assert payer.adopted == []
+    assert journal.total == before == 1000
+
+
+def test_one_that_wakes_up_sends_nothing_that_another_has_taken_over() -> None:
+    """It was taken for dead between booking and sending: what it had booked is given back already."""
+    journal, calls = MemoryJournal(), newcomers(2)
+    made, payer = sponsor(journal=journal)
+    heir, _ = sponsor(journal=journal.next_process())
+    keep = journal.keep
+
+    def asleep(notes: Sequence[Note]) -> None:
+        heir.tend(0)
+        keep(notes)
+
+    journal.keep = asleep  # type: ignore[method-assign]  # what happens meanwhile
+    assert kinds(pay(made, calls)) == [StoreUnavailable, StoreUnavailable]
+    assert journal.total == 0
+    assert payer.paid == []
+    made.tend(0)
+    assert journal.total == 0
+
+
+def test_what_was_booked_besides_is_taken_over_with_it() -> None:
+    """Votes that went together, and a better price that was agreed on later: all of it is one sum."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    paid, other = pay(made, [vote(1), vote(2)])
+    assert isinstance(paid, Paid)
+    assert paid == other
+    payer.raises = [(paid.tx_hash, 700 * GWEI)]
+    made.tend(0)
+    assert journal.total == 2 * WEI // GWEI + 700
+    heir, payer = sponsor(journal=journal.next_process())
+    heir.tend(0)
+    payer.raises = [(paid.tx_hash, 300 * GWEI)]
+    payer.mine(paid.tx_hash, 900 * GWEI)
+    heir.tend(0)
+    assert payer.raised == [True]
+    assert journal.total == 900
+
+
+def test_what_another_account_has_sent_counts_for_its_day() -> None:
+    """The operator has changed the key: nobody can replace it, and whether it is mined nobody asks."""
+    journal = MemoryJournal()
+    made, _ = sponsor(journal=journal)
+    pay(made, [registration()])
+    heir, payer = sponsor(journal=journal.next_process())
+    payer.other_account = True
+    heir.tend(0)
+    assert journal.total == WEI // GWEI
+    assert heir.unsettled == 0
+    assert kinds(pay(heir, newcomers(1), STALLED + 1)) == [Paid]
+
+
+def test_a_chain_that_mines_nothing_is_said_and_costs_no_more() -> None:
+    """What is on its way is seen through; nothing more is booked for it until something of it is mined."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    first, *others = newcomers(4)
+    (paid,) = pay(made, [first])
+    assert isinstance(paid, Paid)
+    assert kinds(pay(made, others[:1], STALLED)) == [Paid]
+    booked = journal.total
+    made.tend(STALLED + 1)
+    assert made.stalled(STALLED + 1)
+    (refusal,) = pay(made, others[1:2], STALLED + 1)
+    assert isinstance(refusal, SponsorUnavailable)
+    assert refusal.retry_after_ms > 0
+    assert refusal.hint
+    assert pay(made, [first], STALLED + 1) == [paid], "who asks for what was sent is told"
+    assert journal.total == booked
+    payer.mine(paid.tx_hash, 1000 * GWEI)
+    made.tend(STALLED + 2)
+    assert not made.stalled(STALLED + 2)
+    assert kinds(pay(made, others[1:2], STALLED + 2)) == [Paid]
+    assert made.stalled(2 * STALLED + 3)
+
+
+def test_a_price_beyond_all_limits_is_the_node_s_fault() -> None:
+    """It would never pass, so nobody is told to wait for the next hour; at a price of this world it does."""
+    made, payer = sponsor(wei_per_hour=3 * WEI)
+    payer.cost = Cost(250_000, 400_000, 10**6 * GWEI, 1)
+    assert kinds(pay(made, newcomers(2))) == [SponsorUnavailable, SponsorUnavailable]
+    payer.cost = COST
+    assert kinds(pay(made, newcomers(2))) == [Paid, Paid]
 
 
 def test_what_is_due_is_given_back_when_the_database_is_there_again() -> None:
@@ -394,10 +561,10 @@ def test_what_is_due_is_given_back_when_the_database_is_there_again() -> None:
     for paid in sent:
         assert isinstance(paid, Paid)
         payer.mine(paid.tx_hash, 1000 * GWEI)
-    made.tend()
+    made.tend(0)
     assert journal.total == 3 * WEI // GWEI
     journal.away = None
-    made.tend()
+    made.tend(0)
     assert journal.total == 2000
     assert kinds(pay(made, [first])) == [Paid]  # and what was mined is remembered
     assert payer.paid == [first, second]
@@ -416,7 +583,7 @@ def test_a_batch_that_cannot_be_tried_out_leaves_nothing_booked() -> None:
     journal.away = None
     for number in range(1, 3):
         payer.mine(number.to_bytes(32, "big"), 1000 * GWEI)
-    made.tend()
+    made.tend(0)
     assert journal.total == 2000
 
 
@@ -429,7 +596,7 @@ def test_what_failed_when_it_was_mined_costs_what_it_cost() -> None:
     assert isinstance(overtaken, Paid)
     payer.mine(failed.tx_hash, 1000 * GWEI, Reverted("It failed."))
     payer.mine(overtaken.tx_hash, 0, Reverted("Another took its place."))
-    made.tend()
+    made.tend(0)
     assert journal.total == 1000
 
 
@@ -440,12 +607,12 @@ def test_f3_higher_fees_are_booked_too() -> None:
     (paid,) = pay(made, [registration()])
     assert isinstance(paid, Paid)
     payer.raises = [(paid.tx_hash, wei * GWEI) for wei in (1000, 600, 500, 1)]
-    made.tend()
+    made.tend(0)
     assert payer.raised == [True, False, True, False]
     assert journal.total == WEI // GWEI + 1500
     payer.raises = []
     payer.mine(paid.tx_hash, WEI + 700 * GWEI)
-    made.tend()
+    made.tend(0)
     assert journal.total == WEI // GWEI + 700
 
 
@@ -492,6 +659,9 @@ def test_a_call_that_was_sent_is_answered_with_its_transaction() -> None:
     assert pay(made, [call], 1) == [first]
     assert pay(made, [call, call], 2) == [first, first]
     assert payer.paid == [call]
+    assert isinstance(first, Paid)
+    payer.mine(first.tx_hash)
+    made.tend(2)
     assert kinds(pay(made, [call], REMEMBERED_SECONDS + 1)) == [NameUnavailable]
 
 
@@ -503,7 +673,7 @@ def test_a_replaced_transaction_is_told_under_its_latest_hash() -> None:
     payer.followed[first.tx_hash] = b"2" * 32
     assert pay(made, [registration()]) == [Paid(b"2" * 32, WEI)]
     payer.mine(first.tx_hash)
-    made.tend()
+    made.tend(0)
     payer.followed.clear()  # the writer forgets what is settled
     assert pay(made, [registration()]) == [Paid(b"2" * 32, WEI)]
 
@@ -514,7 +684,7 @@ def test_a_call_that_failed_when_it_was_mined_is_tried_anew() -> None:
     (first,) = pay(made, [registration()])
     assert isinstance(first, Paid)
     payer.mine(first.tx_hash, 0, NameUnavailable("The name ada is taken."))
-    made.tend()
+    made.tend(0)
     payer.refused[registration()] = NameUnavailable("The name ada is taken.")
     assert kinds(pay(made, [registration()])) == [NameUnavailable]
     payer.refused.clear()
@@ -551,7 +721,7 @@ def test_a_name_is_free_again_when_its_registration_failed() -> None:
     (first,) = pay(made, [registration()])
     assert isinstance(first, Paid)
     payer.mine(first.tx_hash, 0, Reverted("It failed."))
-    made.tend()
+    made.tend(0)
     assert kinds(pay(made, [registration("ada", Address(b"\x08" * 20))])) == [Paid]
 
 
@@ -636,7 +806,7 @@ def test_a_voter_whose_vote_a_batch_skipped_is_told_why() -> None:
     assert isinstance(sent, Paid)
     assert pay(made, [skipped]) == [sent]  # not mined yet: nobody knows
     payer.mine(sent.tx_hash)
-    made.tend()
+    made.tend(0)
     payer.voted = {counted}
     payer.refused[skipped] = VotingClosed("Proposal 2 takes no more votes: it is passed.")
     assert pay(made, [counted]) == [sent]
@@ -658,7 +828,7 @@ def test_a_name_that_must_be_committed_to_is() -> None:
     assert kinds(pay(made, [call])) == [CommitmentPending]  # on its way: it is not sent twice
     assert payer.paid == [payer.commitment(call)]
     payer.mine((1).to_bytes(32, "big"))
-    made.tend()
+    made.tend(0)
     assert kinds(pay(made, [call])) == [Paid]
     assert payer.paid == [payer.commitment(call), call]
     assert payer.tried[-1] == (call, MAX_GAS, True)
@@ -677,10 +847,11 @@ def test_somebody_else_s_commitment_serves_as_well() -> None:
 
 def test_a_commitment_stays_within_the_limits() -> None:
     """A newcomer for whom the purse does not reach is told so."""
-    made, payer = sponsor(wei_per_hour=WEI - 1)
+    made, payer = sponsor(wei_per_hour=2 * WEI - 1)
+    assert kinds(pay(made, newcomers(1))) == [Paid]
     payer.refused_now[registration()] = CommitmentNeeded("Commit first.")
     assert kinds(pay(made, [registration()])) == [LimitReached]
-    assert payer.paid == []
+    assert payer.paid == newcomers(1)
 
 
 def test_one_address_does_not_use_up_the_others_registrations() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chatchain.relay.spending import DAY, GWEI, HOUR, SLICE, Booked, Spending
+from chatchain.errors import StoreUnavailable
+from chatchain.model import GWEI, Booked, Note
+from chatchain.relay.spending import DAY, HOUR, SLICE, Spending
 from chatchain.store import migrations
 from chatchain.store.server import ServerStore
 
@@ -36,9 +38,9 @@ def spent(store: ServerStore, now: float = NOW) -> tuple[int, int]:
     """Gwei in the hour and in the day before."""
     told: list[tuple[int, int]] = []
 
-    def judge(hour: int, day: int, _first_of_hour: int, _first_of_day: int) -> int:
+    def judge(hour: int, day: int, _first_of_hour: int, _first_of_day: int) -> list[Booked]:
         told.append((hour, day))
-        return 0
+        return []
 
     store.sponsoring.book(int(now // SLICE), HOUR, DAY, judge)
     return told[0]
@@ -50,7 +52,7 @@ def test_what_was_spent_outlives_the_process(store: ServerStore, url: str) -> No
     first, second = purse.book([7 * GWEI, 3 * GWEI])
     assert isinstance(first, Booked)
     assert isinstance(second, Booked)
-    purse.give_back(second, GWEI)
+    purse.settle([second], GWEI)
     again = ServerStore(url)
     assert spent(again) == (8, 8)
     assert spent(again, NOW + HOUR * SLICE) == (0, 8)
@@ -77,7 +79,7 @@ def test_days_that_are_over_are_forgotten(store: ServerStore) -> None:
     far = NOW + 2 * DAY * SLICE
     purse = Spending(store.sponsoring, lambda: far, wei_per_hour=GWEI, wei_per_day=GWEI)
     purse.book([GWEI])
-    purse.give_back(old, 0)
+    purse.settle([old], 0)
     assert spent(store) == (1, 1)  # what lies ahead of the old time, and nothing of its own
 
 
@@ -98,6 +100,65 @@ def test_several_who_book_at_once_stay_within_one_limit(store: ServerStore, url:
     assert len(passed) == 10
     assert spent(store) == (10, 10)
     for one in stores:
+        one.close()
+
+
+def booked(store: ServerStore, *gwei: int) -> list[Booked]:
+    """So many sums, booked together."""
+    purse = Spending(store.sponsoring, lambda: NOW, wei_per_hour=10**9 * GWEI, wei_per_day=10**9 * GWEI)
+    told = purse.book([amount * GWEI for amount in gwei])
+    return [one for one in told if isinstance(one, Booked)]
+
+
+def test_what_a_process_leaves_is_the_next_one_s_and_no_longer_its_own(store: ServerStore, url: str) -> None:
+    """Sums that were never signed for, and a transaction with all that was booked for it."""
+    first, second, third = booked(store, 100, 50, 7)
+    store.sponsoring.keep([Note((first, second), b"transaction")])
+    store.sponsoring.keep([Note((first, second), b"another version")])
+    assert store.sponsoring.left() == []
+    again = ServerStore(url)
+    left = {note.sent: note.booked for note in again.sponsoring.left()}
+    assert left == {b"": (third,), b"another version": (first, Booked(second.slice, 50, b""))}
+    assert again.sponsoring.left() == []
+    for one in (first, third):
+        with pytest.raises(StoreUnavailable):
+            store.sponsoring.keep([Note((one,), b"late")])
+    (more,) = booked(again, 30)
+    again.sponsoring.keep([Note((*left[b"another version"], more), b"dearer")])
+    assert spent(store) == (187, 187)
+    again.sponsoring.settle([third], 0)
+    again.sponsoring.settle([first, more], 120)
+    assert spent(store) == (120, 120)
+    for process in (store, again):
+        process.sponsoring.settle([first, second, more], 0)
+        process.sponsoring.settle([third], 0)
+    assert spent(store) == (120, 120), "it is settled once"
+    assert again.sponsoring.left() == store.sponsoring.left() == []
+    again.close()
+
+
+def test_of_several_notes_all_are_kept_or_none(store: ServerStore) -> None:
+    """One of them is settled already: the others must not be sent under a booking that is unsure."""
+    first, second = booked(store, 100, 50)
+    store.sponsoring.settle([second], 0)
+    with pytest.raises(StoreUnavailable):
+        store.sponsoring.keep([Note((first,), b"one"), Note((second,), b"other")])
+    store.sponsoring.settle([first], 0)
+    assert spent(store) == (0, 0)
+
+
+def test_what_a_living_process_has_booked_is_left_to_it(mariadb_url: str) -> None:
+    """Of several on one database; when one is gone the first to look takes it over, and nobody else."""
+    stores = [ServerStore(mariadb_url) for _ in range(3)]
+    stores[0].migrate()
+    for number, one in enumerate(stores):
+        one.join(f"node-{number}")
+    (first,) = booked(stores[0], 100)
+    assert [one.sponsoring.left() for one in stores] == [[], [], []]
+    stores[0].close()
+    assert stores[1].sponsoring.left() == [Note((first,), b"")]
+    assert stores[2].sponsoring.left() == []
+    for one in stores[1:]:
         one.close()
 
 
