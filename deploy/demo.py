@@ -39,7 +39,7 @@ with Installed():
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WIDTH: Final = 100
-COMMAND_SECONDS: Final = 60
+COMMAND_SECONDS: Final = 300
 
 HELLO: Final = "Welcome, carol! The meeting is on Friday at eight."
 THANKS: Final = "Thank you, ada. I will bring the minutes."

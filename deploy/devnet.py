@@ -91,7 +91,7 @@ LEAST_WEI: Final = 1_000 * 10**18
 SPONSOR_ETHER_PER_DAY: Final = 1_000
 """The ether of a development chain is worth nothing; the limit only stops a runaway loop."""
 
-COMMAND_SECONDS: Final = 60
+COMMAND_SECONDS: Final = 300
 REGISTRATIONS: Final = 4
 """How many founders register at a time; each takes 64 MiB for its password."""
 

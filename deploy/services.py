@@ -21,7 +21,7 @@ import msgspec
 from chatchain.errors import ChatchainError
 from deploy import files
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 20.0
 """The relay drains for 10 s; a chain writes its state down."""
 

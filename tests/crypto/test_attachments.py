@@ -360,7 +360,11 @@ def test_a_reference_survives_and_keeps_its_key_to_itself() -> None:
     assert repr(FILE.key)[2:-1] not in repr(FILE)
 
 
-@pytest.mark.parametrize("data", [b"", FILE.encode()[:-1], FILE.encode() + b"\0", b"\2" + FILE.encode()[1:]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", FILE.encode()[:-1], FILE.encode() + b"\0", b"\2" + FILE.encode()[1:]],
+    ids=["empty", "short", "long", "another version"],
+)
 def test_a_malformed_reference_is_refused(data: bytes) -> None:
     """Another length or format."""
     with pytest.raises(Undecryptable):

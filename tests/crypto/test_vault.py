@@ -133,7 +133,9 @@ def test_an_altered_account_key_file_is_damage(position: int) -> None:
         open_account_key(b"k" * 32, bytes(data))
 
 
-@pytest.mark.parametrize("data", [b"", ACCOUNT[:-1], ACCOUNT + b"\0", bytes(200)])
+@pytest.mark.parametrize(
+    "data", [b"", ACCOUNT[:-1], ACCOUNT + b"\0", bytes(200)], ids=["empty", "short", "long", "longer"]
+)
 def test_an_account_key_file_of_another_length_is_damage(data: bytes) -> None:
     """Truncated, empty or with a tail."""
     with pytest.raises(BadRecord):

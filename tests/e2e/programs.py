@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from chatchain.config import CLIENT_OPTIONS, SERVER_OPTIONS
 from deploy.services import start_time
+from tests.fixtures.processes import free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DEVNET: Final = [sys.executable, str(ROOT / "deploy" / "devnet.py")]
@@ -49,7 +50,9 @@ def devnet(command: str, folder: Path, *arguments: str) -> dict[str, Any]:
 
 def up(folder: Path, *arguments: str) -> dict[str, Any]:
     """Bring a network up, on free ports if it is a new one."""
-    return devnet("up", folder, "--port", "0", "--relay-port", "0", *arguments)
+    if not (folder / "devnet.json").exists():
+        arguments = ("--port", str(free_port()), "--relay-port", str(free_port()), *arguments)
+    return devnet("up", folder, *arguments)
 
 
 def user(folder: Path, name: str) -> dict[str, str]:

@@ -259,7 +259,7 @@ def test_send_itself_replaces_what_is_stuck(new_anvil: Callable[..., DevChain]) 
         time.sleep(0.01)
     miner = threading.Thread(target=mine_dearly)
     miner.start()
-    sender.join(25)
+    sender.join(120)
     stop.set()
     miner.join()
     assert mined

@@ -144,7 +144,7 @@ def test_the_service_manager_hears_of_start_life_and_end(
         until(lambda: hears(b"WATCHDOG=1"))
         assert b"STOPPING=1" not in heard
         process._child.terminate()
-        assert process._child.wait(20) == 0
+        assert process._child.wait(60) == 0
         assert hears(b"STOPPING=1")
     assert heard.count(b"READY=1") == heard.count(b"STOPPING=1") == 1
 

@@ -218,7 +218,7 @@ async def test_a_terminated_relay_says_goodbye_and_ends_with_0(stage: Stage) -> 
             break
         assert isinstance(message, Tick)
         ticked.add(message.id)
-    assert await asyncio.to_thread(process._child.wait, 20) == 0
+    assert await asyncio.to_thread(process._child.wait, 60) == 0
     assert time.monotonic() - started < 10
     stage.start()
     again = await Device(stage, ada).connect()

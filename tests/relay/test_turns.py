@@ -49,7 +49,7 @@ async def turns_of() -> AsyncIterator[Callable[[PayAll, float], Turns]]:
 
 
 async def begun(sponsor: Sponsor, turns: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(sponsor.turns) < turns:  # noqa: ASYNC110  # another thread counts
             await asyncio.sleep(0.001)
 

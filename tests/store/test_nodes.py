@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -41,6 +43,14 @@ def join(mariadb_url: str) -> Iterator[Join]:
     yield begin
     for store in opened:
         store.close()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Waits for the server to notice that a connection has ended."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_processes_see_each_other_come_and_go(join: Join) -> None:
@@ -97,7 +107,7 @@ def test_a_killed_process_is_missed_at_the_next_heartbeat(join: Join) -> None:
     assert first.lead()
     assert first._pulse is not None
     first._pulse.invalidate()  # as when the process is gone
-    assert second.beat() == 0
+    until(lambda: second.beat() == 0)
     assert second.lead()
 
 
@@ -116,7 +126,7 @@ def test_a_frozen_process_is_fenced_and_writes_nothing_when_it_wakes(join: Join,
     watch.now = 5.1
     assert judging.beat() == 0
     with judging._engine.begin() as connection:
-        connection.execute(text("SET innodb_lock_wait_timeout = 2"))
+        connection.execute(text("SET innodb_lock_wait_timeout = 60"))
         connection.execute(text("UPDATE counters SET value = value + 1 WHERE name = 'sequence'"))
     with pytest.raises(SQLAlchemyError):
         held.execute(text("SELECT 1"))
@@ -147,7 +157,13 @@ def test_who_could_not_look_judges_nobody(join: Join, mariadb_url: str) -> None:
     with pytest.raises(StoreUnavailable):
         judging.beat()
     watch.now = 60.0
-    assert judging.beat() == 1
+
+    def looks_again() -> bool:
+        with suppress(StoreUnavailable):  # its own place may not be free yet
+            return judging.beat() == 1
+        return False
+
+    until(looks_again)
     judging.leave()
     judging._engine.dispose()
 

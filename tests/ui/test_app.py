@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from chatchain.errors import ChatchainError
 from chatchain.ui.cli.app import ORDER, main
 from chatchain.ui.cli.options import PLAIN, VALUED
 from chatchain.ui.world import World
-from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Shell, shell
+from tests.ui.terminal import PATIENCE, PROGRAM, ROOT, Ended, Shell, shell
 
 COMMANDS = (
     *("join", "register", "invite", "login", "logout", "whoami", "status", "password", "link", "recover"),
@@ -73,11 +74,18 @@ def test_help_loads_no_library_that_only_work_needs(arguments: list[str]) -> Non
     assert not loaded & (heavy | {"sqlcipher3", "asyncio", "ssl", "urllib3", "pydantic", "rich", "msgspec"})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, here: Shell) -> None:
-    """With a usage line and a sentence, also where the settings cannot be meant."""
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ended]:
+    """What a command says about itself where the settings cannot be meant; asked once."""
+    here = shell(tmp_path_factory.mktemp("explained"))
     broken = dataclasses.replace(here, environment={**here.environment, "RPC_URL": "nonsense"})
-    ended = broken.run(*command.split(), "--help")
+    return cache(lambda command: broken.run(*command.split(), "--help"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, explained: Callable[[str], Ended]) -> None:
+    """With a usage line and a sentence, also where the settings cannot be meant."""
+    ended = explained(command)
     assert ended.code == 0
     assert ended.out.startswith(f"Usage: chatchain {command} ")
 
@@ -451,12 +459,12 @@ def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -
     assert err == b""
 
 
-def test_the_manual_names_every_command_and_option(here: Shell) -> None:
+def test_the_manual_names_every_command_and_option(explained: Callable[[str], Ended]) -> None:
     """docs/cli.md and the program list the same."""
     manual = (ROOT / "docs" / "cli.md").read_text()
     for command in COMMANDS:
         assert f"`{command}" in manual, command
-        described = here.run(*command.split(), "--help").out
+        described = explained(command).out
         for option in re.findall(r"--[a-z-]+", described.partition("Options:")[2]):
             assert option == "--help" or option in manual, (command, option)
     for option in (*VALUED, *PLAIN):

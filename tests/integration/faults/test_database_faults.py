@@ -33,7 +33,7 @@ class Crowd(NamedTuple):
     limits: str = ""
 
 
-FEW: Final = Crowd(100 if FULL else 10, 40, 60_000)
+FEW: Final = Crowd(100 if FULL else 5, 40, 60_000)
 """Each submits 2.4 MB, more than the relay reads from one connection without an answer."""
 
 MANY: Final = Crowd(600, 100, 300) if FULL else Crowd(30, 100, 300, " read_mib=1")
