@@ -424,6 +424,12 @@ class ForgedMessage(VerificationError):
     code = "forged_message"
 
 
+class RevokedSender(ForgedMessage):
+    """A message names a device as its sender that has been revoked since, whenever it was sent."""
+
+    code = "revoked_sender"
+
+
 class Undecryptable(VerificationError):
     """A ciphertext was altered, or is for another device."""
 

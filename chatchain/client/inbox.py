@@ -27,20 +27,22 @@ from chatchain.client.ports import Store
 from chatchain.client.reading import FILE, NOTICE, TEXT
 from chatchain.client.sealing import RECEIPT
 from chatchain.client.sessions import Draft, LostSession, Sessions, Step
+from chatchain.client.times import second_text
 from chatchain.client.watch import Watch
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import Receipt, ReceiptKind, Typing, TypingState, Unsupported
 from chatchain.crypto.prekeys import refuse_downgrade
 from chatchain.crypto.ratcheted import associated_data, open_body
 from chatchain.crypto.sealed import Opened, open_
-from chatchain.errors import BadRecord, ChatchainError, ForgedMessage, VerificationError
-from chatchain.identity.record import device_record, listed_device, signing_key_for
+from chatchain.errors import BadRecord, ChatchainError, ForgedMessage, RevokedSender, VerificationError
+from chatchain.identity.record import SUPERSEDED_GRACE_MS, device_record, listed_device, signing_key_for
 from chatchain.model import (
     MESSAGE_ID_BYTES,
     RELAYS_WORD,
     Arrival,
     DeedKind,
     Delivery,
+    Device,
     Direction,
     MessageId,
     MessageState,
@@ -365,6 +367,11 @@ class Inbox:
 
     def _notice(self, delivery: Delivery, sender: User | None, flaw: VerificationError) -> Arrival:
         own_id = notice_id(delivery)
+        if isinstance(flaw, RevokedSender) and sender is not None:
+            device = next(one for one in sender.devices if one.device == delivery.sender_device)
+            flaw = _from_revoked(sender, device, delivery.received_ms, own=sender.uid == self._own.uid)
+            if isinstance(flaw, RevokedSender):  # one word for all that it had sent
+                own_id = _revoked_id(sender, device)
         peer = Uid(delivery.sender)
         message = StoredMessage(
             id=own_id,
@@ -440,6 +447,37 @@ def _stumbled(bug: Exception) -> _Stumbled:
     not.
     """
     return _Stumbled(f"A message could not be taken in ({type(bug).__name__}).")
+
+
+def _from_revoked(sender: User, device: Device, received_ms: int, *, own: bool) -> VerificationError:
+    """What is said of a message by a device that is revoked by now.
+
+    What came before, by the relay's clock, may be what the owner wrote; it is not shown even so, for nobody
+    but the relay says when it came.
+    """
+    which = f"your device {device.device}" if own else f"{sender.username}'s device {device.device}"
+    when = f"was revoked at block {device.revoked_block} ({second_text(device.revoked_time)})"
+    if received_ms > device.revoked_time * 1000 + SUPERSEDED_GRACE_MS:
+        return ForgedMessage(
+            f"A message claims to come from {which}, which {when}; by the relay's own clock it came later, "
+            "and the relay should have refused it."
+        )
+    what = (
+        f"{which} {when}. What it had sent before, and this device fetches only now, is not shown: a thief "
+        "of the device could have made it, and that it came before is the relay's word alone."
+    )
+    step = (
+        "Whom you wrote to from it may have read it; what matters, send once more."
+        if own
+        else f"If you miss something, ask {sender.username} to send it again."
+    )
+    return RevokedSender(what[0].upper() + what[1:], step)
+
+
+def _revoked_id(sender: User, device: Device) -> MessageId:
+    """The id of the notice about everything that came too late from a revoked device."""
+    place = sender.uid.to_bytes(8, "big") + device.device.to_bytes(8, "big")
+    return MessageId(hashlib.sha256(b"chatchain/1 revoked" + place).digest()[:16])
 
 
 def _next_step(flaw: VerificationError, sender: User | None) -> str:

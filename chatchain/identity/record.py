@@ -13,7 +13,7 @@ from functools import lru_cache
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from chatchain.errors import BadRecord, ForgedMessage
+from chatchain.errors import BadRecord, ForgedMessage, RevokedSender
 from chatchain.identity import ed25519
 from chatchain.model import Address, Device, DeviceState, DeviceVersion, Network, Suite, User
 
@@ -148,13 +148,15 @@ def device_record(
 
 
 def listed_device(user: User, device: int) -> Device:
-    """Gives a device that may send at all; raises ForgedMessage for one unlisted or revoked."""
+    """Gives a device that may send at all; raises ForgedMessage for one unlisted, RevokedSender for one
+    revoked.
+    """
     found = next((d for d in user.devices if d.device == device), None)
     who = f"device {device} of {user.username}"
     if found is None or found.state is DeviceState.NONE:
         raise ForgedMessage(f"The message claims to come from {who}, which the chain does not list.")
     if found.state is DeviceState.REVOKED:
-        raise ForgedMessage(f"The message comes from {who}, which has been revoked.")
+        raise RevokedSender(f"The message comes from {who}, which has been revoked.")
     return found
 
 

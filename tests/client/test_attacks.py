@@ -343,14 +343,34 @@ async def test_message_by_a_revoked_device(world: World) -> None:
     """A thief with a revoked device's keys cannot speak for its owner, and cannot log in."""
     async with world.client("ada") as ada:
         secrets = (await ada._station.desk()).own.secrets
-        phrase_key = ada._station.account_key()
     world.chain.execute(world.edges.calls.revoke_device(1), world.chain.user("ada").account)
-    assert phrase_key
+    world.now += 3600
     world.relay.inject(world.chain.user("bob"), forge(world, world.chain.user("ada"), secrets))
     told = await notice(world)
-    assert "revoked. If you expected a message, ask ada to send it again." in (told.notice or "")
+    assert told.code == "forged_message"
+    assert "was revoked at block" in (told.notice or "")
+    assert "If you expected a message, ask ada to send it again." in (told.notice or "")
     with pytest.raises(LoginRefused, match="revoked"):
         await world.say("ada", "bob", "hello")
+
+
+@pytest.mark.parametrize("days", [0, 1, 30])
+async def test_message_of_a_revoked_device_dated_back(world: World, days: int) -> None:
+    """By its thief and a relay in league: both times say before, and nothing of it is shown; one notice says
+    what may have been lost, however many there are.
+    """
+    async with world.client("ada") as ada:
+        secrets = (await ada._station.desk()).own.secrets
+    world.chain.execute(world.edges.calls.revoke_device(1), world.chain.user("ada").account)
+    back = int((world.now - days * 24 * 3600) * 1000)
+    for number in range(3):
+        forged = forge(world, world.chain.user("ada"), secrets, text=f"pay {number}", signed_ms=back)
+        world.relay.inject(world.chain.user("bob"), msgspec.structs.replace(forged, received_ms=back))
+    told = await notice(world)
+    assert told.code == "revoked_sender"
+    block = world.chain.user("ada").devices[0].revoked_block
+    assert f"Ada's device 1 was revoked at block {block} (20" in (told.notice or "")
+    assert "If you miss something, ask ada to send it again." in (told.notice or "")
 
 
 async def test_message_by_a_superseded_key(world: World) -> None:

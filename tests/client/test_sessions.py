@@ -246,7 +246,7 @@ async def test_what_waited_goes_to_no_device_revoked_since(empty: World, whose: 
 
 
 async def test_a_revoked_device_is_forgotten_at_once(empty: World) -> None:
-    """Its sessions go with the first look at the chain, and what it sends afterwards is forged."""
+    """Its sessions go with the first look at the chain, and what it had sent is not shown any more."""
     (ada,), bobs = await family(empty, "ada"), await family(empty, "bob", 2)
     await ada.send("bob", "to both")
     for home in bobs:
@@ -262,7 +262,7 @@ async def test_a_revoked_device_is_forgotten_at_once(empty: World) -> None:
         await empty.until(lambda: not store.sessions(empty.chain.user("bob").uid, 2))
         assert store.sessions(empty.chain.user("bob").uid, 1)
     (notice,) = await ada.hear()
-    assert (notice.kind, notice.code) == ("notice", "forged_message")
+    assert (notice.kind, notice.code) == ("notice", "revoked_sender")
     await ada.send("bob", "to one")
     assert len(empty.relay.submitted[-1].envelope.copies) == 1
 
@@ -629,3 +629,28 @@ async def test_a_device_of_one_s_own_whose_keys_are_withheld_is_asked_for_again(
         assert [sent.state async for sent in client.send("bob", "three")] == ["sent"]
     assert await bob.texts() == ["one", "two", "three"]
     assert await own_copies(laptop, "bob") == ["three"]
+
+
+async def test_mail_that_a_device_sent_before_it_was_revoked(empty: World) -> None:
+    """Its reader is told once what is not shown and why, and not that anybody forged it; so is the owner's
+    other device, and what was fetched in time stays.
+    """
+    (ada, lost), (bob,) = await family(empty, "ada", 2), await family(empty, "bob")
+    await lost.send("bob", "in time")
+    assert await bob.texts() == ["in time"]
+    await lost.hear()
+    await lost.send("bob", "too late", "this too")
+    async with ada.client() as client:
+        await client.revoke_device(2)
+    (told,) = await bob.hear()
+    assert (told.kind, told.text, told.code) == ("notice", None, "revoked_sender")
+    assert "Ada's device 2 was revoked at block" in (told.notice or "")
+    assert "ask ada to send it again" in (told.notice or "")
+    assert not [one for one in empty.relay.rows.values() if one[0] == (empty.chain.user("bob").uid, 1)]
+    assert await bob.hear() == []
+    async with bob.client() as client:
+        assert "in time" in [shown.text for shown in await client.history("ada")]
+    codes = [shown.code for shown in await ada.hear() if shown.kind == "notice"]
+    assert codes == ["revoked_sender"]
+    await ada.send("bob", "it was lost")
+    assert await bob.texts() == ["it was lost"]
