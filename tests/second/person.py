@@ -118,14 +118,14 @@ class Person:
         ident, body_key, now = os.urandom(16), os.urandom(32), int(time.time() * 1000)
         inside = b"\x01" + now.to_bytes(8) + b"\x01" + msgspec.msgpack.encode(content)
         body = seal(body_key, pad(inside), _BODY)
-        devices = [*self.chain.devices(to).values()]
+        peers = self._current(to)
         if content[0] != RECEIPT:
-            own = self.chain.devices(self.me.uid)
-            devices += [versions for number, versions in own.items() if number != self.me.number]
-        copies = []
-        for versions in devices:
-            peer = versions[max(versions)]
-            header = self._session(peer).encrypt(body_key + sha256(body), self._bound(ident, self.me, to))
+            peers += [own for own in self._current(self.me.uid) if own.number != self.me.number]
+        self._begin([peer for peer in peers if not self._usable(peer)])
+        opens, bound, copies = body_key + sha256(body), self._bound(ident, self.me, to), []
+        for peer in peers:
+            usable = self._usable(peer)
+            header = usable[-1].encrypt(opens, bound) if usable else b""
             copies.append([peer.uid, peer.number, header])
         lists = (self.chain.user(uid).list_version for uid in (to, self.me.uid))
         self.line.send(relay.SUBMIT, [ident, 2, to, *lists, body, copies])
@@ -203,16 +203,26 @@ class Person:
                 break
             keys = self._prekeys.more(_STOCK - left)
 
-    def _session(self, peer: Device) -> Session:
-        """The session to send on; a new one where there is none with these keys."""
+    def _current(self, uid: int) -> list[Device]:
+        """A user's active devices, each with its keys in force."""
+        devices = self.chain.devices(uid)
+        return [devices[number][max(devices[number])] for number in sorted(devices)]
+
+    def _usable(self, peer: Device) -> list[Session]:
+        """The sessions with a device's keys in force."""
         sessions = self.sessions.setdefault((peer.uid, peer.number), [])
-        usable = [session for session in sessions if session.version == peer.version]
-        if not usable:
-            wanted = [[peer.uid, peer.number]]
-            _, _, [bundle], _ = self.line.ask(relay.FETCH_PREKEYS, wanted, answers=(relay.PREKEYS,))
-            usable = [Session.begin(self.chain.network, self.keys, self.me, peer, bundle)]
-            sessions += usable
-        return usable[-1]
+        return [session for session in sessions if session.version == peer.version]
+
+    def _begin(self, peers: list[Device]) -> None:
+        """Begin sessions with those who published prekeys, in one request for all."""
+        if peers:
+            wanted = [[peer.uid, peer.number] for peer in peers]
+            _, _, bundles, _ = self.line.ask(relay.FETCH_PREKEYS, wanted, answers=(relay.PREKEYS,))
+            by_place = {bundle[1:17]: bundle for bundle in bundles}
+            for peer in peers:
+                if bundle := by_place.get(peer.place):
+                    session = Session.begin(self.chain.network, self.keys, self.me, peer, bundle)
+                    self.sessions[peer.uid, peer.number].append(session)
 
     def _open(
         self, ident: bytes, suite: int, sender: int, device: int, to: int, at: int, header: bytes, body: bytes
