@@ -57,6 +57,20 @@ def test_it_knows_nothing_but_libraries() -> None:
                 assert name.startswith("tests.second.") or name == "tests.second" or top in LIBRARIES, name
 
 
+def test_every_struct_that_a_contract_hashes_is_listed() -> None:
+    """And no other, but for the two that only relays judge."""
+    part = DOCUMENT.read_text().split("\n## Identity\n")[1].split("\n## ")[0]
+    tail = "uint64 proposer,uint32 epoch,uint256 deadline"
+    listed = {line.strip().replace("…", tail) for line in part.splitlines() if re.match(r"    \w+\(", line)}
+    hashed = set()
+    for path in (DOCUMENT.parents[1] / "contracts" / "src").glob("*.sol"):
+        hashed |= set(re.findall(r'"([A-Z]\w+\(\w+ \w+[^"]*\))"', path.read_text()))
+    hashed = {struct for struct in hashed if not struct.startswith(("EIP712Domain(", "Relay("))}
+    assert len(hashed) > 20
+    assert {struct.partition("(")[0] for struct in listed - hashed} == {"Login", "Invitation"}
+    assert hashed <= listed
+
+
 def test_a_device_record() -> None:
     [record] = blocks("Device records")
     device = Device(0, ACCOUNT, ADA, 1, 2, record[111:131], record)
