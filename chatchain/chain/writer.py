@@ -197,7 +197,8 @@ class ChainWriter:
         """Signs and sends calls for exactly these costs, nonce after nonce; gives the transactions' hashes.
 
         Nothing is tried out here. What a node refuses leaves a gap among the nonces, and that is closed. What
-        `keep` does not take is not sent.
+        `keep` does not take is not sent; what it has taken counts as sent even if no node answers: one may
+        have heard it.
         """
         sender, signer = address_of(key), Signer(key)
         outcomes: dict[int, bytes | ChatchainError] = {}
@@ -218,26 +219,36 @@ class ChainWriter:
         with self._lock:
             self._require_room(len(due))
             for _ in range(3):
-                if due:
-                    due = self._send_row(due, outcomes, keep)
+                try:
+                    due = self._send_row(due, outcomes, keep) if due else []
+                except ChainError as error:
+                    if not outcomes:
+                        raise
+                    outcomes.update((sent.place, error) for sent in due)  # the others are on their way
+                    due = []
         for sent in due:
             outcomes[sent.place] = _crowded_out()
         return [outcomes[place] for place in range(len(calls))]
 
-    def adopt(self, dispatches: Sequence[Dispatch], key: bytes) -> list[bool]:
-        """Looks after transactions that another process has signed with this key; whether it was this key."""
+    def adopt(self, dispatches: Sequence[Dispatch], key: bytes) -> list[bool | None]:
+        """Looks after transactions that another process has signed: False for what another key has signed,
+        and None for what was never sent, because another of ours has its nonce by now.
+        """
         signer = Signer(key)
-        adopted = []
+        adopted: list[bool | None] = []
         with self._lock:
             for one in dispatches:
                 sent = _Sent(one.sender, one.nonce, one.to, one.data, one.gas, one.fee, one.tip, signer)
-                sent.agreed = one.agreed
+                sent.agreed, sent.raises = one.agreed, len(one.hashes) - 1
                 self._sign(sent)
-                known = sent.hashes == [one.hashes[-1]]
-                adopted.append(known)
-                if known and (one.sender, one.nonce) not in self._watched:
-                    sent.hashes = list(one.hashes)
+                if sent.hashes != [one.hashes[-1]]:
+                    adopted.append(False)
+                    continue
+                sent.hashes = list(one.hashes)
+                there = self._watched.setdefault((one.sender, one.nonce), sent)
+                if there is sent:
                     self._watch(sent)
+                adopted.append(True if there.hashes[0] == sent.hashes[0] else None)
         return adopted
 
     def follow(self, tx_hash: bytes) -> bytes:
@@ -306,13 +317,19 @@ class ChainWriter:
         head = quantity(self._call("eth_blockNumber"))
         due = self._not_where_they_were(watched)
         traces = self._endpoints.first(lambda endpoint: self._traces(endpoint, due))
-        outcomes = []
+        outcomes: list[Outcome] = []
         for sent, trace in zip(due, traces, strict=True):
-            outcome = self._tend_one_of_many(sent, trace, terms)
+            try:
+                outcome = self._tend_one_of_many(sent, trace, terms)
+            except ChainUnreachable:
+                if not outcomes:
+                    raise
+                return outcomes  # these are told once; the others have their turn the next time
             if outcome is not None and not sent.told:
                 sent.told = True
                 outcomes.append(outcome)
-        self._begin_lower([sent for sent in due if sent.seen_in is None], terms)
+        with contextlib.suppress(ChainError):
+            self._begin_lower([sent for sent in due if sent.seen_in is None], terms)
         for sent in watched:
             if sent.seen_in is not None and head - sent.seen_in[0] >= SETTLED:
                 self._forget(sent)
@@ -406,7 +423,7 @@ class ChainWriter:
                 outcomes.update((sent.place, error) for sent in row)
                 return []
         again, refused = [], []
-        for sent, fault in zip(row, self._send_raw_all([sent.raw for sent in row]), strict=True):
+        for sent, fault in zip(row, self._send_all(row, unsure=keep is not None), strict=True):
             if fault is None or _is_known(fault):
                 self._watch(sent)
                 outcomes[sent.place] = sent.hashes[0]
@@ -427,6 +444,17 @@ class ChainWriter:
             if (sender, nonce) not in self._watched:
                 yield nonce
             nonce += 1
+
+    def _send_all(self, row: Sequence[_Sent], *, unsure: bool) -> list[RpcFault | None]:
+        """Sends a row. When no node answers it may have arrived; `unsure` takes it for sent, and it is sent
+        again later.
+        """
+        try:
+            return self._send_raw_all([sent.raw for sent in row])
+        except ChainError:
+            if not unsure:
+                raise
+            return [None] * len(row)
 
     def _send_raw_all(self, raws: list[bytes]) -> list[RpcFault | None]:
         """Sends to every endpoint; what each transaction was refused with where none took it."""

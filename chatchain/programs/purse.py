@@ -60,11 +60,13 @@ class Purse:
 
     def submit_all(self, calls: Sequence[tuple[Call, Cost]], keep: Keep) -> list[bytes | ChatchainError]:
         """Signs and sends the calls."""
+        told: list[bytes | ChatchainError] = []
         try:
             with self._turn():
-                return self._writer.submit_all(calls, self._key, keep)
+                told = self._writer.submit_all(calls, self._key, keep)
         except StoreUnavailable as error:
-            return [error] * len(calls)
+            return told or [error] * len(calls)  # who cannot give the turn back has had it
+        return told
 
     def together(self, votes: Sequence[Call]) -> Call:
         """The batch of the votes' arguments."""
@@ -88,7 +90,7 @@ class Purse:
         """Sees transactions through."""
         return self._writer.tend(allow, keep)
 
-    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool | None]:
         """Sees through what another process has sent from the same account."""
         return self._writer.adopt(dispatches, self._key)
 

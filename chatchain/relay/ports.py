@@ -145,8 +145,10 @@ class Payer(Protocol):
     def prepare(self) -> None:
         """Gets ready, so that the first call does not wait for it."""
 
-    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
-        """Looks after what another process has sent from this account; False for another account's."""
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool | None]:
+        """Looks after what another process has sent from this account; False for another account's, None for
+        what was never sent.
+        """
 
     def tend(self, allow: Callable[[bytes, int], bool], keep: Keep) -> list[Outcome]:
         """Sends again what is not mined yet, or for a better price if the submitted one is allowed so many

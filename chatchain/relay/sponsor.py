@@ -499,21 +499,25 @@ class Sponsor:
     def _allow(self, submitted: bytes, wei: int) -> bool:
         """Books a higher fee, if the limits let it."""
         bill = self._bills.get(submitted)
-        (booked,) = self._spending.book([wei])
-        if bill is None or not isinstance(booked, Booked):
+        if bill is None:
+            return False  # it is settled, and was mined once
+        try:
+            (booked,) = self._spending.book([wei])
+        except StoreUnavailable:
             return False
-        bill.booked.append(booked)
-        return True
+        if isinstance(booked, Booked):
+            bill.booked.append(booked)
+        return isinstance(booked, Booked)
 
     def _keep_versions(self, signed: Sequence[tuple[int, Dispatch]]) -> None:
         bills = [(self._bills.get(dispatch.hashes[0]), dispatch) for _, dispatch in signed]
-        self._spending.keep(
-            [
-                _note(bill.booked, bill.calls, bill.wei, dispatch)
-                for bill, dispatch in bills
-                if bill is not None  # it is settled, and was mined once
-            ]
-        )
+        notes = [
+            _note(bill.booked, bill.calls, bill.wei, dispatch)
+            for bill, dispatch in bills
+            if bill is not None  # else it is settled, and was mined once
+        ]
+        if notes:
+            self._spending.keep(notes)
 
     def _take_over(self, now: float) -> None:
         """Sees to what processes that are gone have booked: what they never signed is given back at once.
@@ -521,7 +525,11 @@ class Sponsor:
         Whether what they signed was sent as well nobody knows: it is sent again if no node has it.
         """
         signed: list[tuple[Note, Sending]] = []
-        for note in self._spending.left():
+        try:
+            left = self._spending.left()
+        except StoreUnavailable:
+            return  # what is on its way is looked after all the same
+        for note in left:
             if note.sent:
                 signed.append((note, decode(note.sent)))
             else:
@@ -530,6 +538,8 @@ class Sponsor:
             return
         adopted = self._payer.adopt([sending.dispatch for _, sending in signed])
         for (note, (calls, wei, dispatch)), own in zip(signed, adopted, strict=True):
+            if own is None:
+                self._give_back(list(note.booked), 0)
             if not own:
                 continue  # of another account: it counts for its day
             submitted = dispatch.hashes[0]

@@ -265,6 +265,43 @@ def test_an_absurd_price_is_refused_as_the_node_s_fault(stage: Stage) -> None:
     assert isinstance(stage.pay(call), Paid)
 
 
+def test_what_no_node_has_answered_may_have_arrived(stage: Stage) -> None:
+    """The connection broke while it was sent: it stays booked and is sent again, and is mined once."""
+
+    def lie(method: str, parameters: list[Any], told: dict[str, Any]) -> dict[str, Any] | None:
+        return {"nonsense": True} if method == "eth_sendRawTransaction" else None
+
+    call = stage.newcomer("ada")
+    stage.lie = lie
+    paid = stage.pay(call)
+    assert isinstance(paid, Paid)
+    assert stage.booked() > 0
+    stage.lie = None
+    stage.tend(2.0)
+    assert stage.pay(call) == paid
+    stage.world.mine()
+    stage.tend()
+    assert (stage.nonce(), stage.booked()) == (1, stage.spent())
+    assert stage.registered("ada")
+
+
+def test_of_two_processes_that_signed_for_one_nonce_each_is_settled(stage: Stage) -> None:
+    """The first was killed before it sent; its nonce went to another call before anybody took it over."""
+    call = stage.newcomer("ada")
+    assert isinstance(stage.pay(call), Paid)
+    stage.world.rpc.call("anvil_dropAllTransactions")  # as if it never had been sent
+    stage.begin()
+    assert isinstance(stage.pay(stage.newcomer("bob")), Paid)
+    stage.tend()
+    assert stage.sponsor.unsettled == 1
+    assert isinstance(stage.pay(call), Paid)
+    stage.world.mine()
+    stage.tend()
+    assert (stage.nonce(), stage.booked()) == (2, stage.spent())
+    assert stage.registered("ada")
+    assert stage.registered("bob")
+
+
 async def test_a_relay_that_is_killed_leaves_nothing_booked_for_nothing(
     new_anvil: Callable[..., DevChain], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

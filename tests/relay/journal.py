@@ -66,6 +66,7 @@ class MemoryJournal:
             del self.notes[id_]
 
     def left(self) -> list[Note]:
+        self._check(0)
         found = [note for owner, note in self.notes.values() if owner != self.owner]
         self.notes |= {note.booked[0].id: (self.owner, note) for note in found}
         return found

@@ -94,7 +94,7 @@ class Payer:
         self.outcomes: list[Outcome] = []
         self.dies = ""
         self.adopted: list[Dispatch] = []
-        self.other_account = False
+        self.adopts: bool | None = True
 
     def canonical(self, call: Call) -> bool:
         return Purse.canonical(self, call)  # type: ignore[arg-type]  # it looks at the call only
@@ -157,9 +157,9 @@ class Payer:
     def dispatch(self, tx_hash: bytes, call: Call) -> Dispatch:
         return Dispatch(NOBODY, 1, NOBODY, call.data, 1, self.cost.fee, 1, 0, (tx_hash,))
 
-    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool]:
+    def adopt(self, dispatches: Sequence[Dispatch]) -> list[bool | None]:
         self.adopted += dispatches
-        return [not self.other_account for _ in dispatches]
+        return [self.adopts for _ in dispatches]
 
     def tend(self, allow: Callable[[bytes, int], bool], keep: Keep) -> list[Outcome]:
         self.raised = [allow(*more) for more in self.raises]
@@ -509,11 +509,40 @@ def test_what_another_account_has_sent_counts_for_its_day() -> None:
     made, _ = sponsor(journal=journal)
     pay(made, [registration()])
     heir, payer = sponsor(journal=journal.next_process())
-    payer.other_account = True
+    payer.adopts = False
     heir.tend(0)
     assert journal.total == WEI // GWEI
     assert heir.unsettled == 0
     assert kinds(pay(heir, newcomers(1), STALLED + 1)) == [Paid]
+
+
+def test_what_was_signed_and_never_sent_is_given_back() -> None:
+    """Another transaction has its place by now; whoever asks again is tried anew."""
+    journal = MemoryJournal()
+    made, _ = sponsor(journal=journal)
+    pay(made, [registration()])
+    heir, payer = sponsor(journal=journal.next_process())
+    payer.adopts = None
+    heir.tend(0)
+    assert (journal.total, journal.notes, heir.unsettled) == (0, {}, 0)
+    assert kinds(pay(heir, [registration()])) == [Paid]
+
+
+def test_a_database_that_is_away_leaves_prices_as_they_are() -> None:
+    """And what is on its way is looked after all the same; nothing of it is forgotten."""
+    journal = MemoryJournal()
+    made, payer = sponsor(journal=journal)
+    (paid,) = pay(made, [registration()])
+    assert isinstance(paid, Paid)
+    journal.away = lambda _: True
+    payer.raises = [(paid.tx_hash, 1000 * GWEI), (bytes(32), GWEI)]
+    made.tend(0)
+    assert payer.raised == [False, False]
+    journal.away = None
+    made.tend(0)
+    assert payer.raised == [True, False], "nothing is booked for what is settled"
+    assert journal.total == WEI // GWEI + 1000
+    assert made.unsettled == 1
 
 
 def test_a_chain_that_mines_nothing_is_said_and_costs_no_more() -> None:
