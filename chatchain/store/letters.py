@@ -79,13 +79,14 @@ def accepting(letters: Iterable[Letter]) -> Iterator[str]:
         yield _ACCEPT + ",".join(rows[start : start + 5000])
 
 
-def storing(connection: Connection, runs: Iterable[Run], base: str, received_ms: int) -> Iterator[WithBytes]:
+def storing(connection: Connection, runs: Sequence[Run], base: str, received_ms: int) -> Iterator[WithBytes]:
     """Statements that store runs, the newest of whose messages came in at this time.
 
     The runs' sequences count from the one before, for which `base` is an expression of SQL.
     """
     values: list[str] = []
-    packing = Packing(connection)
+    total = sum([len(parcel) for run in runs for parcel in run.parcels])
+    packing = Packing(connection, total)
     for run in runs:
         size = 0
         content: list[bytes] = []
@@ -99,7 +100,7 @@ def storing(connection: Connection, runs: Iterable[Run], base: str, received_ms:
         )
         if packing.full:
             yield WithBytes(_STORE + ",".join(values), packing.packed())
-            values, packing = [], Packing(connection)
+            values, packing = [], Packing(connection, total)
     if values:
         yield WithBytes(_STORE + ",".join(values), packing.packed())
 

@@ -22,6 +22,9 @@ from sqlalchemy.exc import DBAPIError
 SCRIPT_BYTES: Final = 1024 * 1024
 """A round trip ends with the statement that reaches this, and before one that brings boxes after another."""
 
+FEW_BYTES: Final = 8 * 1024
+"""What a statement takes in its text, in hexadecimal, because filling boxes would be more work."""
+
 BOXES: Final = 32
 BOX_BYTES: Final = 16 * 1024
 """How many boxes of bytes there are beside a statement, and at what size the next is begun."""
@@ -42,7 +45,9 @@ class Packing:
     variable for each.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, total: int) -> None:
+        """`total` is how much there is altogether; what is over when the boxes are full goes into others."""
+        self._few = total <= FEW_BYTES
         self._variable = "?{}" if _is_sqlite(connection) else "@box{}"
         self._boxes: list[list[bytes]] = []
         self._size = BOX_BYTES  # of the last box; a new one is due
@@ -54,6 +59,8 @@ class Packing:
 
     def put(self, parts: Sequence[bytes]) -> str:
         """Takes in what together is one value; gives an expression of SQL for it."""
+        if self._few:
+            return f"x'{b''.join(parts).hex()}'"
         if self._size >= BOX_BYTES:
             self._boxes.append([])
             self._size = 0

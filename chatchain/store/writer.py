@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, TypeVar
@@ -94,10 +95,6 @@ class _Keep(msgspec.Struct):
     weight: int
 
 
-class _Tidy(msgspec.Struct):
-    """There is something to delete."""
-
-
 class _Work(msgspec.Struct):
     work: Callable[[Connection], Any]
     future: Future[Any]
@@ -108,7 +105,7 @@ class _Stop(msgspec.Struct):
     pass
 
 
-_Job = _Keep | _Tidy | _Work | _Stop
+_Job = _Keep | _Work | _Stop
 
 
 class Writer:
@@ -117,46 +114,51 @@ class Writer:
     def __init__(self, engine: Engine, listener: Listener) -> None:
         self._engine = engine
         self._listener = listener
-        self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._connection: Connection | None = None
-        self._retry_at = 0.0
-        self._backoff = 0.0  # more than 0: the database is away
-        self._used_at = 0.0
-        self._shut: dict[int, int] = {}  # sessions, and the last round of which something failed
+        self._change = threading.Condition()  # for what follows, up to where the thread alone is at work
+        self._jobs: deque[_Job] = deque()
+        self._came: set[int] = set()  # sessions of which letters wait
+        self._urgent = False  # whether something waits that no company is waited for
+        self._wakes_at = 0.0
         self._done: dict[tuple[int, int], int] = {}  # what is to be deleted: devices, and up to where
         self._going: dict[tuple[int, int], int] = {}  # what is being deleted
         self._done_since = 0.0
-        self._doing = threading.Lock()  # for these three
         self._company: set[int] = set()  # sessions that the last commit was for
         self._company_until = 0.0
+        self._backoff = 0.0  # more than 0: the database is away
+        self._retry_at = 0.0
+        self._connection: Connection | None = None
+        self._used_at = 0.0
+        self._shut: dict[int, int] = {}  # sessions, and the last round of which something failed
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
     def keep(self, letters: list[Letter]) -> None:
         """Stores letters for every device that they name; the listener hears what became of them."""
         start = weight = 0
+        jobs: list[_Keep] = []
         for end, letter in enumerate(letters, 1):
             weight += letter.size
             if end - start == BATCH_ITEMS or weight >= BATCH_BYTES or end == len(letters):
-                self._queue.put(_Keep(letters[start:end], weight))
+                jobs.append(_Keep(letters[start:end], weight))
                 start, weight = end, 0
+        with self._change:
+            self._jobs += jobs
+            self._came.update([letter.session for letter in letters])
+            self._wake()
 
     def remove(self, uid: int, device: int, through: int) -> None:
         """Deletes a device's rows up to a sequence; should that fail they are delivered once more, which is
         allowed.
         """
-        # Not through the queue, which would wake the thread for each of them.
-        with self._doing:
-            first = not self._done
-            self._done[uid, device] = max(through, self._done.get((uid, device), 0))
-            if first:
+        with self._change:
+            if not self._done:
                 self._done_since = time.monotonic()
-        if first:
-            self._queue.put(_Tidy())
+            self._done[uid, device] = max(through, self._done.get((uid, device), 0))
+            self._wake()
 
     def removed(self, uid: int, device: int) -> int:
         """Up to which sequence a device's rows are about to be deleted: nobody needs to read them."""
-        with self._doing:
+        with self._change:
             return max(self._done.get((uid, device), 0), self._going.get((uid, device), 0))
 
     def run(self, work: Callable[[Connection], T]) -> Future[T]:
@@ -166,13 +168,35 @@ class Writer:
     def _then(self, work: Callable[[Connection], T], after: Callable[[T], U]) -> Future[U]:
         """The same for what `after` makes of it, in the thread and after the commit."""
         future: Future[U] = Future()
-        self._queue.put(_Work(work, future, after))
+        self._demand(_Work(work, future, after))
         return future
 
     def stop(self, timeout: float = 10.0) -> None:
         """Finishes what waits and ends the thread."""
-        self._queue.put(_Stop())
+        self._demand(_Stop())
         self._thread.join(timeout)
+
+    def _demand(self, job: _Job) -> None:
+        with self._change:
+            self._jobs.append(job)
+            self._urgent = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wakes the thread if it would sleep for longer than it may now."""
+        if self._wakes_at > 0 and self._due_at() < self._wakes_at:
+            self._change.notify()
+
+    def _due_at(self) -> float:
+        """When the thread has something to do: letters wait for the company that the last ones had."""
+        if self._urgent:
+            return 0.0
+        due_at = self._done_since + ALONE if self._done else math.inf
+        if self._jobs:
+            due_at = min(due_at, 0.0 if self._company <= self._came else self._company_until)
+        if self._backoff:
+            due_at = min(due_at, self._retry_at)
+        return due_at
 
     # --- the thread ---
 
@@ -191,45 +215,32 @@ class Writer:
             self._connection.close()
 
     def _waiting(self) -> list[_Job]:
-        """Everything that waits, up to a batch; blocks for the first (while the database is away, or while
-        something is to be deleted, not for long).
-        """
+        """Waits until there is something to do; gives everything that waits, up to a batch."""
+        with self._change:
+            while (wait := (due_at := self._due_at()) - time.monotonic()) > 0:
+                self._wakes_at = due_at
+                self._change.wait(None if due_at == math.inf else wait)
+            self._wakes_at = 0.0
+            return self._taken()
+
+    def _taken(self) -> list[_Job]:
         jobs: list[_Job] = []
         items = weight = 0
         came: set[int] = set()
-        with contextlib.suppress(queue.Empty):
-            while items < BATCH_ITEMS and weight < BATCH_BYTES:
-                job = self._next(self._patience(came) if jobs else self._idleness())
-                if isinstance(job, _Tidy):
-                    continue
-                jobs.append(job)
-                if isinstance(job, _Keep):
-                    items += len(job.letters)
-                    weight += job.weight
-                    came.update([letter.session for letter in job.letters])
-                elif isinstance(job, _Stop):
-                    break
+        while self._jobs and items < BATCH_ITEMS and weight < BATCH_BYTES:
+            job = self._jobs.popleft()
+            jobs.append(job)
+            if isinstance(job, _Keep):
+                items += len(job.letters)
+                weight += job.weight
+                came.update([letter.session for letter in job.letters])
+            elif isinstance(job, _Stop):
+                break
         if came:
             self._company = came
+        self._came = set()
+        self._urgent = bool(self._jobs)  # too much for one batch: the next follows at once
         return jobs
-
-    def _idleness(self) -> float | None:
-        """How long there is nothing to do unless something comes; None: for ever."""
-        if self._backoff:
-            return self._backoff
-        return self._done_since + ALONE - time.monotonic() if self._done else None
-
-    def _patience(self, came: set[int]) -> float:
-        """How long those who came wait for company."""
-        if not came or self._company <= came:
-            return 0.0
-        return self._company_until - time.monotonic()
-
-    def _next(self, patience: float | None) -> _Job:
-        """What comes next, within so many seconds; raises queue.Empty."""
-        if patience is None or patience > 0:
-            return self._queue.get(timeout=patience)
-        return self._queue.get_nowait()
 
     def _serve(self, jobs: list[_Job]) -> None:
         letters = [letter for job in jobs if isinstance(job, _Keep) for letter in job.letters]
@@ -248,7 +259,7 @@ class Writer:
             self._company_until = time.monotonic() + COMPANY
 
     def _take_done(self) -> dict[tuple[int, int], int]:
-        with self._doing:
+        with self._change:
             done, self._done = self._done, {}
             self._going = done
         return done

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from chatchain.model import Run
 from chatchain.store import letters
 from chatchain.store.database import open_database
-from chatchain.store.scripts import BOX_BYTES, BOXES, SCRIPT_BYTES, run_statements, written_out
+from chatchain.store.scripts import BOX_BYTES, BOXES, FEW_BYTES, SCRIPT_BYTES, run_statements, written_out
 from chatchain.store.server import ServerStore
 
 EVERY_BYTE = bytes(range(256))
@@ -80,13 +80,27 @@ def runs_of(*contents: list[bytes]) -> list[Run]:
     [
         [[EVERY_BYTE]],
         [[b""], [b"", EVERY_BYTE], [b"\\'; DROP TABLE mail; --", b"?1 %s @box1 \0"]],
+        [[bytes(FEW_BYTES)]],
+        [[bytes(FEW_BYTES + 1)]],
+        [[EVERY_BYTE] * 60, [b""], [b"\\'; DROP TABLE mail; --", b"?1 %s @box1 \0"]],
         [[os.urandom(509)] * 25 for _ in range(12)],
         [[os.urandom(3)] for _ in range(600)],
         [[os.urandom(BOX_BYTES - 4)] for _ in range(BOXES)],
         [[os.urandom(BOX_BYTES)] for _ in range(BOXES + 1)],
         [[os.urandom(200_000)] for _ in range(3 * BOXES)],
     ],
-    ids=["every-byte", "nothing-and-sql", "runs", "many-small", "boxes-exactly", "one-box-more", "large"],
+    ids=[
+        "every-byte",
+        "nothing-and-sql",
+        "few-exactly",
+        "one-too-many",
+        "nothing-and-sql-in-boxes",
+        "runs",
+        "many-small",
+        "boxes-exactly",
+        "one-box-more",
+        "large",
+    ],
 )
 def test_what_is_stored_comes_back_byte_by_byte(connection: Connection, contents: list[list[bytes]]) -> None:
     """Whatever is in it, and however many boxes and round trips it takes."""
@@ -137,9 +151,10 @@ def test_boxes_that_never_came_store_nothing(mariadb_connection: Connection, mod
     """
     mariadb_connection.exec_driver_sql(f"SET SESSION sql_mode = '{mode}'")
     mariadb_connection.commit()
-    store(mariadb_connection, runs_of([b"before"]))
+    before, after = bytes(FEW_BYTES + 1), os.urandom(FEW_BYTES + 1)
+    store(mariadb_connection, runs_of([before]))
     mariadb_connection.info["boxes"] += 1_000
     with pytest.raises(OperationalError):
-        store(mariadb_connection, [Run(7, 1, 9, 50, [b"after"])])
+        store(mariadb_connection, [Run(7, 1, 9, 50, [after])])
     mariadb_connection.invalidate()
-    assert stored(mariadb_connection) == [(1, 1, [b"before"])]
+    assert stored(mariadb_connection) == [(1, 1, [before])]
