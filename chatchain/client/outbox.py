@@ -199,7 +199,9 @@ class Outbox:
         What cannot be sealed now gets its outcome and is left out; it stays queued.
         """
         sealed: list[Outgoing] = []
-        plans = await self._sealing.plans([item.recipient for item in items], session)
+        spoken = {item.recipient for item in items if item.kind != RECEIPT}
+        receipts = {item.recipient for item in items} - spoken
+        plans = await self._sealing.plans([*spoken, *receipts], session, receipts)
         for recipient, run in groupby(items, lambda item: item.recipient):
             batch, made = list(run), plans[recipient]
             try:
@@ -387,7 +389,8 @@ class Pump:
 
     def _in_turn(self, items: Sequence[Outgoing]) -> list[Outgoing]:
         """Without those that would overtake another to the same recipient: these are put off as well."""
-        waiting = {item.recipient for item in self._later}
+        # A receipt that waits holds nothing up: nobody minds if it comes after what was written later.
+        waiting = {item.recipient for item in self._later if item.kind != RECEIPT}
         for item in items:
             if item.recipient in waiting:
                 self._outbox.conclude(item.id, Outcome(MessageState.QUEUED, _behind_others()))

@@ -46,6 +46,16 @@ class People:
         """What this home remembers of a user."""
         return self._store.contact(user.uid) or Contact(user.uid, user.username, listed=False, met=False)
 
+    async def are_strangers(self, me: User, user: User) -> bool:
+        """Whether nobody here has met this user, who is no fellow member of the network either: to ask for
+        their keys counts as a look-up at the relay.
+        """
+        contact = self.known(user)
+        if user.uid == me.uid or contact.met or contact.pin is not None:
+            return False
+        members = {member.uid for member in (await self._watch.group()).members}
+        return not {me.uid, user.uid} <= members
+
     def remember(self, user: User, *, met: bool = True) -> Contact:
         """Lists a user among the contacts; whoever was not met stays a stranger."""
         before = self.known(user)

@@ -8,7 +8,7 @@ sealing by it does not wait for anything, so that sessions and envelopes can be 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -44,6 +44,13 @@ RECEIPT: Final = "receipt"
 
 ASK_AGAIN_MS: Final = 60_000
 """How long a device that had no keys to fetch is left alone."""
+
+STRANGERS_ASKED: Final = 2
+"""Strangers within an hour for whose receipts alone the relay is asked for keys. It lets us look up four new
+ones an hour for long: whoever has many names, writes with each and has a second device, must leave us some.
+"""
+
+HOUR_MS: Final = 3600 * 1000
 
 
 class NoKeys(RefusedError):
@@ -88,6 +95,7 @@ class Sealing:
         self._now_ms = now_ms
         self._plans: dict[Uid, Plan] = {}
         self._fresh: Fresh = {}
+        self._asked_ms: list[int] = []
 
     def stale(self, uid: Uid | None = None) -> None:
         """Forgets for whom envelopes are sealed (to one user, or to all)."""
@@ -111,10 +119,12 @@ class Sealing:
         return plan
 
     async def plans(
-        self, recipients: Iterable[Uid], session: Session | None
+        self, recipients: Iterable[Uid], session: Session | None, receipts: Collection[Uid] = ()
     ) -> dict[Uid, Plan | ChatchainError]:
         """The same for many at once, whose prekeys the relay is asked for together; or why there is no plan
         for one, which leaves the others theirs. Raises what concerns this device itself, or the link.
+
+        To those in `receipts` go receipts alone: for strangers among them the relay is not asked often.
         """
         me = await self._people.require(self._own.uid)
         found: dict[Uid, Plan | ChatchainError] = {}
@@ -130,6 +140,8 @@ class Sealing:
                 self._sessions.tidy(peer)
                 if not peer.active_devices:
                     raise NoKeys(f"{peer.username} has no active device that could read a message.")
+                if uid in receipts and await self._is_spared(me, peer):
+                    raise NoKeys(f"{peer.username} is a stranger; receipts wait until you answer.")
                 peers.append(peer)
             except ChatchainError as obstacle:
                 found[uid] = obstacle
@@ -146,6 +158,24 @@ class Sealing:
                 refusal = withheld.get(peer.uid) if isinstance(obstacle, NoKeys) else None
                 found[peer.uid] = refusal or obstacle
         return found
+
+    async def _is_spared(self, me: User, peer: User) -> bool:
+        """Whether the relay is not to be asked for the keys of a stranger now."""
+        parties = self._parties(peer)
+        speaking = [one for one in parties if self._speaks_ratchet(one)]
+        lacks = (
+            not all(map(self._reaches, speaking))
+            if speaking
+            else len(self._checked(parties, self._store.bundles(peer.uid))) < len(parties)
+        )
+        if not lacks or not await self._people.are_strangers(me, peer):
+            return False
+        now = self._now_ms()
+        self._asked_ms = [at for at in self._asked_ms if now - HOUR_MS < at <= now]
+        if len(self._asked_ms) >= STRANGERS_ASKED:
+            return True
+        self._asked_ms.append(now)
+        return False
 
     def _holds(self, plan: Plan, peer: User, me: User) -> bool:
         """Whether a plan made before can still be sealed by."""

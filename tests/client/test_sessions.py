@@ -654,3 +654,42 @@ async def test_mail_that_a_device_sent_before_it_was_revoked(empty: World) -> No
     assert codes == ["revoked_sender"]
     await ada.send("bob", "it was lost")
     assert await bob.texts() == ["it was lost"]
+
+
+async def test_a_flood_of_strangers_with_two_devices_leaves_look_ups_for_whom_one_writes_to(
+    empty: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their receipts would cost one each; after a few these wait, until one answers or an hour has gone."""
+    monkeypatch.setattr("chatchain.client.sealing.STRANGERS_ASKED", 1)
+    (bob,), (carol,) = await family(empty, "bob"), await family(empty, "carol")
+    strangers = [await family(empty, name, 2) for name in ("mallory", "trudy")]
+    empty.relay.fetched.clear()
+
+    def asked() -> list[set[int]]:
+        found = [{uid for uid, _ in devices} for devices in empty.relay.fetched]
+        empty.relay.fetched.clear()
+        return found
+
+    def sent_to(name: str) -> int:
+        uid = empty.chain.user(name).uid
+        return sum(one.envelope.recipient == uid for one in empty.relay.submitted)
+
+    uids = {name: empty.chain.user(name).uid for name in ("mallory", "trudy", "carol")}
+    for first, _ in strangers:
+        await first.send("bob", "hello")
+    asked()
+    async with bob.client() as client:
+        shown = [each.text async for each in client.receive(wait_s=1.0)]
+        assert shown == ["hello", "hello"]
+        await empty.until(lambda: sent_to("mallory") == 1)
+        assert asked() == [{uids["mallory"]}]
+        assert (sent_to("mallory"), sent_to("trudy")) == (1, 0)
+        assert [sent.state async for sent in client.send("carol", "one")] == ["sent"]
+        assert [sent.state async for sent in client.send("trudy", "two")] == ["sent"]
+        assert asked() == [{uids["carol"]}, {uids["trudy"]}]
+    for home in strangers[1]:
+        assert "two" in await home.texts()
+    assert await carol.texts() == ["one"]
+    async with bob.client() as client:
+        await client.login()
+    assert sent_to("trudy") == 2
