@@ -21,7 +21,7 @@ from tests.relay.here import Here, farewell
 from tests.relay.test_mailbox import BOB, user
 
 NOBODY = 123_456_789_012_345
-PERSONAL = ("users", "devices", "key_bundles", "prekeys", "one_time_prekeys")
+PERSONAL = ("users", "devices", "key_bundles", "prekeys", "one_time_prekeys", "seats")
 
 
 class Work:
@@ -94,6 +94,23 @@ async def test_prekeys_of_somebody_and_of_nobody_make_the_same_work(here: Here) 
             done.append(work.taken())
         assert done[0] == done[1]
         assert done[0][0]
+    await link.close()
+
+
+async def test_a_batch_makes_the_same_work_whoever_of_it_is_there(here: Here) -> None:
+    """As many statements for many as for one, which hold as many names."""
+    link = await here.connect()
+    work = Work(here)
+    for turn in range(2):
+        done = []
+        for uids in ((BOB, NOBODY), (NOBODY, NOBODY + 1), (NOBODY,)):
+            work.taken()
+            assert await asked(link, FetchPrekeys(turn, tuple((uid, 1) for uid in uids))) == Prekeys(
+                turn, (), ()
+            )
+            done.append(work.taken())
+        assert done[0] == done[1]
+        assert len(done[0][0]) == len(done[2][0])
     await link.close()
 
 

@@ -16,10 +16,11 @@ import pytest
 from chatchain.crypto import prekeys, session
 from chatchain.errors import BadRecord, StoreUnavailable
 from chatchain.identity.keys import address_of
-from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort
+from chatchain.model import PrekeyBatch, PrekeyDraw, PrekeySort, Uid
 from chatchain.relay.allowance import ACCOUNT_PAIRS, Allowance
 from chatchain.relay.limits import REMEMBERED
 from chatchain.relay.prekeys import AT_ONCE, ONE_TIME_SECONDS, Bar, PrekeyStock, read_batch
+from chatchain.store.server import ServerStore
 from chatchain.wire.bounds import MAX_FETCHED_DEVICES
 from chatchain.wire.messages import (
     Failed,
@@ -467,3 +468,28 @@ async def test_fetches_at_the_same_time_get_different_keys(stage: Stage, someone
     }
     for device in (one, other, two):
         await device.close()
+
+
+async def test_who_shares_a_group_is_known_as_the_chain_says(stage: Stage, someone: Someone) -> None:
+    """From the block in which somebody joins to the one in which somebody leaves."""
+    ada, bob, eve = someone(), someone(), someone()
+    world, name = stage.world, f"choir-{ada.uid}"
+    store = ServerStore(stage.database)
+    for account in (ada, bob):
+        world.fund(account.address)
+
+    async def until(fellows: set[int]) -> None:
+        async with asyncio.timeout(60):
+            while store.fellows(ada.uid, [bob.uid, eve.uid]) != fellows:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    assert store.fellows(ada.uid, [bob.uid, eve.uid]) == set()
+    world.writer.send(world.calls.create_group(name, [Uid(bob.uid)], 5000, 3600), ada.key)
+    await until({bob.uid})
+    view = world.view()
+    view.sync()
+    group = view.group_by_name(name)
+    assert group is not None
+    world.writer.send(world.calls.leave(group.group), bob.key)
+    await until(set())
+    store.close()
