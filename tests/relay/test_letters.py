@@ -40,7 +40,7 @@ class Talker:
         self.letter = Letter(
             session.name, self.uid, 1, secrets.token_bytes(16), b"", 1, ((7, 1, b"x"),), PENDING_BYTES
         )
-        self.letters._keep(self.letter)
+        self.letters._keep([self.letter])
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None  # whatever else a connection does
