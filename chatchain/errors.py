@@ -402,6 +402,12 @@ class AccountKeyElsewhere(RefusedError):
     default_hint = "Do this on the device that was registered, or on one restored from the recovery phrase."
 
 
+class SecretElsewhere(RefusedError):
+    """The account secret, without which no password of an account holds, is not where its key is."""
+
+    code = "account_secret_elsewhere"
+
+
 class HomeBusy(RefusedError):
     """Another chatchain process is using this home."""
 

@@ -137,6 +137,7 @@ class Client:
         on_phrase: Callable[[str], None] | None = None,
         invitation: str | None = None,
         recovery: str | None = None,
+        new_secret: bool = False,
     ) -> Registered:
         """Makes an account, or with `mnemonic` brings one back, or goes on where a crash broke off.
 
@@ -146,6 +147,10 @@ class Client:
         policy `vote` the request to join is opened too. `invitation` is the text of a member's, instead of
         one that came with the join link. `recovery` names a new account's recovery address: an address, or a
         user.
+
+        An account that exists comes back by a keystore without losing its other devices only if the file
+        carries the account secret, as `export_keystore` writes it; else SecretElsewhere is raised, unless
+        `new_secret`. In a home that is a linked device, a keystore brings the account's key.
         """
         return await registration.register(
             self._station,
@@ -155,6 +160,7 @@ class Client:
             on_phrase=on_phrase,
             invitation=invitation,
             recovery=recovery,
+            new_secret=new_secret,
         )
 
     @staticmethod

@@ -241,8 +241,8 @@ async def export_keystore(station: Station, path: Path, password: str) -> Export
         raise MissingInput("The exported file needs a password.")
     account = station.home.require_account()
     require_folder(path)
-    await station.open(exclusive=False)
-    text = await asyncio.to_thread(keystore.export_keystore, station.account_key(), password)
+    secret = (await station.open(exclusive=False)).secrets.account_secret
+    text = await asyncio.to_thread(keystore.export_keystore, station.account_key(), secret, password)
     write_new(path, text.encode())
     key = await _own_key(station, account)
     return Exported(

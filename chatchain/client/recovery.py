@@ -48,7 +48,7 @@ from chatchain.client.watch import Watch
 from chatchain.crypto import phrase as phrases
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
-from chatchain.crypto.keystore import import_keystore
+from chatchain.crypto.keystore import account_secret_in, import_keystore
 from chatchain.crypto.password import ACCOUNT_SECRET_BYTES, check_password
 from chatchain.crypto.phrase import PhraseKeys
 from chatchain.crypto.vault import new_secrets, seal_account_key, seal_vault
@@ -208,7 +208,8 @@ async def new_keys(mnemonic: str | None, keystore: tuple[str, str] | None) -> tu
     """The keys of an account that is to be made, and the new phrase if nothing was brought."""
     if keystore is not None:
         key = await asyncio.to_thread(import_keystore, *keystore)
-        return PhraseKeys(key, os.urandom(ACCOUNT_SECRET_BYTES)), None
+        carried = account_secret_in(keystore[0], key)
+        return PhraseKeys(key, carried or os.urandom(ACCOUNT_SECRET_BYTES)), None
     phrase = await asyncio.to_thread(phrases.new_phrase) if mnemonic is None else None
     return await asyncio.to_thread(phrases.keys_of, mnemonic or phrase or ""), phrase
 

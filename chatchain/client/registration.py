@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chatchain.client.account import (
+    ACCOUNT_KEY,
     PHRASE,
     Unlocked,
     account_key,
@@ -24,6 +25,7 @@ from chatchain.client.account import (
 )
 from chatchain.client.governance import Governance
 from chatchain.client.home import OwnAccount
+from chatchain.client.own import own_device
 from chatchain.client.paying import SIGNATURE_LASTS_S
 from chatchain.client.ports import NetworkSettings
 from chatchain.client.recovery import (
@@ -41,6 +43,8 @@ from chatchain.client.watch import Watch
 from chatchain.crypto import password as passwords
 from chatchain.crypto.derive import require_post_quantum
 from chatchain.crypto.device import DeviceSecrets
+from chatchain.crypto.keystore import account_secret_in, import_keystore
+from chatchain.crypto.vault import seal_account_key
 from chatchain.errors import (
     AlreadyDone,
     ChainError,
@@ -48,6 +52,7 @@ from chatchain.errors import (
     NameUnavailable,
     NetworkError,
     RefusedError,
+    SecretElsewhere,
     UsageError,
 )
 from chatchain.identity.admission import Invitation, parse_invitation
@@ -55,7 +60,7 @@ from chatchain.identity.keys import NOBODY, address_of, parse_address, sign_dige
 from chatchain.identity.login import verifier_for
 from chatchain.identity.names import RESERVED_NAMES, normalise_username
 from chatchain.identity.typed_data import register_digest
-from chatchain.model import Address, Call, Mined, Network, Policy, User
+from chatchain.model import Address, Call, DeviceId, Mined, Network, Policy, Uid, User
 
 if TYPE_CHECKING:
     from chatchain.client.station import Station
@@ -72,6 +77,8 @@ class Registration(Recovery):
     invitation: Invitation | None = None
     recovery: str | None = None
     """Who is to be the new account's recovery address, as a person names it."""
+    new_secret: bool = False
+    """Whether an account may come back without its account secret, which shuts its other devices out."""
 
     async def prepare(
         self, name: str, password: str, *, mnemonic: str | None, keystore: tuple[str, str] | None
@@ -117,6 +124,8 @@ class Registration(Recovery):
             )
         else:
             require_settled(user)
+            if keystore is not None and not self.new_secret:
+                _require_secret(user, account_secret_in(keystore[0], keys.account_key))
         return await self.furnish(username, keys, password, user, phrase)
 
     async def require_possible(self, name: str, *, restores: bool) -> None:
@@ -212,6 +221,23 @@ class Registration(Recovery):
         return int(self.edges.clock()) + SIGNATURE_LASTS_S
 
 
+def _require_secret(user: User, secret: bytes | None) -> None:
+    """Raises SecretElsewhere rather than shut the devices out that an account has."""
+    devices = [str(int(one.device)) for one in user.active_devices]
+    if secret is not None or not devices:
+        return
+    which = f"device {devices[0]}" if len(devices) == 1 else f"devices {', '.join(devices)}"
+    raise SecretElsewhere(
+        f"This keystore holds the key of {user.username}'s account and not its account secret, without which "
+        f"no password of it holds. Coming back so draws a new one: {which} could not log in any more, "
+        "whatever the password, and would have to be linked anew. Nothing was changed.",
+        f"Safer: `chatchain link {user.username}` with a device that you have (the keystore then brings the "
+        f"key there: `register {user.username} --keystore F` in the linked home), `chatchain recover` with "
+        "the phrase, or a keystore from `chatchain keys export`, which carries the secret. If no other "
+        "device is left: --new-secret.",
+    )
+
+
 def require_unfinished(account: OwnAccount) -> None:
     """Raises AlreadyDone for a home whose registration is finished."""
     require_new_home(account)
@@ -237,11 +263,15 @@ async def register(
     on_phrase: Callable[[str], None] | None = None,
     invitation: str | None = None,
     recovery: str | None = None,
+    new_secret: bool = False,
 ) -> Registered:
     """Makes an account, brings one back, or goes on where a crash broke off; see `Client.register`."""
+    account = station.home.account()
+    if keystore is not None and account is not None and account.uid:
+        return await _bring_key(station, account, name, keystore)
     with station.home.tentative():
         settings, network, registration, unlocked = await _prepared(
-            station, name, mnemonic, keystore, invitation, recovery
+            station, name, mnemonic, keystore, invitation, recovery, new_secret
         )
     try:
         phrase = unlocked.store.setting(PHRASE)
@@ -272,6 +302,43 @@ async def register(
     )
 
 
+async def _bring_key(
+    station: Station, account: OwnAccount, name: str, keystore: tuple[str, str]
+) -> Registered:
+    """Brings the account's key into a home that is a device without it; the chain has nothing to do with it.
+
+    Raises AlreadyDone for a home that has the key, or is another's.
+    """
+    if normalise_username(name) != account.username:
+        require_unfinished(account)
+    key = await asyncio.to_thread(import_keystore, *keystore)
+    watch = await station.public_watch()
+    user = await watch.user(Uid(account.uid))
+    if user is None or user.account != address_of(key):
+        raise UsageError(
+            f"The keystore is not that of {account.username}'s account.",
+            "Nothing was changed. `chatchain whoami` shows the account.",
+        )
+    if not account.linked and parse_address(account.account) == user.account:
+        require_unfinished(account)
+    own = own_device(user, DeviceId(account.device))
+    unlocked = await station.open(exclusive=True)
+    home = station.home
+    home.write(ACCOUNT_KEY, seal_account_key(unlocked.secrets.keystore_key, key))
+    home.put_account(msgspec.structs.replace(account, account=to_checksum(user.account), linked=False))
+    return Registered(
+        username=user.username,
+        uid=user.uid,
+        account=to_checksum(user.account),
+        device=own.device,
+        tx="",
+        block=user.block,
+        member=await watch.is_member(user.uid),
+        restored=True,
+        key_brought=True,
+    )
+
+
 async def _prepared(
     station: Station,
     name: str,
@@ -279,6 +346,7 @@ async def _prepared(
     keystore: tuple[str, str] | None,
     invitation: str | None,
     recovery: str | None,
+    new_secret: bool,
 ) -> tuple[NetworkSettings, Network, Registration, Unlocked]:
     """Everything of a registration that comes before something is sent."""
     normalise_username(name)
@@ -298,6 +366,7 @@ async def _prepared(
         station.stranger(watch),
         parse_invitation(settings.invitation) if settings.invitation else None,
         recovery,
+        new_secret,
     )
     await registration.require_possible(name, restores=mnemonic is not None or keystore is not None)
     password = await station.require_password()

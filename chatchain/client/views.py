@@ -35,7 +35,10 @@ class Joined(View, frozen=True):
 
 
 class Registered(View, frozen=True, omit_defaults=False):
-    """A new account, or a new device of a restored one (`restored`)."""
+    """A new account, or a new device of a restored one (`restored`).
+
+    With `key_brought` it is a device that was there before, and has the account's key now.
+    """
 
     username: str
     uid: int
@@ -47,6 +50,7 @@ class Registered(View, frozen=True, omit_defaults=False):
     proposal: int | None = None
     restored: bool = False
     sponsored: bool = False
+    key_brought: bool = False
     problem: Problem | None = None
     """What is left to do, if the account is there and a later step (keys at the relay, request to join)
     failed.

@@ -14,6 +14,7 @@ from chatchain.errors import BadConfig
 LOGIN_KEY: Final = b"chatchain/1 login key"
 VAULT_KEY: Final = b"chatchain/1 vault key"
 ACCOUNT_SECRET: Final = b"chatchain/1 account secret"
+KEYSTORE_SECRET: Final = b"chatchain/1 keystore secret"
 
 
 def hkdf(secret: bytes, label: bytes, length: int = 32, salt: bytes | None = None) -> bytes:

@@ -250,6 +250,11 @@ def linked(view: Linked) -> list[str]:
 
 def registered(view: Registered) -> list[str]:
     """A new account, or one brought back."""
+    if view.key_brought:
+        return [
+            f"This home, device {view.device} of {clean_line(view.username)}, holds the account's key now.",
+            "Nothing else has changed.",
+        ]
     lines = [
         f"{clean_line(view.username)} is back, as device {view.device} of the account."
         if view.restored

@@ -12,6 +12,7 @@ import pytest
 from chatchain.client.account import NEXT_VAULT
 from chatchain.client.core import Client
 from chatchain.errors import (
+    AccountKeyElsewhere,
     AlreadyDone,
     BadConfig,
     BadRecord,
@@ -21,6 +22,7 @@ from chatchain.errors import (
     NameUnavailable,
     NoAccount,
     RelayUnreachable,
+    SecretElsewhere,
     UsageError,
     WrongChain,
     WrongPassword,
@@ -312,6 +314,68 @@ async def test_registering_with_a_keystore(empty: World, tmp_path: Path) -> None
             await laptop.register("ada", keystore=(exported.read_text(), "not it"))
         again = await laptop.register("ada", keystore=(exported.read_text(), "file password"))
     assert (again.account, again.device) == (made.account, 2)
+    async with empty.client("ada") as ada:  # the file carries the account secret: nobody is shut out
+        await ada.login()
+    assert not [verb for verb in empty.transactions if verb.startswith("setVerifier")]
+
+
+async def test_a_keystore_without_the_account_secret_shuts_nobody_out_unasked(
+    world: World, tmp_path: Path
+) -> None:
+    """It is told before anything is changed, with the safer ways; asked for, it is done."""
+    exported = tmp_path / "key.json"
+    async with world.client("ada") as ada:
+        await ada.export_keystore(exported, "pw")
+    content = json.loads(exported.read_text())
+    del content["chatchain"]
+    stored, sent = (json.dumps(content), "pw"), list(world.transactions)
+    async with world.client("ada", home="laptop") as laptop:
+        with pytest.raises(SecretElsewhere, match="device 1 could not log in any more") as told:
+            await laptop.register("ada", keystore=stored)
+    for way in ("chatchain link ada", "chatchain recover", "keys export", "--new-secret"):
+        assert way in told.value.hint
+    assert (world.transactions, world.home("laptop").exists()) == (sent, False)
+    async with world.client("ada") as ada:
+        await ada.login()
+    async with world.client("ada", home="laptop") as laptop:
+        assert (await laptop.register("ada", keystore=stored, new_secret=True)).device == 2
+        await laptop.login()
+        await laptop.revoke_device(1)
+        await laptop.revoke_device(2)
+    async with world.client("ada", home="third") as third:  # where no device is left, nobody is shut out
+        assert (await third.register("ada", keystore=stored)).device == 3
+        await third.login()
+
+
+async def test_a_keystore_brings_a_linked_device_the_accounts_key(world: World, tmp_path: Path) -> None:
+    """The chain has nothing to do with it, and every device goes on."""
+    exported, bobs = tmp_path / "key.json", tmp_path / "bob.json"
+    async with world.client("ada", home="second") as second:
+        asked = await second.link("ada")
+    async with world.client("ada") as ada:
+        answer = (await ada.accept_link(asked.request)).answer
+        await ada.export_keystore(exported, "pw")
+        with pytest.raises(AlreadyDone, match="belongs to ada"):
+            await ada.register("ada", keystore=(exported.read_text(), "pw"))
+    async with world.client("bob") as bob:
+        await bob.export_keystore(bobs, "pw")
+    async with world.client("ada", home="second") as second:
+        await second.finish_link(answer)
+        with pytest.raises(AccountKeyElsewhere):
+            await second.revoke_device(1)
+        with pytest.raises(UsageError, match="not that of ada"):
+            await second.register("ada", keystore=(bobs.read_text(), "pw"))
+        with pytest.raises(AlreadyDone, match="belongs to ada"):
+            await second.register("carol", keystore=(bobs.read_text(), "pw"))
+    sent = list(world.transactions)
+    async with world.client("ada", home="second") as second:
+        made = await second.register("ada", keystore=(exported.read_text(), "pw"))
+        assert (made.device, made.key_brought, world.transactions) == (2, True, sent)
+    async with world.client("ada") as ada:
+        await ada.login()
+    async with world.client("ada", home="second") as second:
+        await second.login()
+        assert (await second.revoke_device(1)).state == "revoked"
 
 
 # --- the password ---------------------------------------------------------------------------------------

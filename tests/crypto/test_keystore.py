@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from eth_account import Account
 
-from chatchain.crypto.keystore import export_keystore, import_keystore
+from chatchain.crypto.keystore import account_secret_in, export_keystore, import_keystore
 from chatchain.errors import UsageError, WrongPassword
 
 KEY = b"\x11" * 32
+SECRET = b"account secret16"
 
 # A keystore made by geth's documentation (Web3 Secret Storage Definition, PBKDF2 vector).
 PUBLISHED = {
@@ -54,7 +59,7 @@ PUBLISHED_SCRYPT = PUBLISHED | {
 
 def test_an_exported_key_comes_back() -> None:
     """The file is V3 with scrypt, and a wrong password is told as such."""
-    text = export_keystore(KEY, "correct horse")
+    text = export_keystore(KEY, SECRET, "correct horse")
     assert json.loads(text)["version"] == 3
     assert import_keystore(text, "correct horse") == KEY
     assert bytes(Account.decrypt(text, "correct horse")) == KEY
@@ -101,3 +106,59 @@ def test_a_malformed_or_hostile_keystore_is_a_usage_error(text: str) -> None:
     """Refused before any work is done for it."""
     with pytest.raises(UsageError):
         import_keystore(text, "testpassword")
+
+
+CARRIED = ("000102030405060708090a0b", "e1134eb752aeb2e6b3310faabf7ce351", "a9c54a7e0f3ae61c592bf4aa1a3a94f2")
+"""Nonce, sealed secret and tag, as docs/protocol.md quotes them for this key and secret."""
+
+
+def carrying(sealed: object) -> str:
+    """A keystore that carries this in the place of the account secret."""
+    return json.dumps(PUBLISHED | {"chatchain": {"account_secret": sealed}})
+
+
+def test_a_keystore_of_ours_carries_the_account_secret() -> None:
+    """For whoever can open it, and for nobody with another key."""
+    text = export_keystore(KEY, SECRET, "correct horse")
+    assert account_secret_in(text, KEY) == SECRET
+    assert account_secret_in(text, b"\x12" * 32) is None
+    assert SECRET.hex() not in text
+    assert export_keystore(KEY, SECRET, "correct horse") != text
+
+
+def test_what_is_carried_is_what_the_protocol_says() -> None:
+    """The document's example opens, and is spelled out again from its text."""
+    assert account_secret_in(carrying("".join(CARRIED)), KEY) == SECRET
+    label = b"chatchain/1 keystore secret"
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(KEY)
+    nonce, *sealed = map(bytes.fromhex, CARRIED)
+    assert AESGCM(derived).encrypt(nonce, SECRET, label) == b"".join(sealed)
+    protocol = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    assert all(part in protocol for part in CARRIED)
+
+
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        "",
+        "00",
+        "zz",
+        7,
+        None,
+        ["00"],
+        "00" * 12,
+        "00" * 44,
+        "".join(CARRIED)[:-2],
+        "ff" + "".join(CARRIED)[2:],
+    ],
+)
+def test_a_secret_that_was_altered_is_none(sealed: object) -> None:
+    """Nobody's bytes become an account secret."""
+    assert account_secret_in(carrying(sealed), KEY) is None
+
+
+@pytest.mark.parametrize("ours", [None, 7, [], "account_secret", {}])
+def test_other_programs_keystores_carry_none(ours: object) -> None:
+    """Whatever stands where ours would."""
+    assert account_secret_in(json.dumps(PUBLISHED), KEY) is None
+    assert account_secret_in(json.dumps(PUBLISHED | {"chatchain": ours}), KEY) is None

@@ -93,6 +93,10 @@ def register(
             help="Who may propose another account once this one is lost: an address, or a user.",
         ),
     ] = None,
+    new_secret: Annotated[
+        bool,
+        typer.Option("--new-secret", help="With --keystore: come back though other devices are shut out."),
+    ] = False,
 ) -> None:
     """Register a new user on the chain, or bring one back."""
     here = desk(context)
@@ -111,6 +115,8 @@ def register(
     def ask() -> str:
         if begun is not None:
             return passwords.asker(here.console, f"Password for {clean_line(begun)} (chosen before): ")()
+        if (home / homes.ACCOUNT).exists():  # the keystore brings its key
+            return passwords.asker(here.console)()
         username = name.removeprefix("@")
         return passwords.ask_new(here.console, here.output, "password for this account", [username])
 
@@ -124,6 +130,7 @@ def register(
             on_phrase=show,
             invitation=invitation,
             recovery=recovery,
+            new_secret=new_secret,
         )
 
     here.output.result(here.run(work, home, here.kept_password, ask), render.registered)
