@@ -48,6 +48,11 @@ def waits_for_link(home: Path) -> bool:
     return bool(_account(home).get("linked"))
 
 
+def restores(home: Path) -> bool:
+    """Whether what was begun in this home is to bring an account back, not to make one."""
+    return bool(_account(home).get("restored"))
+
+
 def _account(home: Path) -> dict[str, object]:
     try:
         with (home / ACCOUNT).open(encoding="utf-8") as file:

@@ -181,16 +181,17 @@ def link_offer(view: LinkOffer) -> list[str]:
     ]
 
 
-def wallet_prompt(view: WalletPrompt) -> list[str]:
+def wallet_prompt(view: WalletPrompt, *, in_menu: bool = False) -> list[str]:
     """What goes to a wallet, and what comes back from it."""
-    return [
+    back = "give here what the wallet gave." if in_menu else "run the same command with"
+    lines = [
         f"Have the wallet of {view.account} sign this (eth_signTypedData_v4) until {local_time(view.until)}:",
         "",
         json.dumps(view.typed_data),
         "",
-        f"It adds device {view.device} to {clean_line(view.username)}. Then run the same command with",
-        "`--signature HEX` in the place of `--wallet`.",
+        f"It adds device {view.device} to {clean_line(view.username)}. Then {back}",
     ]
+    return lines if in_menu else [*lines, "`--signature HEX` in the place of `--wallet`."]
 
 
 def link_accepted(view: LinkAccepted) -> list[str]:

@@ -127,6 +127,39 @@ def test_a_chat_sends_finds_and_fetches_files(town: Town, photo: Path) -> None:
     assert "exists already" in ended.err
 
 
+def test_the_menu_names_a_recovery_address_and_takes_over_by_it(town: Town) -> None:
+    """Three people's walks: who names, who begins on a new machine, who proposes; and the veto."""
+    answers = [town.password("ada"), "privacy", "no", "", "doctor", "card", "", "keys", "phrase"]
+    answers += ["recover", "name", "ada", "recover", "name", "bob", "no"]
+    answers += ["recover", "name", "bob", "yes", "exit"]
+    ended = for_people(town.at_terminal("ada")).run(stdin="\n".join(answers) + "\n")
+    assert ended.code == 0, ended
+    assert "That is this account itself" in ended.err
+    assert "The recovery phrase was shown before" in ended.out
+    assert "the account of bob" in ended.out
+    assert town.user("ada").run("privacy").object == {"typing": False, "read_receipts": True}
+    bobs = town.user("bob").run("whoami").object["account"]
+    assert town.user("ada").run("whoami").object["recovery_address"] == bobs
+
+    machine = shell(town.folder / "machines" / "phone")
+    assert machine.run("join", town.report["join"]).code == 0
+    begun = machine.run(stdin=f"ada\nrecover\n{NEW_PASSWORD}\n{NEW_PASSWORD}\n\nexit\n")
+    assert begun.code == 0, begun
+    found = re.search(r"chatchain recover propose ada (0x[0-9a-fA-F]{40})", begun.out)
+    assert found is not None, begun
+    again = machine.run(stdin=f"1\n{NEW_PASSWORD}\nexit\n")
+    assert "The recovery of ada is not finished; it goes on now." in again.out
+    assert found[0] in again.out
+
+    answers = ["recover", "propose", "ada", found[1], "yes", "exit"]
+    ended = for_people(town.user("bob")).run(stdin="\n".join(answers) + "\n")
+    assert "It may take over from" in ended.out, ended
+    answers = [town.password("ada"), "recover", "veto", "yes", "exit"]
+    ended = for_people(town.at_terminal("ada")).run(stdin="\n".join(answers) + "\n")
+    assert "*** Somebody proposed to take your account over at block" in ended.out
+    assert f"Refused: {found[1]} will not be the account of ada." in ended.out
+
+
 def text_below(terminal: Terminal, heading: str, end: str) -> str:
     """The one long word between two lines."""
     terminal.expect(heading)
@@ -144,7 +177,7 @@ def test_the_menu_lets_a_new_device_in_and_changes_the_password(town: Town) -> N
         laptop.expect("Join link: ")
         laptop.type(town.report["join"])
         laptop.expect("The name ada is taken.")
-        laptop.expect("Recovery phrase, or link: ")
+        laptop.expect("Recovery phrase, link, or recover: ")
         laptop.type("link")
         laptop.expect("Password of ada's account: ")
         laptop.type("not ada's at all")

@@ -1,10 +1,20 @@
 """The menu, driven by a person at a pseudo-terminal and by a script through a pipe. No network here."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
+from chatchain.ui.cli.app import application
+from chatchain.ui.cli.desk import Desk
+from chatchain.ui.menu.dialog import Dialog
+from chatchain.ui.menu.frame import Menu
+from chatchain.ui.output import Output
+from chatchain.ui.world import World
 from tests.ui.terminal import Shell, shell
 
 
@@ -157,3 +167,99 @@ def test_the_home_that_was_named_is_not_asked_for(here: Shell) -> None:
         terminal.press(b"\x03")
         assert terminal.ended() == 130
         assert "Who are you?" not in terminal.transcript
+
+
+IN_MENU = {
+    "join": None,  # the first questions of a newcomer
+    "register": None,
+    "invite": "invite",
+    "login": "login",
+    "whoami": "status",
+    "status": "status",
+    "password": "password",
+    "link": "link",
+    "recover": "recover",
+    "recover address": "recover",
+    "recover begin": None,  # the answer `recover` where the phrase is asked for; the next start finalises it
+    "recover propose": "recover",
+    "recover finalise": None,
+    "send": "send",
+    "receive": "read",
+    "history": "history",
+    "search": "search",
+    "file get": "get",
+    "chat": "chat",
+    "reply": "reply",
+    "react": "react",
+    "edit": "edit",
+    "delete": "delete",
+    "chat-settings": "settings",
+    "privacy": "privacy",
+    "profile": "profile",
+    "contacts list": "contacts",
+    "contacts add": "card",
+    "contacts card": "card",
+    "contacts safety-number": "contacts",
+    "contacts verify": "contacts",
+    "members": "members",
+    "request": "request",
+    "propose admit": "propose",
+    "propose expel": "propose",
+    "propose pause": "propose",
+    "propose unpause": "propose",
+    "proposals": "vote",
+    "vote": "vote",
+    "keys list": "keys",
+    "keys rotate": "keys",
+    "keys revoke": "keys",
+    "keys export": "keys",
+    "keys phrase": "keys",
+    "doctor": "doctor",
+}
+"""Where each command is in the menu; None: among the questions before it."""
+
+OFFICES = ("rules", "anchorer", "witnesses", "relays", "rewards", "successor")
+LEFT_OUT = {
+    "logout": "leaving the menu ends the session",
+    "config show": "settings are read from files and flags, which a menu does not show",
+    **dict.fromkeys(("rsa publish", "rsa seal", "rsa open"), "for old programs' files, not for talk"),
+    **{f"propose set {what}": "addresses and hashes, which one copies into a command" for what in OFFICES},
+}
+"""The commands that the menu does without, each with its reason."""
+
+MORE_WORDS = {"file", "account", "switch"}
+"""What the menu has besides: a part of `send`, its own second list, and another user."""
+
+
+def commands(group: TyperGroup, path: str = "") -> Iterator[str]:
+    """Every command that can be given, by its words."""
+    for name, command in group.commands.items():
+        words = f"{path} {name}".strip()
+        if not isinstance(command, TyperGroup):
+            yield words
+            continue
+        if command.invoke_without_command:
+            yield words
+        yield from commands(command, words)
+
+
+def test_every_command_is_in_the_menu_or_left_out_for_a_reason() -> None:
+    """A command that is added belongs into one of the two lists; the menu's words are what the first says."""
+    group = typer.main.get_command(application())
+    assert isinstance(group, TyperGroup)
+    assert set(commands(group)) == IN_MENU.keys() | LEFT_OUT.keys()
+    assert not IN_MENU.keys() & LEFT_OUT.keys()
+    here = Desk(World("", configure, connect, {}), {}, Output(json=False, environment={}))
+    dialog = Dialog(here)
+    Menu(dialog)
+    assert {word for word in IN_MENU.values() if word is not None} | MORE_WORDS == dialog.words
+
+
+def configure(_: Mapping[str, object]) -> NoReturn:
+    """No setting is needed to list what there is."""
+    raise AssertionError
+
+
+def connect(*_: object, **__: object) -> NoReturn:
+    """No home either."""
+    raise AssertionError

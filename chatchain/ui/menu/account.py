@@ -1,12 +1,13 @@
-"""The menu about one's own account: name, devices and their keys, password, invitations."""
+"""The menu about one's own account: name, devices and their keys, password, recovery, invitations."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from chatchain.errors import ChatchainError, MissingInput, UsageError, WrongPassword
-from chatchain.ui import render
+from chatchain.errors import AccountKeyElsewhere, ChatchainError, MissingInput, UsageError, WrongPassword
+from chatchain.ui import render, takeovers
+from chatchain.ui.cli.accounts import phrase_lines
 from chatchain.ui.cli.settings import means_it
 from chatchain.ui.menu.dialog import Back, Choice, Dialog, Switch, numbered
 from chatchain.ui.paths import typed_path
@@ -19,7 +20,13 @@ KEY_DEEDS: Final = (
     ("rotate", "give this device new keys"),
     ("revoke", "shut a device out for ever, a lost one say"),
     ("export", "write the account's key into a file, for a wallet"),
+    ("phrase", "show the recovery phrase, if nobody has seen it yet"),
 )
+
+NAME: Final = ("name", "choose who may propose another account for you, once yours is lost")
+PROPOSE: Final = ("propose", "propose another account for somebody who chose you")
+VETO: Final = ("veto", "refuse the account that was proposed for you")
+WRONG: Final = "Type a number or a word from the list."
 
 
 class Account:
@@ -32,8 +39,11 @@ class Account:
             Choice("password", "choose another password", self._password),
             Choice("keys", "your devices and their keys; shut one out", self._keys),
             Choice("link", "let a new device of yours in", self._link),
+            Choice("recover", "who may bring the account back, or refuse who tries to", self._recover),
+            Choice("privacy", "what others learn of your typing and reading", self._privacy),
             Choice("invite", "an invitation for somebody new", self._invite),
             Choice("status", "your account and the network", self._status),
+            Choice("doctor", "look for trouble with chain, relay and account", self._doctor),
             Choice("login", "log in at the relay", self._login),
         )
         self.switch = Choice("switch", "be somebody else", self._switch)
@@ -57,7 +67,7 @@ class Account:
         dialog, devices = self._dialog, await client.keys()
         dialog.say(*render.keys(devices), "", *numbered(KEY_DEEDS))
         words = [word for word, _ in KEY_DEEDS]
-        word = await dialog.pick("Which one? (empty: none) ", words, "Type a number or a word from the list.")
+        word = await dialog.pick("Which one? (empty: none) ", words, WRONG)
         if word == "rotate":
             dialog.say(*render.rotated(await client.rotate_keys()))
         elif word == "revoke":
@@ -67,6 +77,9 @@ class Account:
             if await means_it(dialog.here, int(number), devices):
                 name = (await client.whoami()).username
                 dialog.say(*render.revoked(await client.revoke_device(int(number)), name))
+        elif word == "phrase":
+            if not await client.show_phrase(lambda phrase: dialog.say(*phrase_lines(phrase))):
+                dialog.say("The recovery phrase was shown before; it is not kept here. Look on the paper.")
         else:
             path = typed_path(await dialog.need("Into which new file? "))
             secret = await dialog.new_password("password for that file")
@@ -84,8 +97,54 @@ class Account:
             dialog.say("Nothing was changed. Let a device in only if both show the same code.")
             return
         through_relay = await dialog.agrees("Hand over your contacts and newest messages, under seal?")
-        view = await client.accept_link(text, through_relay=through_relay)
+        try:
+            view = await client.accept_link(text, through_relay=through_relay)
+        except AccountKeyElsewhere as elsewhere:
+            dialog.say(elsewhere.message)
+            if not await dialog.agrees("Does a wallet have it, to sign with?"):
+                dialog.say(elsewhere.default_hint)
+                return
+            dialog.say(*render.wallet_prompt(await client.ask_wallet(text), in_menu=True))
+            signature = await dialog.need("What the wallet gave: ")
+            view = await client.accept_link(text, through_relay=through_relay, signature=signature)
         dialog.say(*render.link_answer(view))
+
+    async def _recover(self, client: Client) -> None:
+        dialog, view = self._dialog, await client.recovery_address()
+        deeds = (*((VETO,) if view.pending is not None else ()), NAME, PROPOSE)
+        dialog.say(*takeovers.recovery(view), "", *numbered(deeds))
+        word = await dialog.pick("Which one? (empty: none) ", [word for word, _ in deeds], WRONG)
+        if word == "veto":
+            if await dialog.agrees("Refuse it? That is possible once in 30 days."):
+                dialog.say(*render.vetoed(await client.veto_recovery()))
+        elif word == "name":
+            who = await dialog.need("Whom? (a user, an address, or `none`) ")
+            naming = await client.offer_recovery_address(None if who.lower() == "none" else who)
+            dialog.say(*takeovers.naming(naming))
+            if await dialog.agrees("Name it?"):
+                dialog.say(*takeovers.recovery(await client.set_recovery_address(naming.to)))
+        else:
+            whose = await dialog.need("For whom? ")
+            account = await dialog.need("Which account? (0x…, as the new device shows it) ")
+            dialog.say(*takeovers.proposal(await client.offer_proposal(whose, account)))
+            if await dialog.agrees("Propose it?"):
+                dialog.say(*takeovers.proposed(await client.propose_recovery(whose, account)))
+
+    async def _privacy(self, client: Client) -> None:
+        dialog = self._dialog
+        dialog.say(*render.privacy(await client.privacy()))
+        typing = await self._switched("Let others see that you are typing?")
+        reads = await self._switched("Let others learn what you have read?")
+        if typing is not None or reads is not None:
+            dialog.say(*render.privacy(await client.privacy(typing=typing, read_receipts=reads)))
+
+    async def _switched(self, question: str) -> bool | None:
+        """Yes, no, or as it is."""
+        answer = (await self._dialog.ask(f"{question} (yes, no; empty: as it is) ")).lower()
+        return {"yes": True, "y": True, "no": False, "n": False}.get(answer)
+
+    async def _doctor(self, client: Client) -> None:
+        self._dialog.say(*render.findings(await client.doctor()))
 
     async def _invite(self, client: Client) -> None:
         days = await self._dialog.ask("For how many days? (1 to 30; empty: 7) ")

@@ -22,12 +22,13 @@ from chatchain.errors import (
     MissingInput,
     NameUnavailable,
     NetworkError,
+    NotFoundError,
     StoreUnavailable,
     UsageError,
     VerificationError,
     WrongPassword,
 )
-from chatchain.ui import homes, render
+from chatchain.ui import homes, render, takeovers
 from chatchain.ui.clean import clean_line
 from chatchain.ui.cli.accounts import phrase_lines, phrase_shower
 from chatchain.ui.cli.desk import Desk, run
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 NEW: Final = ("n", "new")
 LINK: Final = "link"
 """What a newcomer answers who has another device of the account."""
+RECOVER: Final = "recover"
+"""What one answers who has nothing of it but the recovery address."""
 LIST: Final = ("help", "?", "list")
 
 HOPELESS: Final = (AuthenticationError, BadConfig, HomeBusy, StoreUnavailable, VerificationError)
@@ -148,6 +151,9 @@ class Menu:
         if phrase == LINK:
             await self._be_let_in(place, name)
             return
+        if phrase == RECOVER:
+            await self._begin_takeover(place, name)
+            return
         password = self._here.kept_password or await self._dialog.new_password(names=[name])
         async with self._here.client(place, password) as client:
             if phrase is not None and (link := homes.remembered_link(self._here.settings, place)):
@@ -158,8 +164,8 @@ class Menu:
             await self._work(client, view.username)
 
     async def _wish(self, home: Path | None) -> tuple[str, Path, str | None]:
-        """A name that can be had, its home, and the recovery phrase (or LINK) if the account is there
-        already.
+        """A name that can be had, its home, and the recovery phrase (or LINK, RECOVER) if the account is
+        there already.
         """
         while True:
             name, place = await self._name(home)
@@ -183,7 +189,7 @@ class Menu:
 
     async def _way_back(self, name: str, place: Path) -> str | None:
         """Makes sure that the name can be had, in a network that the home knows then; gives the recovery
-        phrase, or LINK, if the account is there already.
+        phrase, LINK or RECOVER, if the account is there already.
         """
         async with self._here.client(place) as client:
             await self._join(client, place)
@@ -196,13 +202,13 @@ class Menu:
         if "taken" not in taken.message:
             raise OtherName
         self._dialog.say(
-            "If it is you: type `link` to be let in by a device that you have, or the 12 words of the",
-            "recovery phrase. An empty line chooses another name.",
+            "If it is you: type `link` to be let in by a device that you have, the 12 words of the recovery",
+            "phrase, or `recover` if only your recovery address is left. An empty line chooses another name.",
         )
-        phrase = (await self._dialog.secret("Recovery phrase, or link: ")).strip()
+        phrase = (await self._dialog.secret("Recovery phrase, link, or recover: ")).strip()
         if not phrase:
             raise OtherName
-        return LINK if phrase.lower() == LINK else phrase
+        return phrase.lower() if phrase.lower() in (LINK, RECOVER) else phrase
 
     def _show_phrase(self) -> Callable[[str], None]:
         # From a pipe: the one who wrote the script reads the words in what the menu printed.
@@ -248,14 +254,48 @@ class Menu:
                     await self._work(client, username)
                 return
 
+    async def _begin_takeover(self, place: Path, name: str) -> None:
+        """Makes a new account on this machine that is to take over the one of this name."""
+        password = self._here.kept_password or await self._dialog.new_password(names=[name])
+        async with self._here.client(place, password) as client:
+            if link := homes.remembered_link(self._here.settings, place):
+                await client.join(link)
+            view = await client.begin_takeover(name, on_phrase=self._show_phrase())
+            self._dialog.say(*takeovers.takeover(view))
+
+    async def _take_over(self, client: Client) -> bool:
+        """Goes on with a takeover that was begun here; whether it is over, if one was."""
+        try:
+            view = await client.takeover()
+        except NotFoundError:
+            return False
+        if view.state == "taken":
+            return False
+        say, agrees = self._dialog.say, self._dialog.agrees
+        say(*takeovers.takeover(view))
+        if view.state == "proposed":
+            say("", *takeovers.last_word(view))
+        if view.state != "proposed" or not await agrees("Take over now?"):
+            raise self._away()
+        every = await agrees("Shut out all other devices of the account, for ever?")
+        made = await client.finalise_takeover(
+            choose=lambda offer: [one.device for one in offer.devices] if every else []
+        )
+        say(*render.recovered(made))
+        return True
+
     async def _password(self, prompt: str) -> str:
         """The password of an account; an empty line goes back, or leaves where there is no way back."""
         if self._here.kept_password:
             return self._here.kept_password
         password = await self._dialog.secret(clean_line(prompt))
         if not password:
-            raise Leave if homes.named(self._here.settings) is not None else Back
+            raise self._away()
         return password
+
+    def _away(self) -> Exception:
+        """What goes back to the first question, or leaves where there is no way back."""
+        return Leave() if homes.named(self._here.settings) is not None else Back()
 
     def _refused(self, error: WrongPassword) -> None:
         """Says that a password is wrong, for it to be asked for again; raises what nobody can answer."""
@@ -273,13 +313,16 @@ class Menu:
             await self._be_let_in(home, begun)
             return
         if begun is not None:
-            self._dialog.say(f"The registration of {clean_line(begun)} is not finished; it goes on now.")
+            what = "recovery" if homes.restores(home) else "registration"
+            self._dialog.say(f"The {what} of {clean_line(begun)} is not finished; it goes on now.")
         prompt = f"Password for {name}: " if begun is None else f"Password for {begun} (chosen before): "
         while True:
             password = await self._password(prompt)
             async with self._here.client(home, password) as client:
                 try:
-                    if begun is not None:
+                    if begun is not None and await self._take_over(client):
+                        pass
+                    elif begun is not None:
                         # The name is the one that was chosen then: the home and its keys belong to it.
                         made = await client.register(begun, on_phrase=self._show_phrase())
                         self._dialog.say(*render.registered(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatchain.errors import AlreadyVoted, UsageError, VotingClosed
 from chatchain.ui import render
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from chatchain.client.views import ProposalView
 
 
+PAUSES: Final = ("pause", "unpause")
+KINDS: Final = ("admit", "expel", *PAUSES)
+"""What is proposed in a few words; offices, rules and relays are for the command line."""
+
+
 class People:
     """What can be done about people."""
 
@@ -21,9 +26,10 @@ class People:
         self._dialog = dialog
         self.choices = (
             Choice("contacts", "whom you know, and how to be sure of them", self._contacts),
+            Choice("card", "your contact card, or somebody's to add", self._card),
             Choice("members", "who is in the network", self._members),
             Choice("vote", "see the proposals, and vote", self._vote),
-            Choice("propose", "propose to admit or expel somebody", self._propose),
+            Choice("propose", "propose to admit or expel somebody, or a pause", self._propose),
             Choice("request", "ask the members to admit you", self._request),
         )
 
@@ -35,6 +41,12 @@ class People:
         dialog.say(*render.contact(view))
         if not view.verified and await dialog.agrees("Is it the same on the other side?"):
             dialog.say(*render.contact(await client.verify(who)))
+
+    async def _card(self, client: Client) -> None:
+        dialog = self._dialog
+        dialog.say(*render.card(await client.own_card()))
+        card = await dialog.need("Somebody's card, to add them? (empty: none) ")
+        dialog.say(*render.contact(await client.add_contact(card)))
 
     async def _members(self, client: Client) -> None:
         self._dialog.say(*render.members(await client.members()))
@@ -51,7 +63,12 @@ class People:
 
     async def _propose(self, client: Client) -> None:
         dialog = self._dialog
-        kind = await dialog.pick("admit or expel? ", ("admit", "expel"), "Type admit or expel.")
+        kind = await dialog.pick(f"{', '.join(KINDS)}? ", KINDS, "Type one of these words.")
+        if kind in PAUSES:
+            reason = await dialog.ask("The reason, for everybody to see? (empty: none) ")
+            view = await client.propose_pause(reason, end=kind == "unpause")
+            dialog.say(*render.proposal(view))
+            return
         who = await dialog.need("Whom? ")
         dialog.say(*render.proposal(await client.propose(kind, who)))
 
