@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -35,6 +36,7 @@ MAX_RELAYS: Final = 16
 MIN_PERIOD_S: Final = 3600
 MAX_PERIOD_S: Final = 365 * 24 * 3600
 
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)")
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 KIND_OF: Final[dict[type[Decision], Kind]] = {
@@ -50,7 +52,7 @@ KIND_OF: Final[dict[type[Decision], Kind]] = {
 # --- from what is typed ---------------------------------------------------------------------------------
 
 
-def rules(policy: str | None, threshold: float | None, period: str | None) -> Wish:
+def rules(policy: str | None, threshold: str | None, period: str | None) -> Wish:
     """How a group votes: `open` or `vote` (the network only), percent that must be passed, `7d`, `36h`."""
     if policy is None and threshold is None and period is None:
         raise UsageError(
@@ -60,9 +62,7 @@ def rules(policy: str | None, threshold: float | None, period: str | None) -> Wi
         chosen = None if policy is None else Policy[policy.upper()]
     except KeyError:
         raise UsageError(f"{policy!r} is no policy: it is open or vote.") from None
-    if threshold is not None and not 0.01 <= threshold <= 99.99:  # nor what is no number
-        raise UsageError("The threshold is 0.01 to 99.99 percent: more than that must vote yes.")
-    hundredths = None if threshold is None else round(threshold * 100)
+    hundredths = None if threshold is None else _hundredths(threshold)
     seconds = None if period is None else _seconds(period)
 
     def wish(group: Group, _: Ledger) -> Decision:
@@ -75,6 +75,23 @@ def rules(policy: str | None, threshold: float | None, period: str | None) -> Wi
         )
 
     return wish
+
+
+def _hundredths(percent: str) -> int:
+    """A share as a person writes it (`66`, `66%`, `66.5 %`) in hundredths of a percent."""
+    match = _PERCENT.fullmatch(percent.strip())
+    share = float(match[1]) if match is not None else 0.0
+    if match is None or not 0.01 <= share <= 99.99:
+        raise UsageError(
+            f"{percent[:32]!r} is no threshold: it is 1 to 99.99 percent, such as 66 or 66%.",
+            "More than that must vote yes.",
+        )
+    if share < 1 and not match[2]:
+        raise UsageError(
+            f"{percent[:32]!r} would be less than one percent.",
+            f"Write percent: {share * 100:g} for that share; or {percent.strip()}% if it is meant.",
+        )
+    return round(share * 100)
 
 
 def anchorer(address: str, log: str | None) -> Wish:

@@ -14,10 +14,12 @@ lock is the operating system's, so a process that died holds nothing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -69,7 +71,8 @@ class Home:
         if self._lock_file is not None:
             return
         self.make()
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with writing(self.path):
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as held:
@@ -80,8 +83,9 @@ class Home:
                 f"This home is in use by {who}.",
                 "Let it finish or end it, then try again; nothing was changed.",
             ) from held
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # the lock holds without the note whose it is, also on a full disk
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock_file = descriptor
 
     def release(self) -> None:
@@ -116,12 +120,11 @@ class Home:
 
     def make(self) -> None:
         """Makes the folder, for its owner alone."""
-        try:
+        with writing(self.path):
             self._made = self._made or not self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
-        except OSError as failure:
-            raise StoreUnavailable(f"The home {self.path} cannot be made: {failure.strerror}.") from failure
+            if stat.S_IMODE(self.path.stat().st_mode) != 0o700:
+                self.path.chmod(0o700)
 
     def read(self, name: str) -> bytes | None:
         """A file's bytes, or None."""
@@ -131,7 +134,10 @@ class Home:
         except FileNotFoundError:
             return None
         except OSError as failure:
-            raise StoreUnavailable(f"{self.path / name} cannot be read: {failure.strerror}.") from failure
+            raise StoreUnavailable(
+                f"{self.path / name} cannot be read: {failure.strerror}.",
+                "Check whose it is, and its rights.",
+            ) from failure
 
     def write(self, name: str, data: bytes) -> None:
         """Replaces a file whole, or leaves it as it was."""
@@ -140,13 +146,15 @@ class Home:
 
     def replace(self, source: str, target: str) -> None:
         """Renames a file over another."""
-        (self.path / source).replace(self.path / target)
-        sync_folder(self.path)
+        with writing(self.path / target):
+            (self.path / source).replace(self.path / target)
+            sync_folder(self.path)
 
     def remove(self, name: str) -> None:
         """Deletes a file if it is there."""
-        (self.path / name).unlink(missing_ok=True)
-        sync_folder(self.path)
+        with writing(self.path / name):
+            (self.path / name).unlink(missing_ok=True)
+            sync_folder(self.path)
 
     @property
     def database(self) -> Path:
@@ -218,7 +226,8 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     """
     # Whoever else may write in that folder must not have made the file for us, with rights of his own.
     beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
-    try:
+    with writing(path), ExitStack() as tidy:
+        tidy.callback(beside.unlink, missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -228,13 +237,24 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
             beside.replace(path)
         else:
             path.hardlink_to(beside)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what a disk refuses into a sentence and what helps; that a file exists stays FileExistsError."""
+    try:
+        yield
     except FileExistsError:
         raise
     except OSError as failure:
-        raise StoreUnavailable(f"{path} cannot be written: {failure.strerror}.") from failure
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreUnavailable(
+            f"{path} cannot be written: {failure.strerror}.",
+            "Free some space and try again; what was there is as it was."
+            if full
+            else "Check whose it is, its rights, and that its disk can be written to.",
+        ) from failure
 
 
 def require_folder(path: Path) -> None:

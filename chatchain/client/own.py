@@ -99,7 +99,8 @@ def load_own(store: Store, network: Network, user: User, device: DeviceId, now_m
     if secrets is None or secrets.signer_address != listed.current.signer:
         raise BadRecord(
             f"This home does not hold version {listed.current.version} of its keys, which the chain has.",
-            "Was this home restored from an old copy? Restore it from the recovery phrase as a new device.",
+            "Was this home restored from an old copy, or does a copy of it run elsewhere? Only one can be "
+            "the device: bring the account back in a new home (`chatchain --home NEW-FOLDER recover`).",
         )
     others = [(keys.version, DeviceSecrets.decode(keys.secret)) for keys in kept]
     identities = [

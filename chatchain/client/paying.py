@@ -27,6 +27,7 @@ from chatchain.errors import (
     LimitReached,
     NoEther,
     RefusedError,
+    RelayUnreachable,
     TransactionPending,
     VerificationError,
 )
@@ -50,6 +51,11 @@ ASK_AGAIN_S: Final = 5.0
 
 PASSED_OVER_S: Final = 10.0
 """How long a mined transaction may take to show what was wanted, or the sponsor to say why it does not."""
+
+NOT_ASKED: Final = (
+    "Nothing was changed on the chain: the relay pays for that, and could not be asked. Run the command "
+    "again once it answers."
+)
 
 _POLL_S: Final = (0.05, 1.0)
 
@@ -153,7 +159,11 @@ class Payer:
 
     async def _sponsored(self, ask: Callable[[Session], Awaitable[bytes]], shown: Shown | None) -> Paid:
         """Has the relay pay, and follows the transaction; with `shown` until the chain shows its effect."""
-        mined, tx = await self._mined(ask, await self._patiently(ask))
+        try:
+            first = await self._patiently(ask)
+        except RelayUnreachable as away:
+            raise RelayUnreachable(away.message, NOT_ASKED) from away
+        mined, tx = await self._mined(ask, first)
         deadline = time.monotonic() + PASSED_OVER_S
         while shown is not None and await shown() is None and time.monotonic() < deadline:
             await asyncio.sleep(PASSED_OVER_S / 3)

@@ -57,6 +57,7 @@ from chatchain.errors import (
     MissingInput,
     NetworkError,
     RelayFailure,
+    StoreUnavailable,
     WrongChain,
 )
 from chatchain.identity.keys import parse_address, to_checksum
@@ -269,7 +270,7 @@ class Station:
         """
         account = self.home.account()
         if account is not None and account.uid and self.password is not None and self._watch is None:
-            with suppress(HomeBusy):
+            with suppress(HomeBusy, StoreUnavailable):  # memory serves as well for what everybody may know
                 await self.open(exclusive=True)
         if self._watch is None:
             logs = self.unlocked.store.logs if self.unlocked is not None and self.home.held else None

@@ -11,6 +11,7 @@ Whatever SQLite raises leaves here as StoreUnavailable.
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -138,16 +139,25 @@ def _translated() -> Iterator[None]:
         yield
     except sqlcipher.Error as failure:
         text = str(failure)
+        if "disk I/O error" in text:  # of a full disk too, where the journal's shared memory is to grow
+            raise StoreUnavailable(
+                f"The disk refused the database of this home ({text}).",
+                "Is it full? Free some space and try again; nothing was lost. If it is not, it may be "
+                "failing: save the home elsewhere.",
+            ) from failure
         if "disk is full" in text:
             raise StoreUnavailable(
                 "The disk is full; nothing was stored.", "Free some space and try again."
             ) from failure
         if "locked" in text or "busy" in text:
-            raise StoreUnavailable("Another process holds the database of this home.") from failure
+            raise StoreUnavailable(
+                "Another process holds the database of this home.", "Let it finish or end it, then try again."
+            ) from failure
         if "unable to open" in text or "readonly" in text:
             raise StoreUnavailable(
                 f"The database of this home cannot be opened ({text}).",
-                "Check the folder's owner and rights.",
+                "Check the folder's owner and rights, and that its disk can be written to: reading needs "
+                "that too.",
             ) from failure
         raise StoreUnavailable(
             f"The database of this home is damaged or belongs to another vault ({text}).",
@@ -216,7 +226,8 @@ class LocalStore:
             except BaseException:
                 self._db.close()
                 raise
-        path.chmod(0o600)
+        if stat.S_IMODE(path.stat().st_mode) != 0o600:
+            path.chmod(0o600)
         self._logs: LocalLogs | None = None
         self._clean_at = -1  # a program that was killed left its journal to this one
 

@@ -136,8 +136,10 @@ def remember_link(settings: Settings, link: str) -> None:
     folder = settings.data_dir / WAITING
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / LINK
-    file.write_text(link.strip() + "\n", encoding="utf-8")
-    file.chmod(0o600)
+    beside = folder / f"{LINK}.part"  # a disk that fills up must not leave half a link
+    beside.write_text(link.strip() + "\n", encoding="utf-8")
+    beside.chmod(0o600)
+    beside.replace(file)
 
 
 def remembered_link(settings: Settings, home: Path) -> str | None:

@@ -50,11 +50,11 @@ def shared(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
-def asker(console: Console, prompt: str = "Password: ") -> Callable[[], str]:
-    """Asks for the password of an account that exists."""
+def asker(console: Console, prompt: str = "Password: ", option: str = "--password-file") -> Callable[[], str]:
+    """Asks for the password of an account that exists; `option` is what names a file with it instead."""
 
     def ask() -> str:
-        return console.secret(prompt, "The password is missing.")
+        return console.secret(prompt, "The password is missing.", option)
 
     return ask
 

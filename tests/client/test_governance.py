@@ -191,7 +191,7 @@ async def test_a_group_of_its_own_is_governed_by_its_name(closed: World, ether: 
         assert [member.username for member in await ada.members("#choir")] == ["ada", "carol"]
         assert [member.username for member in await ada.members()] == ["ada", "bob", "carol"]
         assert [p.id for p in await ada.proposals("choir")] == [asked.id]
-        rules = await ada.propose_wish(decisions.rules(None, 66, None), "choir")
+        rules = await ada.propose_wish(decisions.rules(None, "66", None), "choir")
         assert (rules.group, rules.electorate) == ("choir", 2)
         with pytest.raises(UsageError, match="always open"):
             await ada.propose_wish(decisions.rules("vote", None, None), "choir")
@@ -348,11 +348,11 @@ async def test_rules_are_proposed_and_voted(closed: World, ether: int) -> None:
     closed.ether = ether
     async with closed.client("ada") as ada:
         before = await ada.proposals()
-        view = await ada.propose_wish(decisions.rules(None, 66, "2d"))
+        view = await ada.propose_wish(decisions.rules(None, "66", "2d"))
         assert (view.kind, view.subject, view.subject_uid, view.sponsored) == ("set_rules", "", 0, ether == 0)
         assert view.action == "members only send; more than 66 % pass a proposal, within 2 days"
         with pytest.raises(AlreadyDone):
-            await ada.propose_wish(decisions.rules("vote", 66, "48h"))  # the same in other words
+            await ada.propose_wish(decisions.rules("vote", "66.00 %", "48h"))  # the same in other words
         assert len(await ada.proposals()) == len(before) + 1
         await ada.vote(view.id, True)
     async with closed.client("bob") as bob:
@@ -427,10 +427,15 @@ async def test_the_first_log_needs_a_name(closed: World) -> None:
         lambda: decisions.rules("closed", None, None),
         lambda: decisions.rules(None, None, "59m"),
         lambda: decisions.rules(None, None, "9" * 5000 + "d"),
-        lambda: decisions.rules(None, 0, None),
-        lambda: decisions.rules(None, 100, None),
-        lambda: decisions.rules(None, float("nan"), None),
-        lambda: decisions.rules(None, float("inf"), None),
+        lambda: decisions.rules(None, "0", None),
+        lambda: decisions.rules(None, "0.66", None),
+        lambda: decisions.rules(None, "100%", None),
+        lambda: decisions.rules(None, "two thirds", None),
+        lambda: decisions.rules(None, "nan", None),
+        lambda: decisions.rules(None, "66%%", None),
+        lambda: decisions.rules(None, "100", None),
+        lambda: decisions.rules(None, "inf", None),
+        lambda: decisions.rules(None, "-1", None),
         lambda: decisions.rules(None, None, "0d"),
         lambda: decisions.rules(None, None, "366d"),
         lambda: decisions.rules(None, None, "7"),

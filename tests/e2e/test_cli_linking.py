@@ -147,6 +147,10 @@ def test_a_device_begun_with_the_wrong_password_moves_in_with_the_right_one(town
     )
     answer = ("link", "--answer", accepted["answer"], "--password-file", str(wrong))
     assert "--account-password-file" in fails(fifth, 3, *answer)["hint"]
+    with fifth.terminal(*answer) as terminal:
+        terminal.expect("That is not the account's password. The account's: ")
+        terminal.press(b"\x04")
+        terminal.expect("--account-password-file FILE")
     assert result(fifth, *answer, "--account-password-file", right)["device"] == asked["device"]
     assert result(fifth, "login")["device"] == asked["device"]
 

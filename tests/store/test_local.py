@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlcipher3 import dbapi2 as sqlcipher
 
 from chatchain.crypto import content as contents
 from chatchain.crypto.attachments import FileRef
@@ -508,3 +509,20 @@ def test_logs_and_messages_are_written_side_by_side(store: LocalStore) -> None:
     thread.join()
     assert len(store.logs.rows()) == 200
     assert len(store.history(ADA, limit=500)) == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "advice"),
+    [
+        ("database or disk is full", "The disk is full", "Free some space"),
+        ("disk I/O error", "The disk refused", "Is it full?"),
+        ("database is locked", "Another process", "Let it finish"),
+        ("attempt to write a readonly database", "cannot be opened", "can be written to"),
+        ("file is not a database", "damaged or belongs to another vault", "backup"),
+    ],
+)
+def test_what_sqlite_says_is_told_with_what_helps(text: str, says: str, advice: str) -> None:
+    """A full disk shows as an I/O error too, and must not pass for damage."""
+    with pytest.raises(StoreUnavailable, match=says) as told, local._translated():
+        raise sqlcipher.OperationalError(text)
+    assert advice in told.value.hint

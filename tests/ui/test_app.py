@@ -1,6 +1,7 @@
 """The command line as scripts meet it, without a network: JSON, exit codes, nothing more than asked for."""
 
 import dataclasses
+import errno
 import inspect
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -457,6 +458,51 @@ def test_ctrl_c_while_the_chain_does_not_answer_stops_the_program(here: Shell) -
     assert child.returncode == 130
     assert json.loads(out)["error"]["code"] == "stopped"
     assert err == b""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "exit_code"),
+    [(errno.ENOSPC, "store_unavailable", 4), (errno.EACCES, "store_unavailable", 4), (errno.EBADF, "bug", 1)],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    number: int, code: str, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk that nobody expected there is said by the file's name; other failures stay bugs."""
+
+    def configure(_: object) -> Any:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    def connect(*_: object, **__: object) -> Any:
+        raise AssertionError
+
+    assert main(["--json", "whoami"], World("", configure, connect, {})) == exit_code
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == code
+    assert ("/some/file" in error["message"]) == (code != "bug")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (
+            ["chat-settings", "bob", "--timer"],
+            "The option --timer needs a value.",
+            "30s, 5m, 1h, 1d, 4w, or off. See `chatchain chat-settings --help`.",
+        ),
+        (
+            ["propose", "set", "rules", "--threshold"],
+            "The option --threshold needs a value.",
+            "66, or 66%. See `chatchain propose set rules --help`.",
+        ),
+        (["vote"], "Missing argument 'ID'.", "The proposal's number. See `chatchain vote --help`."),
+        (["keys", "list", "--foo"], "No such option: --foo.", "See `chatchain keys list --help`."),
+    ],
+)
+def test_a_mistake_says_what_is_wanted(arguments: list[str], message: str, hint: str, here: Shell) -> None:
+    """The option's own words stand there, and the command whose help has the rest."""
+    error = here.run("--json", *arguments).error
+    assert error["message"] == message
+    assert error["hint"].endswith(hint)
 
 
 def test_the_manual_names_every_command_and_option(explained: Callable[[str], Ended]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -174,16 +175,42 @@ def main(arguments: Sequence[str], world: World) -> int:
     except KeyboardInterrupt:
         return _tell(output, Stopped("Stopped; nothing is lost."), debug=False)
     except TyperException as error:
-        return _tell(output, _usage(error), debug)
+        return _tell(output, _usage(error, arguments), debug)
     except ChatchainError as error:
         return _tell(output, error, debug)
+    except OSError as error:
+        return _tell(output, _of_the_machine(error), debug)
     except Exception as error:  # the last line of defence: a sentence, never a stack trace
-        return _tell(
-            output, Bug(f"Something unexpected happened inside {PROGRAM} ({type(error).__name__})."), debug
-        )
+        return _tell(output, _bug(error), debug)
     finally:
         if "console" in here.__dict__:
             here.console.restore()
+
+
+def _bug(error: Exception) -> Bug:
+    return Bug(f"Something unexpected happened inside {PROGRAM} ({type(error).__name__}).")
+
+
+MACHINES_OWN: Final = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+"""What a machine refuses, wherever a program happens to meet it: no bug, and nothing that it can mend."""
+
+
+def _of_the_machine(error: OSError) -> ChatchainError:
+    """What a disk or a folder refused, said by its name; any other failure of the kind is a bug."""
+    if error.errno not in MACHINES_OWN:
+        return _bug(error)
+    what = (
+        f"{error.filename} cannot be used" if error.filename is not None else "This machine refused something"
+    )
+    return StoreUnavailable(
+        f"{what}: {error.strerror}.", "Is the disk full, or not yours to write to? Mend that and try again."
+    )
 
 
 def _run(arguments: Sequence[str], here: Desk) -> int:
@@ -201,16 +228,35 @@ def _asking_for_help(arguments: list[str]) -> list[str]:
     return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
-def _usage(error: TyperException) -> UsageError:
+def _usage(error: TyperException, arguments: Sequence[str]) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     message = " ".join(error.format_message().split())
-    for kind, meant in NUMBERS.items():
-        message = message.replace(f"is not a valid {kind}", f"is not {meant}")
+    meant = getattr(error, "param", None)
+    option = getattr(error, "option_name", None)
+    if context is None and option is not None:  # without its value, which the parser tells nobody of whom
+        path, command = _meant(arguments)
+        meant = next((one for one in command.params if option in one.opts), None)
+        message = f"The option {option} needs a value"
+    for kind, plain in NUMBERS.items():
+        message = message.replace(f"is not a valid {kind}", f"is not {plain}")
     hint = f"See `{path} --help`."
+    if help_text := getattr(meant, "help", None):
+        hint = f"{help_text} {hint}"
     if path in QUOTED and "unexpected extra argument" in message:
         hint = f"Put the text in quotes: {path} {QUOTED[path]}."
     return UsageError(message if message.endswith((".", "?")) else message + ".", hint)
+
+
+def _meant(arguments: Sequence[str]) -> tuple[str, Any]:
+    """The command that a line is about, as far as its words name one, and how it is called."""
+    command: Any = typer.main.get_command(application())
+    path = PROGRAM
+    for word in arguments:
+        following = command.commands.get(word) if isinstance(command, TyperGroup) else None
+        if following is not None:
+            command, path = following, f"{path} {word}"
+    return path, command
 
 
 def _tell(output: Output, error: ChatchainError, debug: bool) -> int:

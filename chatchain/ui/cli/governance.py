@@ -92,7 +92,8 @@ def rules(
         str | None, typer.Option("--policy", metavar="open|vote", help="Who may send: all, or members.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="PERCENT", help="More than this must vote yes.")
+        str | None,
+        typer.Option("--threshold", metavar="PERCENT", help="More than this must vote yes: 66, or 66%."),
     ] = None,
     period: Annotated[
         str | None, typer.Option("--period", metavar="TIME", help="How long votes last: 7d, 36h, 90m.")

@@ -183,11 +183,11 @@ def _finish(
     home = homes.find(here.settings)
     blob = _blob(history) if history is not None else None
     ask: Callable[[], str] | None = None
+    option = "--account-password-file"
     if account_password is not None:
-        option = "--account-password-file"
         ask = partial(passwords.read_password, account_password, here.output, option)
     elif here.console.terminal:
-        ask = passwords.asker(here.console, "That is not the account's password. The account's: ")
+        ask = passwords.asker(here.console, "That is not the account's password. The account's: ", option)
 
     async def work(client: Client) -> Linked:
         return await client.finish_link(text, history=blob, without_history=no_history, account_password=ask)
