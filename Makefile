@@ -24,9 +24,9 @@ packages: setup
 demo: setup ## The main job on a development chain: deploy, register, vote, message
 	@$(VENV)/python deploy/demo.py
 
-test: packages ## Every test: the contracts', then Python's
+test: packages ## Every test: the contracts', then Python's, two files at a time
 	$(VENV)/python deploy/contract_tests.py
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Style and types
 	$(VENV)/ruff check $(SOURCES)
