@@ -159,8 +159,8 @@ class Letters:
     def submitted(self, session: Session, inbox: deque[Message]) -> None:
         """Takes what is to be stored off the front of a connection's inbox, as much as need not wait."""
         while inbox and isinstance(first := inbox[0], Submit):
-            alike = _alike(inbox, first.envelope)
-            if self._store_all(session, alike):
+            alike = [first.envelope] if len(inbox) == 1 else _alike(inbox, first.envelope)
+            if len(alike) > 1 and self._store_all(session, alike):
                 for _ in alike:
                     inbox.popleft()
             else:

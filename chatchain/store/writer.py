@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import queue
 import threading
 import time
 from collections import deque
@@ -114,7 +115,8 @@ class Writer:
     def __init__(self, engine: Engine, listener: Listener) -> None:
         self._engine = engine
         self._listener = listener
-        self._change = threading.Condition()  # for what follows, up to where the thread alone is at work
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._change = threading.Lock()  # for what follows, up to where the thread alone is at work
         self._jobs: deque[_Job] = deque()
         self._came: set[int] = set()  # sessions of which letters wait
         self._urgent = False  # whether something waits that no company is waited for
@@ -144,7 +146,9 @@ class Writer:
         with self._change:
             self._jobs += jobs
             self._came.update([letter.session for letter in letters])
-            self._wake()
+            sleeps = self._oversleeps()
+        if sleeps:
+            self._bell.put(None)
 
     def remove(self, uid: int, device: int, through: int) -> None:
         """Deletes a device's rows up to a sequence; should that fail they are delivered once more, which is
@@ -154,7 +158,9 @@ class Writer:
             if not self._done:
                 self._done_since = time.monotonic()
             self._done[uid, device] = max(through, self._done.get((uid, device), 0))
-            self._wake()
+            sleeps = self._oversleeps()
+        if sleeps:
+            self._bell.put(None)
 
     def removed(self, uid: int, device: int) -> int:
         """Up to which sequence a device's rows are about to be deleted: nobody needs to read them."""
@@ -180,12 +186,18 @@ class Writer:
         with self._change:
             self._jobs.append(job)
             self._urgent = True
-            self._wake()
+            sleeps = self._oversleeps()
+        if sleeps:
+            self._bell.put(None)
 
-    def _wake(self) -> None:
-        """Wakes the thread if it would sleep for longer than it may now."""
-        if self._wakes_at > 0 and self._due_at() < self._wakes_at:
-            self._change.notify()
+    def _oversleeps(self) -> bool:
+        """Whether the thread sleeps for longer than it may now. The bell is rung once, and without the lock,
+        which the thread takes first.
+        """
+        if self._wakes_at <= self._due_at():
+            return False
+        self._wakes_at = 0.0
+        return True
 
     def _due_at(self) -> float:
         """When the thread has something to do: letters wait for the company that the last ones had."""
@@ -216,12 +228,16 @@ class Writer:
 
     def _waiting(self) -> list[_Job]:
         """Waits until there is something to do; gives everything that waits, up to a batch."""
-        with self._change:
-            while (wait := (due_at := self._due_at()) - time.monotonic()) > 0:
+        while True:
+            with self._change:
+                due_at = self._due_at()
+                wait = due_at - time.monotonic()
+                if wait <= 0:
+                    self._wakes_at = 0.0
+                    return self._taken()
                 self._wakes_at = due_at
-                self._change.wait(None if due_at == math.inf else wait)
-            self._wakes_at = 0.0
-            return self._taken()
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=None if due_at == math.inf else wait)
 
     def _taken(self) -> list[_Job]:
         jobs: list[_Job] = []
