@@ -6,6 +6,7 @@ to the log.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import Final
 
@@ -45,22 +46,29 @@ def check(
     """Gives the device that the proof logs in; raises LoginRefused with the reason, which is for the log
     only.
     """
+
+    def judge(who: User, device: int, epoch: int) -> Device:
+        return check_login(
+            network,
+            who,
+            spki=spki,
+            nonce=nonce,
+            device=device,
+            epoch=epoch,
+            kdf=login.kdf,
+            login_signature=login.login_signature,
+            device_signature=login.device_signature,
+        )
+
     known = user if user is not None and user.uid == login.uid else None
     decoy = nobody()
-    device = check_login(
-        network,
-        known or decoy,
-        spki=spki,
-        nonce=nonce,
-        device=login.device if known else decoy.devices[0].device,
-        epoch=login.epoch if known else decoy.epoch,
-        kdf=login.kdf,
-        login_signature=login.login_signature,
-        device_signature=login.device_signature,
-    )
+    if known is None or login.epoch != known.epoch or (known.uid, login.device) not in known.mailboxes:
+        # There is nothing to compare with, which must not show in how long it takes.
+        with contextlib.suppress(LoginRefused):
+            judge(decoy, decoy.devices[0].device, decoy.epoch)
     if known is None:
         raise LoginRefused("Nobody has this id.")
-    return device
+    return judge(known, login.device, login.epoch)
 
 
 def bears_device(

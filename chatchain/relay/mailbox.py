@@ -224,7 +224,7 @@ class Mailbox:
     def closed(self, session: int) -> None:
         """A connection is gone; what was not acknowledged on it is delivered on the next."""
         gone = self._sessions.pop(session, None)
-        if gone is not None and self._by_device.get(gone.key) is gone:
+        if gone is not None:
             del self._by_device[gone.key]
 
     def waiting(self, uid: int, device: int) -> int:
@@ -433,7 +433,7 @@ class Mailbox:
             return
         if run.last <= session.cursor:
             return  # a read saw the rows committed before this verdict came, and gave them
-        if session.behind or session.full or session.slow or not self._sound:
+        if session.behind or session.full or session.slow:  # all are behind while the store is away
             session.behind = True
             session.again = session.loading
             actions += self._pump(session)

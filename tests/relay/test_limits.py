@@ -9,6 +9,7 @@ import pytest
 from chatchain.config import LIMITS
 from chatchain.relay.allowance import (
     ACCOUNT_PAIRS,
+    KNOWN_LOOKUPS,
     REMEMBERED_PAIRS,
     SHUT_SECONDS,
     Allowance,
@@ -19,7 +20,7 @@ from chatchain.relay.allowance import (
     allowance_of,
 )
 from chatchain.relay.blobs import BlobLimits
-from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate
+from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate, milliseconds
 from chatchain.relay.quota import Quota
 
 ROOT: Final = Path(__file__).parents[2]
@@ -33,6 +34,21 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert bucket.take(1) == pytest.approx(1)
     assert bucket.take(2) == 0
     assert bucket.take(2) > 0
+
+
+def test_a_bucket_holds_no_more_than_its_burst() -> None:
+    """However long it was left alone, and however much is given back."""
+    rate = Rate(burst=2, per_second=1)
+    idle, given = Bucket(rate, now=-1_000), Bucket(rate, now=0)
+    assert all(given.give_back() for _ in range(5)), "it is full each time"
+    for bucket in (idle, given):
+        assert [bucket.take(0) > 0 for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.000_1, 1), (0.5, 501), (60.0, 60_001)])
+def test_a_wait_is_never_told_as_nothing(seconds: float, told: int) -> None:
+    """Which would mean not to try again; nor is it told as less than it is."""
+    assert milliseconds(seconds) == told
 
 
 def test_what_is_given_back_may_be_taken_again() -> None:
@@ -69,6 +85,11 @@ def test_remembered_keys_are_bounded() -> None:
     assert len(buckets._buckets) == REMEMBERED
     assert buckets.take(0, 0) == 0
     assert buckets.take(REMEMBERED + 9, 0) > 0
+    buckets = Buckets(Rate(burst=1, per_second=0.001))
+    assert buckets.take("busy", 0) == 0
+    for key in range(REMEMBERED + 10):
+        buckets.take(key, 0)
+        assert buckets.take("busy", 0) > 0, "who goes on and on is not forgotten for it"
 
 
 # --- what a relay allows ------------------------------------------------------------------------------------
@@ -132,6 +153,14 @@ def test_lookups_count_strangers_once() -> None:
     assert lookups.take(1, (4,), 0.0) == 0.0
     assert lookups.take(1, (5,), 0.0) == 2.0
     assert lookups.take(2, (5,), 0.0) == 0.0
+
+
+def test_whom_one_account_knows_is_bounded() -> None:
+    """The earliest are strangers again."""
+    lookups = Lookups(Rate(2 * KNOWN_LOOKUPS, 0.001))
+    for other in range(2, KNOWN_LOOKUPS + 7):
+        assert lookups.take(1, (other,), 0.0) == 0.0
+    assert len(lookups._lookers[1].known) == KNOWN_LOOKUPS
 
 
 def test_nobody_makes_the_relay_forget_what_he_has_fetched() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chatchain.errors import LoginRefused
-from chatchain.identity.keys import address_of, new_secret
+from chatchain.identity.keys import address_of, new_secret, recover_public
 from chatchain.identity.login import login_proof, verifier_for
 from chatchain.model import Address, Device, DeviceState, Network, User
 from chatchain.relay.login import check
@@ -88,6 +88,28 @@ def test_what_the_chain_says_now_decides(who: User | None) -> None:
     """A proof that was good until the chain changed is none."""
     with pytest.raises(LoginRefused):
         check(NETWORK, who, proof(), spki=SPKI, nonce=NONCE)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [ada(), ada(DeviceState.REVOKED), ada(epoch=1), ada(devices=()), None],
+    ids=["known", "revoked", "another epoch", "no such device", "nobody"],
+)
+def test_every_refusal_makes_the_same_work(who: User | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both signatures are recovered, whether or not there is anything to compare them with: else a proof for
+    a device that nobody has would tell by its time whether there is such a user.
+    """
+    recovered: list[bytes] = []
+
+    def counted(digest: bytes, signature: bytes) -> bytes:
+        recovered.append(signature)
+        return recover_public(digest, signature)
+
+    monkeypatch.setattr("chatchain.identity.login.recover_public", counted)
+    wrong = proof(login_key=new_secret(), signer=new_secret())
+    with pytest.raises(LoginRefused):
+        check(NETWORK, who, wrong, spki=SPKI, nonce=NONCE)
+    assert recovered == [wrong.login_signature, wrong.device_signature]
 
 
 @pytest.mark.parametrize("field", ["login_signature", "device_signature"])

@@ -403,6 +403,33 @@ def test_a_revoked_device_loses_connection_and_mail() -> None:
     assert isinstance(actions[1], box.Close)
     assert (mailbox.waiting(BOB, 1), mailbox.waiting(BOB, 2)) == (0, 2)
     assert mailbox.sessions_of(BOB) == []
+    assert mailbox.revoked(BOB, 2) == [box.Forget(BOB, 2)]
+    assert mailbox.waiting(BOB, 2) == 0, "what it left does not count against anybody"
+
+
+def test_a_device_asks_for_its_deliveries_once() -> None:
+    """A second word on the same connection gives nothing again, and deletes nothing that was not read."""
+    mailbox = Mailbox()
+    online(mailbox)
+    assert sent(stored(mailbox, submit(mailbox), 10)) == [10]
+    assert mailbox.receive(2) == []
+    assert mailbox.receive(2, 10) == []
+    assert mailbox.waiting(BOB, 1) == 1
+    assert mailbox.acknowledged(2, [10]) == [box.Remove(BOB, 1, 10)]
+
+
+def test_what_happens_during_a_read_makes_it_read_again() -> None:
+    """Another process's commit, or a failure of the store, may have come after the read had looked."""
+    mailbox = Mailbox()
+    mailbox.opened(2, BOB, 1)
+    mailbox.receive(2)
+    assert mailbox.woken([(BOB, 1, 10)]) == []
+    assert [type(action) for action in mailbox.loaded(2, [], False)] == [box.Load]
+    mailbox.store_failed()
+    assert mailbox.loaded(2, [], False) == []
+    (load,) = mailbox.store_settled({(BOB, 1, ADA): (1, 5)}, 10)
+    assert isinstance(load, box.Load)
+    assert sent(mailbox.loaded(2, [row(10)], False)) == [10]
 
 
 def test_a_full_mailbox_refuses_what_may_be_tried_later() -> None:
@@ -420,6 +447,34 @@ def test_a_full_mailbox_refuses_what_may_be_tried_later() -> None:
     stored(mailbox, first, 10)
     mailbox.acknowledged(2, [10])
     assert mailbox.submit(third) == [box.Store(third)]
+
+
+def test_a_message_that_found_no_room_takes_none() -> None:
+    """With one device's mailbox full, what was counted for the others, and for the sender, is free again."""
+    for quota in (Quota(rows=1), Quota(rows=2, sender_rows=1)):
+        mailbox = Mailbox(quota=quota)
+        submit(mailbox, 1, (BOB, 2))
+        for number in (2, 3):
+            (refusal,) = mailbox.submit(letter(number, (BOB, 1), (BOB, 2)))
+            assert isinstance(refusal, box.Send)
+        submit(mailbox, 4, (BOB, 1))
+        other = letter(5, (BOB, 2), sender=BOB)
+        assert (mailbox.submit(other) == [box.Store(other)]) == (quota.rows == 2)
+
+
+def test_bytes_fill_a_mailbox_to_the_last() -> None:
+    """Counted are those stored and those on their way; a recount replaces what was counted before."""
+    quotas = Quotas(Quota(bytes=100, sender_bytes=100))
+    key = (BOB, 1)
+    assert quotas.reserve(key, ADA, 60)
+    assert not quotas.reserve(key, ADA, 41)
+    assert quotas.reserve(key, ADA, 40)
+    quotas.release(key, ADA, 2, 100)
+    for _ in range(2):
+        quotas.load({(BOB, 1, ADA): (1, 99)})
+    assert quotas.waiting(key) == 1
+    assert not quotas.reserve(key, ADA, 2)
+    assert quotas.reserve(key, ADA, 1)
 
 
 def test_one_sender_does_not_fill_another_s_mailbox() -> None:

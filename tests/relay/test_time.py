@@ -7,6 +7,7 @@ The relay runs inside the test, with its waits made short; its database is real,
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, cast
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from chatchain.errors import ProtocolViolation, StoreUnavailable
-from chatchain.model import BlockRef, Copy, Envelope, LogRow
+from chatchain.model import BlockRef, Copy, Envelope, LogRow, User
 from chatchain.relay import authentication, follower, housekeeping, keys, letters
 from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import Rate
@@ -197,6 +198,30 @@ async def test_who_has_not_even_the_device_locks_nobody_out_of_it(begin: Begin) 
         told.append((await farewell(link)).code)
     assert told == ["login_refused"] * 3 + ["limit_reached"] * 2
     await (await here.connect()).close()
+
+
+async def test_who_was_cut_off_while_judged_is_not_logged_in(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that ended meanwhile is nobody's, and is not kept for ever as one that takes messages."""
+    gate, users = threading.Event(), here.store.users
+
+    def slow(uids: Sequence[int]) -> list[User]:
+        assert gate.wait(60)
+        return users(uids)
+
+    monkeypatch.setattr(here.store, "users", slow)
+    link = await dial(here.named)
+    (peer,) = here.relay._peers
+    await link.send(here.login(link))
+    await until(lambda: peer.held)
+    peer.abort()
+    await until(lambda: not here.relay._peers)
+    gate.set()
+    await until(lambda: not peer.held)
+    assert here.relay.letters.sessions == 0
+    assert not here.relay.letters.holds(ADA, 1)
+    await link.close()
 
 
 async def test_failures_at_one_address_count_at_no_other(

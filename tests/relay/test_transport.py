@@ -685,6 +685,39 @@ async def test_silence_counts_from_the_end_of_a_hold(server: Server) -> None:
     await link.close()
 
 
+async def test_what_waited_is_handed_on_one_by_one_if_each_takes_time(server: Server) -> None:
+    """A message that makes the handler hold again keeps those behind it waiting."""
+    link = await dial([server.named()])
+    await link.send(LOGIN)
+    await link.receive()
+    peer = server.handler.peers[0]
+    take = server.handler.received
+
+    def take_one(peer: Peer, message: Message) -> None:
+        take(peer, message)
+        peer.hold()
+
+    server.handler.received = take_one  # type: ignore[method-assign]  # as a relay that looks something up
+    link._writer.write(b"".join(frame(Receive(number)) for number in range(4)))
+    await until(lambda: len(peer._inbox) == 3)
+    for number in range(4):
+        assert server.handler.messages == [LOGIN, *(Receive(earlier) for earlier in range(number + 1))]
+        peer.release()
+    await link.close()
+
+
+async def test_the_kernel_queues_little_for_whoever_logged_in(server: Server) -> None:
+    """Many who send at once are not to cost much each; Linux counts what it asks for twice."""
+    link = await dial([server.named()])
+    peer = server.handler.peers[0]
+    assert peer._transport is not None
+    connected = peer._transport.get_extra_info("socket")
+    before = connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    peer.narrow()
+    assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * transport.READ_QUEUE < before
+    await link.close()
+
+
 async def test_who_is_sent_away_while_held_ends_at_once(server: Server) -> None:
     """Its farewell is waited for, and heard: the connection is gone long before it would be cut."""
     link = await dial([server.named()])
@@ -697,6 +730,8 @@ async def test_who_is_sent_away_while_held_ends_at_once(server: Server) -> None:
     await link.close()
     async with asyncio.timeout(deadlines.HANDSHAKE / 2):
         await until(lambda: server.handler.gone == [peer])
+    assert peer._farewell is not None
+    assert peer._farewell.cancelled(), "nothing keeps what belonged to it"
 
 
 async def test_what_waits_of_somebody_sent_away_is_not_served(server: Server) -> None:

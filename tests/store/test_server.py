@@ -408,6 +408,10 @@ def test_reads_are_bounded_by_rows_and_bytes(store: ServerStore, writer: ServerW
     assert ([run.last for run in small], more) == ([1, 2], True)
     one, more = store.waiting(BOB, 1, 4, 10, 1)
     assert ([run.last for run in one], more) == ([5], False)
+    writer.keep([letter(body=b"a"), letter(body=b"b")])
+    ears.verdicts(2)
+    whole, more = store.waiting(BOB, 1, 4, 2, 2**20)
+    assert ([run.last for run in whole], more) == ([5], True), "a run that is one too long waits"
 
 
 def test_the_largest_row_fits(store: ServerStore, writer: ServerWriter, ears: Ears) -> None:
@@ -432,9 +436,10 @@ def test_forgetting_a_device_leaves_the_others(store: ServerStore, writer: Serve
 def test_a_bundle_replaces_the_one_before(store: ServerStore, writer: ServerWriter) -> None:
     """One a device, given out as published."""
     old, new = KeyBundle(BOB, 1, 1, b"old", 1, 2, b"s"), KeyBundle(BOB, 1, 2, b"new" * 400, 3, 4, b"t" * 64)
-    for bundle in (old, new):
+    others = [KeyBundle(ADA, 1, 1, b"her", 1, 2, b"s"), KeyBundle(BOB, 2, 1, b"second", 1, 2, b"s")]
+    for bundle in (old, *others, new):
         writer.publish(bundle).result(10)
-    assert store.bundles([BOB, ADA]) == [new]
+    assert store.bundles([BOB, ADA]) == [others[0], new, others[1]]
 
 
 def test_old_ids_are_forgotten_and_young_ones_kept(
@@ -482,6 +487,25 @@ def test_what_is_too_old_goes_and_its_senders_are_told(
         (BOB, 2, 2, [b"10"]),
     ]
     assert [(run.uid, run.sender, run.first, run.parcels) for run in told] == [(ADA, BOB, 5, [b"word"])]
+
+
+def test_of_two_devices_mail_what_is_old_goes_and_nothing_beside_it(
+    store: ServerStore, writer: ServerWriter, ears: Ears
+) -> None:
+    """Not even what lies before it, as when another node's clock was ahead; and who is concerned is known."""
+    store.rewrite([user(ADA), user(BOB, name="bob", states=(DeviceState.ACTIVE,) * 2)], [], settled_to=1)
+    for to, at in (((BOB, 1), 21), ((BOB, 1), 20), ((BOB, 2), 19)):
+        writer.keep([letter(to, body=str(at).encode(), at=at)])
+        ears.verdicts(1)
+    asked: list[set[tuple[int, int]]] = []
+
+    def tell(gone: Sequence[Run], people: Sequence[Device], now_ms: int) -> list[Letter]:
+        asked.append({(device.uid, device.device) for device in people})
+        return []
+
+    writer.expire(20, 99, tell).result(10)
+    assert asked == [{(ADA, 1), (BOB, 1), (BOB, 2)}]
+    assert (bodies(store, BOB, 1), bodies(store, BOB, 2)) == ([b"21", b"20"], [])
 
 
 def test_a_node_whose_clock_is_ahead_gives_nothing_up(mariadb_url: str, ears: Ears) -> None:
