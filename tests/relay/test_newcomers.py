@@ -16,10 +16,11 @@ from structlog.testing import capture_logs
 from chatchain.errors import NameUnavailable
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
 from chatchain.identity.keys import address_of, new_secret, sign_digest
-from chatchain.model import Address, Call, Network
+from chatchain.model import Address, Call, Network, Policy
 from chatchain.relay import follower, newcomers, sponsoring
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
+from chatchain.relay.ports import Membership
 from chatchain.relay.service import NOTED
 from chatchain.transport import RelayLink, dial
 from chatchain.wire.messages import Failed, Goodbye, Message, Sponsored
@@ -121,8 +122,11 @@ async def test_whoever_is_invited_needs_no_work(door: Door) -> None:
     link = await door.knock()
     call, other = next(door.calls), next(door.calls)
     invitation = door.invitation().encode()
+    spare, third = door.invitation().encode(), next(door.calls)
     door.here.payer.refused[call] = NameUnavailable("The name is taken.")
     assert await told(link, 1, call, invitation) == "name_unavailable"
+    assert await told(link, 1, call, spare) == "name_unavailable"
+    assert await told(link, 1, third, spare) == "", "nothing came of it: it is anybody's still"
     door.here.payer.refused.clear()
     assert await told(link, 2, call, invitation) == ""
     assert await told(link, 3, call, invitation) == ""
@@ -132,7 +136,7 @@ async def test_whoever_is_invited_needs_no_work(door: Door) -> None:
     door.here.payer.refused[again] = NameUnavailable("The account is registered.")
     assert await told(link, 5, again, invitation) != ""
     assert await told(link, 6, other, invitation) == "invitation_refused"
-    assert door.here.payer.paid == [call]
+    assert door.here.payer.paid == [third, call]
     await link.close()
 
 
@@ -202,8 +206,9 @@ async def test_whoever_shows_a_used_invitation_takes_nothing_from_the_others(
     assert door.here.newcomers is not None
     monkeypatch.setattr(door.here.newcomers, "_by_inviter", Buckets(Rate.hourly(2)))
     link = await door.knock()
-    used, taken = door.invitation().encode(), next(door.calls)
-    assert await told(link, 1, next(door.calls), used) == ""
+    used, taken, first = door.invitation().encode(), next(door.calls), next(door.calls)
+    for _ in range(3):  # whoever lost the answer asks again, and came in once
+        assert await told(link, 1, first, used) == ""
     for ref in range(2, 5):
         assert await told(link, ref, next(door.calls), used) == "invitation_refused"
     door.here.payer.refused[taken] = NameUnavailable("The name is taken.")
@@ -237,6 +242,64 @@ async def test_strangers_leave_room_for_members_at_the_sponsor(
         assert isinstance(await link.receive(), Sponsored)
     for link in (*links, member):
         await link.close()
+
+
+@pytest.mark.parametrize(("guests", "strangers", "all_"), [(1, 9, 9), (9, 1, 9), (9, 9, 1)])
+async def test_so_many_are_paid_for_at_a_time(
+    door: Door, monkeypatch: pytest.MonkeyPatch, guests: int, strangers: int, all_: int
+) -> None:
+    """Of an address, of strangers, of all; whoever was served, or refused, has given its place back."""
+    monkeypatch.setattr(sponsoring, "AT_ONCE", all_)
+    monkeypatch.setattr(sponsoring, "STRANGERS_AT_ONCE", strangers)
+    monkeypatch.setattr(sponsoring, "GUESTS_AT_ONCE", guests)
+    served, other = await door.knock(), await door.knock()
+    for ref in range(3):
+        assert await told(other, ref, Call("identity", bytes(68)), b"") == "refused"
+    go_on = threading.Event()
+    monkeypatch.setattr(door.here.payer, "has_code", lambda _: not go_on.wait(60))
+    first, second = next(door.calls), next(door.calls)
+    await served.send(Request(1, first.contract, first.data, door.work(served, 1, first)))
+    while not door.here.relay._sponsoring._guests.total():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    answer = await ask(other, 4, second, door.work(other, 4, second))
+    assert isinstance(answer, Failed)
+    assert (answer.code, answer.retry_after_ms > 0) == ("limit_reached", True)
+    member = await door.here.connect()
+    vote = calls_of(ADA, address_of(door.here.account.signer))["voteBySig"]
+    assert await told(member, 1, vote, b"") == ("limit_reached" if all_ == 1 else "")
+    go_on.set()
+    assert isinstance(await served.receive(), Sponsored)
+    assert await told(other, 5, second, door.work(other, 5, second)) == ""
+    for link in (served, other, member):
+        await link.close()
+
+
+async def test_whoever_asks_too_often_keeps_no_member_out(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers' requests count for their address, over however many connections; a member's for himself."""
+    monkeypatch.setattr(door.here.relay._sponsoring, "_requests", Buckets(Rate(burst=3, per_second=0.001)))
+    answers = []
+    for ref in range(5):
+        link = await door.knock()
+        answers.append(await told(link, ref, Call("identity", bytes(68)), b""))
+        await link.close()
+    assert answers == ["refused"] * 3 + ["limit_reached"] * 2
+    member = await door.here.connect()
+    answers = [await told(member, ref, Call("identity", bytes(68)), b"") for ref in range(5)]
+    assert answers == ["refused"] * 3 + ["limit_reached"] * 2
+    await member.close()
+
+
+async def test_who_is_no_member_invites_nobody(door: Door) -> None:
+    """However well the invitation is signed."""
+    link = await door.knock()
+    users = door.here.relay._follower._users
+    members, users.membership = users.membership, Membership(Policy.VOTE, frozenset({BOB}))
+    assert await told(link, 1, next(door.calls), door.invitation().encode()) == "invitation_refused"
+    users.membership = members
+    assert await told(link, 2, next(door.calls), door.invitation().encode()) == ""
+    await link.close()
 
 
 async def test_asking_on_and_on_for_nothing_fills_no_log(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -724,9 +724,11 @@ def test_a_call_that_failed_when_it_was_mined_is_tried_anew() -> None:
 def test_the_same_call_twice_in_one_turn_is_sent_once() -> None:
     """Both are told the same transaction."""
     made, payer = sponsor()
-    first, second = pay(made, [registration(), registration()])
-    assert first == second
-    assert len(payer.paid) == 1
+    for call in (registration(), OWN["voteBySig"], OWN["leaveFor"]):
+        before = len(payer.paid)
+        first, second = pay(made, [call, call])
+        assert first == second
+        assert payer.paid[before:] == [call]
 
 
 def test_of_two_registrations_of_one_name_or_account_one_is_paid_for() -> None:
@@ -888,8 +890,9 @@ def test_one_address_does_not_use_up_the_others_registrations() -> None:
     made, payer = sponsor(registrations_per_address=Rate.hourly(2), registrations=Rate.hourly(3))
     for _ in range(2):
         made.admit(registration(), None, "first", 0)
-    with pytest.raises(LimitReached):
+    with pytest.raises(LimitReached) as raised:
         made.admit(registration(), None, "first", 0)
+    assert raised.value.retry_after_ms > 1_000
     made.admit(registration(), None, "second", 0)
     bad, *good = newcomers(5)
     payer.refused[bad] = VerificationError("It is by another key.")

@@ -7,7 +7,7 @@ import queue
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -625,6 +625,8 @@ def test_a_stopped_database_is_no_false_tick(mariadb: MariaDB, ears: Ears) -> No
             writer.publish(KeyBundle(BOB, 1, 1, b"k", 1, 2, b"s")).result(30)
         with pytest.raises(StoreUnavailable):
             store.usage()
+        news = [ears.heard.get_nowait() for _ in range(ears.heard.qsize())]
+        assert "settled" not in news, "it is away still"
     finally:
         mariadb.start()
     ears.wait_for("settled")
@@ -719,6 +721,30 @@ def test_deletions_wait_for_a_commit_but_not_for_ever(
     while bodies(store):
         time.sleep(0.01)
     writer.stop()
+
+
+def test_what_is_being_deleted_need_not_be_read(
+    store: ServerStore, writer: ServerWriter, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the word of it until it is gone, so that nobody who connects meanwhile is given it again."""
+    writer.keep([letter()])
+    ears.verdicts(1)
+    during: list[tuple[int, int]] = []
+    deleting = writing.letters.deleting
+
+    def watched(done: Mapping[tuple[int, int], int]) -> Iterator[str]:
+        during.append((writer.removed(BOB, 1), writer.removed(BOB, 2)))
+        return deleting(done)
+
+    monkeypatch.setattr(writing.letters, "deleting", watched)
+    writer.remove(BOB, 1, 1)
+    end = time.monotonic() + 60
+    while bodies(store) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert during
+    assert set(during) == {(1, 0)}
+    writer.run(lambda _: None).result(10)
+    assert writer.removed(BOB, 1) == 0
 
 
 def test_a_connection_killed_by_the_server_is_made_again(mariadb: MariaDB, ears: Ears) -> None:

@@ -55,13 +55,30 @@ def test_what_was_spent_outlives_the_process(store: ServerStore, url: str) -> No
     purse.settle([second], GWEI)
     again = ServerStore(url)
     assert spent(again) == (8, 8)
+    assert spent(again, NOW + (HOUR - 1) * SLICE) == (8, 8)
     assert spent(again, NOW + HOUR * SLICE) == (0, 8)
     later = Spending(
         again.sponsoring, lambda: NOW + HOUR * SLICE, wei_per_hour=10 * GWEI, wei_per_day=15 * GWEI
     )
     assert [isinstance(one, Booked) for one in later.book([8 * GWEI, 7 * GWEI])] == [False, True]
+    assert spent(again, NOW + HOUR * SLICE) == (7, 15)
+    assert spent(again, NOW + (DAY - 1) * SLICE) == (0, 15)
     assert spent(again, NOW + DAY * SLICE) == (0, 7)
     again.close()
+
+
+def test_an_invitation_is_given_back_by_whom_it_was_used(store: ServerStore) -> None:
+    """Another account's failure makes it no better; one that has expired is forgotten, and no other."""
+    spent_by = store.invitations
+    old, young = b"o" * 16, b"y" * 16
+    assert spent_by.spend(old, 50, b"a" * 20, 10) is None
+    assert spent_by.spend(young, 60, b"a" * 20, 10) is None
+    spent_by.restore(young, b"b" * 20)
+    assert spent_by.spend(young, 60, b"b" * 20, 49) == b"a" * 20
+    assert spent_by.spend(old, 50, b"b" * 20, 49) == b"a" * 20
+    spent_by.restore(young, b"a" * 20)
+    assert spent_by.spend(young, 60, b"b" * 20, 50) is None
+    assert spent_by.spend(old, 50, b"c" * 20, 50) is None
 
 
 def test_a_sum_of_more_than_nine_ether_is_kept(store: ServerStore) -> None:
