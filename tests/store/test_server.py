@@ -730,13 +730,13 @@ def test_what_is_being_deleted_need_not_be_read(
     writer.keep([letter()])
     ears.verdicts(1)
     during: list[tuple[int, int]] = []
-    deleting = writing.letters.deleting
+    deleting = letters.deleting
 
     def watched(done: Mapping[tuple[int, int], int]) -> Iterator[str]:
         during.append((writer.removed(BOB, 1), writer.removed(BOB, 2)))
         return deleting(done)
 
-    monkeypatch.setattr(writing.letters, "deleting", watched)
+    monkeypatch.setattr(letters, "deleting", watched)
     writer.remove(BOB, 1, 1)
     end = time.monotonic() + 60
     while bodies(store) and time.monotonic() < end:
