@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from chatchain.errors import NameUnavailable
+from chatchain.errors import InvitationRefused, NameUnavailable
 from chatchain.identity.admission import INVITED_ONLY, Invitation, work_for
 from chatchain.identity.keys import address_of, new_secret, sign_digest
-from chatchain.model import Address, Call, Network, Policy
+from chatchain.model import Address, Call, DeviceState, Network, Policy
 from chatchain.relay import follower, newcomers, sponsoring
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.newcomers import LONGEST_INVITATION, Rules
@@ -27,6 +28,7 @@ from chatchain.wire.messages import Failed, Goodbye, Message, Sponsored
 from chatchain.wire.messages import Sponsor as Request
 from tests.relay.here import NETWORK, Here
 from tests.relay.test_mailbox import ADA, BOB
+from tests.relay.test_mailbox import user as member
 from tests.relay.test_sponsor import calls_of
 from tests.relay.test_sponsor import newcomers as registrations
 
@@ -184,6 +186,48 @@ async def test_bad_invitations_are_told_by_their_fault(door: Door) -> None:
     assert await told(link, 99, next(door.calls), good.encode()[:-1]) == "refused"
     assert await told(link, 100, next(door.calls), good.encode()) == ""
     await link.close()
+
+
+class _Unspent:
+    """Remembers nothing: whether an invitation was used is not judged here."""
+
+    def spend(self, id: bytes, expires: int, account: bytes, now: int) -> bytes | None:
+        raise AssertionError
+
+    def restore(self, id: bytes, account: bytes) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("change", "epoch", "good"),
+    [
+        ({}, 0, True),
+        ({"epoch": 3}, 3, True),
+        ({"epoch": 3}, 0, False),
+        ({"devices": ()}, 0, False),
+        ({"state": DeviceState.REVOKED}, 0, False),
+    ],
+    ids=["as it is", "after a recovery", "from before a recovery", "no device", "revoked"],
+)
+def test_what_the_chain_says_of_the_inviter_now_decides(
+    change: dict[str, Any], epoch: int, good: bool
+) -> None:
+    """An invitation is signed by a device that is active, in the account's epoch; it ends to the second."""
+    key, changes = new_secret(), dict(change)
+    plain = member(ADA, changes.pop("state", DeviceState.ACTIVE))
+    version = msgspec.structs.replace(plain.devices[0].current, signer=address_of(key))
+    device = msgspec.structs.replace(plain.devices[0], history=(version,))
+    inviter = msgspec.structs.replace(plain, **{"devices": (device,), **changes})
+    bare = Invitation(ADA, bytes(16), 1_000, b"")
+    signed = msgspec.structs.replace(bare, signature=sign_digest(key, bare.digest(NETWORK, epoch)))
+    judging = newcomers.Newcomers(NETWORK, Rules(BITS), _Unspent())
+    if not good:
+        with pytest.raises(InvitationRefused, match="not signed by"):
+            judging.judge(signed, inviter, is_member=True, time=999, now=0)
+        return
+    judging.judge(signed, inviter, is_member=True, time=999, now=0)
+    with pytest.raises(InvitationRefused, match="expired"):
+        judging.judge(signed, inviter, is_member=True, time=1_000, now=0)
 
 
 async def test_one_member_s_invitations_are_not_everybody_s_share(

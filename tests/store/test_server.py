@@ -6,6 +6,7 @@ import os
 import queue
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -43,7 +44,7 @@ from chatchain.store.database import open_database
 from chatchain.store.letters import EXPIRED_RUNS, RUN_BYTES, RUN_PARCELS
 from chatchain.store.server import ACCEPTED_DAYS, PRUNE_PARTS, ServerStore, ServerWriter, part_bounds
 from chatchain.store.tables import counters, metadata
-from chatchain.store.writer import BATCH_ITEMS, Listener, Told, Verdict
+from chatchain.store.writer import BATCH_BYTES, BATCH_ITEMS, Listener, Told, Verdict
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import Deliver
 from chatchain.wire.parcels import deliver_frames
@@ -60,6 +61,7 @@ class Ears:
         self.heard: queue.Queue[tuple[Letter, Verdict] | str] = queue.Queue()
         self.batches: list[int] = []
         self.runs: list[Run] = []
+        self.words: list[str] = []
         self.expired: list[tuple[list[Run], list[Run]]] = []
 
     def kept(self, told: Told, runs: list[Run]) -> None:
@@ -71,10 +73,14 @@ class Ears:
     def listener(self) -> Listener:
         return Listener(
             self.kept,
-            lambda: self.heard.put("failed"),
-            lambda: self.heard.put("settled"),
+            lambda: self._hear("failed"),
+            lambda: self._hear("settled"),
             expired=lambda gone, told: self.expired.append((gone, told)),
         )
+
+    def _hear(self, word: str) -> None:
+        self.words.append(word)
+        self.heard.put(word)
 
     def verdicts(self, count: int) -> Told:
         """The next verdicts, other news left out."""
@@ -589,6 +595,44 @@ def test_a_failing_job_hurts_nobody(store: ServerStore, writer: ServerWriter, ea
     assert [verdict for _, verdict in ears.verdicts(1)] == ["stored"]
 
 
+def test_what_waits_is_committed_in_batches(store: ServerStore, writer: ServerWriter, ears: Ears) -> None:
+    """However much was handed over at once: others wait for one commit only."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def busy(_: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    waiting = writer.run(busy)
+    assert begun.wait(60)
+    large = bytes(BATCH_BYTES // 2)
+    writer.keep([letter(body=large) for _ in range(4)])
+    writer.keep([letter(body=large)])
+    go_on.set()
+    waiting.result(60)
+    ears.verdicts(5)
+    assert ears.batches == [2, 2, 1]
+
+
+def test_a_deadlock_is_tried_again(store: ServerStore, writer: ServerWriter) -> None:
+    """A few times: the database gave the statement back and holds nothing of it."""
+    tries: list[int] = []
+
+    def work(_: Any) -> int:
+        tries.append(len(tries))
+        if len(tries) < lasts:
+            raise OperationalError("x", None, Exception(1213, "Deadlock found"))
+        return 7
+
+    lasts = 3
+    assert writer.run(work).result(60) == 7
+    tries.clear()
+    lasts = 9
+    with pytest.raises(StoreUnavailable):
+        writer.run(work).result(60)
+    assert len(tries) == 3
+
+
 def test_two_processes_on_one_database_do_not_share_a_sequence(store: ServerStore, ears: Ears) -> None:
     """Two writers at once: every row once, all sequences different."""
     writers = [store.writer(ears.listener()) for _ in range(2)]
@@ -625,11 +669,11 @@ def test_a_stopped_database_is_no_false_tick(mariadb: MariaDB, ears: Ears) -> No
             writer.publish(KeyBundle(BOB, 1, 1, b"k", 1, 2, b"s")).result(30)
         with pytest.raises(StoreUnavailable):
             store.usage()
-        news = [ears.heard.get_nowait() for _ in range(ears.heard.qsize())]
-        assert "settled" not in news, "it is away still"
+        assert ears.words == ["failed"], "said once, and it is away still"
     finally:
         mariadb.start()
     ears.wait_for("settled")
+    assert ears.words == ["failed", "settled"]
     again = msgspec.structs.replace(lost, session=lost.session + 1)
     writer.keep([again])
     assert ears.verdicts(1) == [(again, "stored")]
