@@ -44,8 +44,8 @@ class Journal(Protocol):
         these over (StoreUnavailable).
         """
 
-    def settle(self, booked: Sequence[Booked], gwei: int) -> None:
-        """Takes off what was booked for one transaction all but so much; the second time nothing."""
+    def settle(self, bills: Sequence[tuple[Sequence[Booked], int]]) -> None:
+        """Takes off what was booked for each transaction all but so many gwei; the second time nothing."""
 
     def left(self) -> list[Note]:
         """What processes that are gone had booked: it is this one's from now on."""
@@ -99,9 +99,9 @@ class Spending:
         """Writes down what is about to be sent; raises StoreUnavailable if it must not be."""
         self._journal.keep(notes)
 
-    def settle(self, booked: Sequence[Booked], spent_wei: int) -> None:
-        """Gives back what of the sums for one transaction was not spent after all."""
-        self._journal.settle(booked, -(-spent_wei // GWEI))
+    def settle(self, bills: Sequence[tuple[Sequence[Booked], int]]) -> None:
+        """Gives back what of the sums for each transaction was not spent after all, told in wei."""
+        self._journal.settle([(booked, -(-spent_wei // GWEI)) for booked, spent_wei in bills])
 
     def left(self) -> list[Note]:
         """What processes that are gone have left to this one."""

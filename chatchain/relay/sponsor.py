@@ -14,6 +14,7 @@ sees it through.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -73,6 +74,9 @@ STALLED: Final = 300.0
 """Seconds without anything mined of what is on its way, after which nothing more is sent: 25 of Ethereum's
 blocks, and as long as a transaction takes to be offered at its highest price.
 """
+
+TOGETHER: Final = 500
+"""Transactions that are settled at once."""
 
 UNAVAILABLE_MS: Final = 60_000
 """After how long somebody asks again whether the relay pays."""
@@ -276,6 +280,7 @@ class Sponsor:
             found = [costs[_digest_of(order)] for order in fresh]
             self._commit_first(fresh, found, now)
             self._send(self._packed(self._booked(fresh, found, outcomes, now)), outcomes, now)
+            self._return()
             return [outcomes[_digest_of(order)] for order in orders]
 
     def prepare(self) -> None:
@@ -287,11 +292,12 @@ class Sponsor:
         higher fees are booked, too. Blocks.
         """
         with self._turn:
-            self._return()
             self._take_over(now)
+            self._return()
             for outcome in self._payer.tend(self._allow, self._keep_versions):
                 self._settle(outcome)
                 self._settled_at = now
+            self._return()
 
     # --- one turn ------------------------------------------------------------------------------------------
 
@@ -566,16 +572,17 @@ class Sponsor:
                 self._claims.pop(claim, None)
 
     def _give_back(self, booked: list[Booked], wei: int) -> None:
-        """Gives back all of what was booked but so much."""
+        """Has all of what was booked but so much be given back, with what else is."""
         self._returns.append((booked, wei))
-        self._return()
 
     def _return(self) -> None:
         """Gives back what is due; what the database does not take now is due still."""
         with contextlib.suppress(StoreUnavailable):
             while self._returns:
-                self._spending.settle(*self._returns[0])
-                self._returns.popleft()
+                due = list(itertools.islice(self._returns, TOGETHER))
+                self._spending.settle(due)
+                for _ in due:
+                    self._returns.popleft()
 
 
 def _contents(parcel: _Parcel) -> tuple[list[Call], list[int]]:

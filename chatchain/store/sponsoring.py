@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from chatchain.errors import StoreUnavailable
@@ -86,28 +86,32 @@ class SponsorJournal:
             for some in _portions(absorbed):
                 connection.execute(delete(bookings).where(bookings.c.id.in_(some), mine))
 
-    def settle(self, booked: Sequence[Booked], gwei: int) -> None:
-        """Takes off what was booked for one transaction all but so much, and forgets it; what is forgotten
+    def settle(self, bills: Sequence[tuple[Sequence[Booked], int]]) -> None:
+        """Takes off what was booked for each transaction all but so much, and forgets it; what is forgotten
         changes nothing.
         """
-        names = [one.id for one in booked if one.id]
+        names = [[one.id for one in booked if one.id] for booked, _ in bills]
+        every = [id_ for some in names for id_ in some]
+        back: Counter[int] = Counter()
         with translated(), self._engine.begin() as connection:
             _lock(connection)
-            found = {bytes(row.id): row for row in connection.execute(_those(names))}
-            sums: list[tuple[int, int]] = []
-            for row in (found[name] for name in names if name in found):
-                sums += [(row.slice, row.gwei), *((one.slice, one.gwei) for one in _more(bytes(row.more)))]
-            if names[0] not in found:
-                gwei = 0  # what was spent is settled already
-            back: Counter[int] = Counter()
-            for slice_, sum_ in sums:
-                spent = min(gwei, sum_)
-                gwei -= spent
-                back[slice_] += sum_ - spent
-            for slice_, sum_ in back.items():
-                here = spending.c.slice == slice_
-                connection.execute(update(spending).where(here).values(gwei=spending.c.gwei - sum_))
-            for some in _portions(names):
+            found = {
+                bytes(row.id): row
+                for some in _portions(every)
+                for row in connection.execute(select(bookings).where(bookings.c.id.in_(some)))
+            }
+            for own, (_, gwei) in zip(names, bills, strict=True):
+                left = gwei if own[0] in found else 0  # else what was spent is settled already
+                for row in (found.pop(id_) for id_ in own if id_ in found):
+                    own_sum = Booked(row.slice, row.gwei, bytes(row.id))
+                    for one in (own_sum, *_more(bytes(row.more))):
+                        spent = min(left, one.gwei)
+                        left -= spent
+                        back[one.slice] += one.gwei - spent
+            for slice_, gwei in back.items():
+                place = spending.c.slice == slice_
+                connection.execute(update(spending).where(place).values(gwei=spending.c.gwei - gwei))
+            for some in _portions(every):
                 connection.execute(delete(bookings).where(bookings.c.id.in_(some)))
 
     def left(self) -> list[Note]:
@@ -144,10 +148,6 @@ def _more(kept: bytes) -> list[Booked]:
 def _lock(connection: Connection) -> None:
     """Keeps others from booking and settling until the transaction ends."""
     connection.execute(select(spending).where(spending.c.slice == _LOCK).with_for_update())
-
-
-def _those(names: Sequence[bytes]) -> Select[Any]:
-    return select(bookings).where(bookings.c.id.in_(names))
 
 
 def _portions(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

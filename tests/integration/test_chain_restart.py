@@ -220,7 +220,7 @@ def test_a_wrong_nonce_is_mended_once_the_node_tells_the_right_one(stage: Stage)
     assert stage.nonce() == 2
     assert stage.registered("ada")
     assert stage.registered("bob")
-    assert stage.booked() == stage.spent()
+    assert stage.booked() - stage.spent() in (0, 1), "each is rounded up by itself"
 
 
 def test_receipts_that_never_come_are_a_stall_and_nothing_is_sent_twice(stage: Stage) -> None:
@@ -297,7 +297,8 @@ def test_of_two_processes_that_signed_for_one_nonce_each_is_settled(stage: Stage
     assert isinstance(stage.pay(call), Paid)
     stage.world.mine()
     stage.tend()
-    assert (stage.nonce(), stage.booked()) == (2, stage.spent())
+    assert stage.nonce() == 2
+    assert stage.booked() - stage.spent() in (0, 1), "each is rounded up by itself"
     assert stage.registered("ada")
     assert stage.registered("bob")
 

@@ -52,17 +52,20 @@ class MemoryJournal:
                 self.notes.pop(one.id, None)
             self.notes[note.booked[0].id] = self.owner, note
 
-    def settle(self, booked: Sequence[Booked], gwei: int) -> None:
+    def settle(self, bills: Sequence[tuple[Sequence[Booked], int]]) -> None:
         back: Counter[int] = Counter()
-        left = gwei if booked[0].id in self.notes else 0
-        known = [one.id for one in booked if one.id in self.notes]
-        for one in (one for id_ in known for one in self.notes[id_][1].booked):
-            spent = min(left, one.gwei)
-            left -= spent
-            back[one.slice] += one.gwei - spent
+        settled: list[bytes] = []
+        for booked, gwei in bills:
+            left = gwei if booked[0].id in self.notes else 0
+            known = [one.id for one in booked if one.id in self.notes]
+            for one in (one for id_ in known for one in self.notes[id_][1].booked):
+                spent = min(left, one.gwei)
+                left -= spent
+                back[one.slice] += one.gwei - spent
+            settled += known
         self._check(-back.total())
         self.slices.subtract(back)
-        for id_ in known:
+        for id_ in settled:
             del self.notes[id_]
 
     def left(self) -> list[Note]:

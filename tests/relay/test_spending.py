@@ -51,7 +51,7 @@ def test_parts_of_a_gwei_are_booked_whole_and_not_given_back() -> None:
     (booked,) = purse.book([3 * GWEI + 1])
     assert isinstance(booked, Booked)
     assert journal.total == 4
-    purse.settle([booked], 2 * GWEI + 1)
+    purse.settle([([booked], 2 * GWEI + 1)])
     assert journal.total == 3
 
 
@@ -61,7 +61,7 @@ def test_more_than_was_booked_gives_nothing_back() -> None:
     purse = spending(Clock(), journal)
     (booked,) = purse.book([3 * GWEI])
     assert isinstance(booked, Booked)
-    purse.settle([booked], 5 * GWEI)
+    purse.settle([([booked], 5 * GWEI)])
     assert journal.total == 3
 
 

@@ -52,7 +52,7 @@ def test_what_was_spent_outlives_the_process(store: ServerStore, url: str) -> No
     first, second = purse.book([7 * GWEI, 3 * GWEI])
     assert isinstance(first, Booked)
     assert isinstance(second, Booked)
-    purse.settle([second], GWEI)
+    purse.settle([([second], GWEI)])
     again = ServerStore(url)
     assert spent(again) == (8, 8)
     assert spent(again, NOW + (HOUR - 1) * SLICE) == (8, 8)
@@ -96,7 +96,7 @@ def test_days_that_are_over_are_forgotten(store: ServerStore) -> None:
     far = NOW + 2 * DAY * SLICE
     purse = Spending(store.sponsoring, lambda: far, wei_per_hour=GWEI, wei_per_day=GWEI)
     purse.book([GWEI])
-    purse.settle([old], 0)
+    purse.settle([([old], 0)])
     assert spent(store) == (1, 1)  # what lies ahead of the old time, and nothing of its own
 
 
@@ -143,12 +143,12 @@ def test_what_a_process_leaves_is_the_next_one_s_and_no_longer_its_own(store: Se
     (more,) = booked(again, 30)
     again.sponsoring.keep([Note((*left[b"another version"], more), b"dearer")])
     assert spent(store) == (187, 187)
-    again.sponsoring.settle([third], 0)
-    again.sponsoring.settle([first, more], 120)
+    again.sponsoring.settle([([third], 0)])
+    again.sponsoring.settle([([first, more], 120)])
     assert spent(store) == (120, 120)
     for process in (store, again):
-        process.sponsoring.settle([first, second, more], 0)
-        process.sponsoring.settle([third], 0)
+        process.sponsoring.settle([([first, second, more], 0)])
+        process.sponsoring.settle([([third], 0)])
     assert spent(store) == (120, 120), "it is settled once"
     assert again.sponsoring.left() == store.sponsoring.left() == []
     again.close()
@@ -157,10 +157,10 @@ def test_what_a_process_leaves_is_the_next_one_s_and_no_longer_its_own(store: Se
 def test_of_several_notes_all_are_kept_or_none(store: ServerStore) -> None:
     """One of them is settled already: the others must not be sent under a booking that is unsure."""
     first, second = booked(store, 100, 50)
-    store.sponsoring.settle([second], 0)
+    store.sponsoring.settle([([second], 0)])
     with pytest.raises(StoreUnavailable):
         store.sponsoring.keep([Note((first,), b"one"), Note((second,), b"other")])
-    store.sponsoring.settle([first], 0)
+    store.sponsoring.settle([([first], 0)])
     assert spent(store) == (0, 0)
 
 
