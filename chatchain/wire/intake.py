@@ -4,8 +4,8 @@ Two things add up with the number of those who send, whatever is allowed to each
 
 - What was read while the database commits nothing. TLS keeps the room that one read took as long as the
   connection lasts, and so each connection that is read from once costs about as much as it had sent by then.
-  Once that comes to a bound, those that have sent nothing since the last commit are not read from until there
-  is another; the others are read on, as they cost no more than they do.
+  Once that comes to a bound, nobody is read from until there is a commit, but those of whom as much was read
+  at a time as can be: these cost no more than they do.
 - Frames that have begun. Each must be finished within a time that its length gives; and beyond a bound for
   all of them the one that began first gives way, which is the slowest. An honest one comes again.
 """
@@ -19,6 +19,9 @@ READ_BYTES: Final = 16 * 1024 * 1024
 
 FOLD: Final = 3
 """How often one read lies in memory: as it came, as TLS keeps it, and as messages."""
+
+READ_MOST: Final = 64 * 1024
+"""What can be read of one connection at a time: the kernel queues twice what it is asked to."""
 
 UNFINISHED_BYTES: Final = 32 * 1024 * 1024
 """Of frames that have begun: 128 of the longest."""
@@ -58,7 +61,7 @@ class Intake:
         self.read = 0
         """What was read since the last commit, and is kept."""
         self.shut = False
-        """Whether nobody else may add to it."""
+        """Whether nobody may add to it."""
 
     @property
     def unfinished(self) -> int:
@@ -68,7 +71,7 @@ class Intake:
     @property
     def waiting(self) -> int:
         """Connections that are not read from because of what others have sent."""
-        return len(self._sources) - len(self._costs) if self.shut else 0
+        return sum(not self.lets(source) for source in self._sources) if self.shut else 0
 
     def enter(self, source: Source) -> None:
         """Counts a connection for messages from now on."""
@@ -95,7 +98,7 @@ class Intake:
 
     def lets(self, source: Source) -> bool:
         """Whether a connection may be read from."""
-        return not self.shut or source in self._costs or source not in self._sources
+        return not self.shut or source not in self._sources or self._costs.get(source, 0) >= FOLD * READ_MOST
 
     def committed(self) -> None:
         """The database works: what was read is dealt with, or will be."""

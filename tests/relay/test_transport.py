@@ -617,24 +617,29 @@ async def test_others_wait_once_all_have_sent_what_may_be_kept(pair: certificate
     loud, *others = zip(links, server.handler.peers, strict=True)
     many = [Receive(number) for number in range(5_000)]
     loud[0]._writer.write(b"".join(map(frame, many)))
-    await until(lambda: len(server.handler.messages) == 4 + len(many))
-    assert intake.shut
-    assert intake.waiting == 3
+    await until(lambda: intake.shut)
+    heard = len(server.handler.messages)
+    assert intake.waiting == 4
     for link, peer in others:
         assert peer.held
         await link.send(Receive(7_000))
-    await loud[0].send(Receive(8_000))
-    await until(lambda: Receive(8_000) in server.handler.messages)
-    assert server.handler.messages[-1] == Receive(8_000), "nobody else was read from"
+    stranger = await dial([server.named()])
+    await stranger.send(LOGIN)
+    await stranger.receive()
+    await until(lambda: server.handler.messages[-1] == LOGIN)
+    assert len(server.handler.messages) == heard + 1, "nobody else was read from"
     peer = others[0][1]
     peer.heard -= 2 * deadlines.SILENCE
     intake.committed()
     assert not peer.held
     assert peer.heard > asyncio.get_running_loop().time() - deadlines.HEARTBEAT
-    await until(lambda: server.handler.messages.count(Receive(7_000)) == 3)
-    for link in links:
+    while intake.shut or len(server.handler.messages) < 4 + 1 + 3 + len(many):
+        intake.committed()
+        await asyncio.sleep(0.01)
+    assert server.handler.messages.count(Receive(7_000)) == 3
+    for link in (*links, stranger):
         await link.close()
-    await until(lambda: len(server.handler.gone) == 4)
+    await until(lambda: len(server.handler.gone) == 5)
     assert intake.read == intake.waiting == 0
     server.listener.stop()
 

@@ -53,6 +53,18 @@ def test_without_a_commit_no_number_of_connections_is_read_beyond_the_bound(coun
     assert intake.waiting == sum(not flood.read for flood in crowd)
 
 
+def test_whoever_has_said_little_may_not_say_much_once_the_bound_is_reached() -> None:
+    """Ten thousand words are cheap, and what follows them would not be."""
+    intake = Intake()
+    crowd = [Flood(intake) for _ in range(10_000)]
+    for size in (10, 10_000, READ):
+        for flood in crowd:
+            flood.speak(size)
+    assert intake.shut
+    assert intake.read < READ_BYTES + FOLD * READ
+    assert intake.waiting == sum(not intake.lets(flood) for flood in crowd) > 9_000
+
+
 def test_those_who_cost_already_are_read_on_and_a_commit_frees_the_others() -> None:
     """Whoever waits is told to look again, once when it begins and once when it is over."""
     intake = Intake(read=2 * FOLD * READ)
