@@ -213,7 +213,9 @@ async def _sent(
         desk = await station.desk()
         peer = await desk.people.find(to)
         if peer.uid == desk.own.uid:
-            raise UsageError("That is you; a message needs somebody else.")
+            raise UsageError(
+                "That is you; a message needs somebody else.", "`chatchain members` lists the others."
+            )
         await desk.outbox.check(peer)
     except ChainUnreachable as away:
         async for sent in _kept(station, to, chunks, act, away):

@@ -92,7 +92,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
         # Not to wait for a pipe's writer: what it is shows only once it is open.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as missing:
-        raise NoSuchFile(f"There is no file {path}.") from missing
+        raise NoSuchFile(f"There is no file {path}.", "Check the spelling of its path.") from missing
     except (OSError, ValueError) as failure:
         raise BadFile(f"The file {path} cannot be read: {_why(failure)}.") from failure
     found = os.fstat(descriptor)

@@ -100,7 +100,10 @@ async def find(watch: Watch, who: str) -> User:
     """The user that a name, id or account stands for."""
     text = who.strip()
     if text.startswith("#"):
-        raise UsageError(f"{text} names a group; a user is wanted here.")
+        raise UsageError(
+            f"{text} names a group; a user is wanted here.",
+            "`chatchain members` lists users.",
+        )
     if text.startswith("@"):
         user = await watch.user_by_name(normalise_username(text[1:]))
     elif text[:2] in ("0x", "0X"):

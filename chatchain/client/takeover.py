@@ -56,6 +56,7 @@ from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
     ChainError,
+    ChatchainError,
     NotFoundError,
     RefusedError,
     UnknownUser,
@@ -97,8 +98,10 @@ async def noticed(station: Station) -> PendingRecovery | None:
     desk = station.known_desk
     if desk is None:
         return None
-    user = await station.require_watch().user(desk.own.uid)
-    return pending(user) if user is not None else None
+    with suppress(ChatchainError):  # what was asked for is done by then, and must not seem to have failed
+        user = await station.require_watch().user(desk.own.uid)
+        return pending(user) if user is not None else None
+    return None
 
 
 async def offer_naming(station: Station, who: str | None) -> NamingOffer:

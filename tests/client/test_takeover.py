@@ -12,9 +12,11 @@ from eth_account.messages import encode_typed_data
 from chatchain.client.core import Client
 from chatchain.client.home import Home
 from chatchain.client.views import ProposalPrompt, Recoverable, Recovered
+from chatchain.client.watch import Watch
 from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
+    ChainUnreachable,
     KeyChanged,
     LimitReached,
     LoginRefused,
@@ -298,6 +300,25 @@ async def test_the_login_tells_of_a_proposal(world: World) -> None:
         assert f"since block {block}" in who.problem.message
         with pytest.raises(RefusedError, match="pending"):
             await ada.offer_recovery_address("bob")
+
+
+async def test_a_chain_that_goes_away_behind_a_command_does_not_make_it_fail(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warning is read from what is known; what was asked for is done by then."""
+
+    async def away(*_: object) -> None:
+        raise ChainUnreachable("No endpoint answers.")
+
+    async with world.client("ada") as ada:
+        assert await ada.pending_recovery() is None, "nothing was looked at yet"
+        await ada.login()
+        world.chain.propose_recovery("ada", world.address_of("thief"))
+        assert await ada.pending_recovery() is None, "nobody is asked for it"
+        await ada.safety_number("bob")
+        assert await ada.pending_recovery() is not None
+        monkeypatch.setattr(Watch, "user", away)
+        assert await ada.pending_recovery() is None
 
 
 async def test_a_second_veto_has_to_wait(world: World) -> None:

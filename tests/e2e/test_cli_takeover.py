@@ -90,6 +90,15 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     assert result(ada, "recover", "address")["recovery"] == ""
     unasked = fails(ada, 2, "recover", "address", "bob")
     assert (unasked["code"], "--yes" in unasked["hint"]) == ("missing_input", True)
+    with town.at_terminal("ada").terminal("recover", "address", "bob") as terminal:
+        terminal.expect("Password")
+        terminal.type(town.password("ada"))
+        terminal.expect("the account of bob.")
+        terminal.expect("Name it? (yes/no) ")
+        terminal.type("no")
+        terminal.expect("Nothing was changed.")
+        assert terminal.ended() == 7
+    assert result(ada, "recover", "address")["recovery"] == ""
     assert result(ada, "recover", "address", "bob", "--yes")["recovery"] == bobs
     assert result(ada, "whoami")["recovery_address"] == bobs
     assert fails(ada, 7, "recover", "address", "bob", "--yes")["code"] == "already_done"

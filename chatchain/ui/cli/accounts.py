@@ -206,7 +206,9 @@ def _read_text(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_FILE + 1)
     except OSError as failure:
-        raise BadConfig(f"{path} cannot be read: {failure.strerror}.") from None
+        raise BadConfig(
+            f"{path} cannot be read: {failure.strerror}.", "Check the spelling of its path, and its rights."
+        ) from None
     except UnicodeDecodeError:
         raise BadConfig(f"{path} is not text.") from None
     if len(text) > MAX_FILE:

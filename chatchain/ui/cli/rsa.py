@@ -77,7 +77,7 @@ def _sealed_text(here: Desk, name: str) -> str:
             with Path(name).open("rb") as file:
                 data = file.read(MAX_SEALED + 1)
         except FileNotFoundError:
-            raise NoSuchFile(f"There is no file {name}.") from None
+            raise NoSuchFile(f"There is no file {name}.", "Check the spelling of its path.") from None
         except (OSError, ValueError) as failure:
             why = (failure.strerror if isinstance(failure, OSError) else None) or str(failure)
             raise BadFile(f"The file {name} cannot be read: {why}.") from None
