@@ -91,8 +91,6 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     unasked = fails(ada, 2, "recover", "address", "bob")
     assert (unasked["code"], "--yes" in unasked["hint"]) == ("missing_input", True)
     with town.at_terminal("ada").terminal("recover", "address", "bob") as terminal:
-        terminal.expect("Password")
-        terminal.type(town.password("ada"))
         terminal.expect("the account of bob.")
         terminal.expect("Name it? (yes/no) ")
         terminal.type("no")
