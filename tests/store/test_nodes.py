@@ -92,6 +92,8 @@ def test_one_process_follows_the_chain_and_another_takes_over(join: Join) -> Non
     assert first.lead()
     assert not second.lead()
     assert first.lead()
+    second.give_up()  # which is not its to give
+    assert not second.lead()
     first.give_up()
     assert second.lead()
     assert not first.lead()
@@ -109,6 +111,20 @@ def test_a_killed_process_is_missed_at_the_next_heartbeat(join: Join) -> None:
     first._pulse.invalidate()  # as when the process is gone
     until(lambda: second.beat() == 0)
     assert second.lead()
+
+
+def test_who_goes_on_beating_is_left_alone(join: Join, mariadb_url: str) -> None:
+    """However long both have been there, by whichever watch."""
+    _, beating = join("beating")
+    assert beating.lead()
+    watch = Watch()
+    judging = NodeStore(create_engine(mariadb_url), "judging", clock=watch)
+    for _ in range(4):
+        assert judging.beat() == 1
+        beating.beat()
+        watch.now += 4.9
+    assert beating.lead()
+    judging.leave()
 
 
 def test_a_frozen_process_is_fenced_and_writes_nothing_when_it_wakes(join: Join, mariadb_url: str) -> None:
