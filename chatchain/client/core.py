@@ -429,14 +429,16 @@ class Client:
         count: int | None = None,
         typing: bool = False,
         outage: Callable[[ChatchainError | None], None] = lambda _: None,
+        alarm: Callable[[PendingRecovery], None] = lambda _: None,
     ) -> AsyncIterator[Shown]:
         """Stores, acknowledges and yields what comes in; with `typing` also that somebody types.
 
         Ends once something was yielded and the mailbox is empty, after `wait_s` without anything, or after
         `count` messages; with `follow` only `count` or cancelling ends it, and a lost connection is made
-        again: `outage` hears the reason when it is lost and None when it is back.
+        again: `outage` hears the reason when it is lost and None when it is back. `alarm` hears, again and
+        again, of an account that was proposed in the place of this one.
         """
-        return messaging.receive(self._station, wait_s, follow, count, typing, outage)
+        return messaging.receive(self._station, wait_s, follow, count, typing, outage, alarm)
 
     async def history(self, peer: str, *, limit: int = 50, before: str | None = None) -> list[Shown]:
         """The last `limit` messages with a peer, oldest first; `before` (an id) turns the page.

@@ -33,8 +33,9 @@ from chatchain.client.privacy import privacy
 from chatchain.client.session import Session, made_up_for_later
 from chatchain.client.showing import TYPING, message_ids, problem_of, shown_of, typing_of
 from chatchain.client.station import Desk, Station, known_contact, rest_s
+from chatchain.client.takeover import noticed
 from chatchain.client.times import time_text
-from chatchain.client.views import Fetched, Sent, Shown
+from chatchain.client.views import Fetched, PendingRecovery, Sent, Shown
 from chatchain.client.writing import Writer, Written
 from chatchain.crypto import content as contents
 from chatchain.crypto.content import TypingState
@@ -66,6 +67,9 @@ QUIET_S: Final = 2.0
 T = TypeVar("T")
 LOOK_AGAIN_S: Final = 5.0
 """How often, at least, a program that runs looks for messages whose time is over."""
+
+LOOK_OUT_S: Final = 60.0
+"""How old the chain may get, at most, while somebody follows what comes in."""
 
 SUPPLY_AGAIN_S: Final = 3600.0
 """How often a program that stays connected asks the relay whether it lacks prekeys, as a login does."""
@@ -460,6 +464,7 @@ async def receive(
     count: int | None,
     typing: bool,
     outage: Callable[[ChatchainError | None], None],
+    alarm: Callable[[PendingRecovery], None],
 ) -> AsyncIterator[Shown]:
     """Stores, acknowledges and yields what comes in; see `Client.receive`."""
     deadline = asyncio.get_running_loop().time() + wait_s
@@ -467,6 +472,7 @@ async def receive(
     chores = [
         asyncio.create_task(_tidy(station, desk.unlocked.store)),
         asyncio.create_task(_keep_supplied(station)),
+        asyncio.create_task(_look_out(station, alarm)),
     ]
     try:
         async with aclosing(_received(station, desk, deadline, follow, count, outage)) as stream:
@@ -503,6 +509,21 @@ async def _keep_supplied(station: Station) -> None:
         if session is not None and not session.ended.is_set():
             with suppress(ChatchainError):  # whoever uses the connection says what is wrong with it
                 await station.publish(session)
+
+
+async def _look_out(station: Station, alarm: Callable[[PendingRecovery], None]) -> None:
+    """Tells of an account that was proposed in the place of this one, while somebody looks on.
+
+    Messages bring the chain up to date, but it is a thief's good fortune if none come.
+    """
+    while True:
+        proposed = None
+        with suppress(ChatchainError):  # whoever uses the chain says what is wrong with it
+            await station.require_watch().sync_if_older(LOOK_OUT_S)
+            proposed = await noticed(station)
+        if proposed is not None:
+            alarm(proposed)
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def _received(

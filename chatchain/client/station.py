@@ -320,9 +320,9 @@ class Station:
         )
 
     @property
-    def known_desk(self) -> Desk | None:
-        """The machines, if anything has needed them yet."""
-        return self._desk
+    def known_watch(self) -> Watch | None:
+        """The chain, if anything has needed it yet."""
+        return self._watch
 
     def adopt(self, unlocked: Unlocked, password: str) -> None:
         """Goes on with changed secrets and another password."""

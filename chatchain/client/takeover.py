@@ -95,11 +95,11 @@ async def show(station: Station) -> RecoveryView:
 
 async def noticed(station: Station) -> PendingRecovery | None:
     """The proposal that the chain showed while this home was at work; see `Client.pending_recovery`."""
-    desk = station.known_desk
-    if desk is None:
+    account, watch = station.home.account(), station.known_watch
+    if account is None or not account.uid or watch is None or not watch.synced:
         return None
     with suppress(ChatchainError):  # what was asked for is done by then, and must not seem to have failed
-        user = await station.require_watch().user(desk.own.uid)
+        user = await watch.user(Uid(account.uid))
         return pending(user) if user is not None else None
     return None
 

@@ -74,6 +74,11 @@ class Watch:
             return False
         return True
 
+    @property
+    def synced(self) -> bool:
+        """Whether this process has the chain."""
+        return self._synced is not None
+
     async def network(self) -> Network:
         """The deployment."""
         if self._network is None:

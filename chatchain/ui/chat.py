@@ -22,7 +22,8 @@ from chatchain.ui.timers import timer_seconds
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
-    from chatchain.client.views import Sent, Shown
+    from chatchain.client.views import PendingRecovery, Sent, Shown
+    from chatchain.ui.cli.desk import Desk
     from chatchain.ui.console import Console
     from chatchain.ui.output import Output, ViewT
 
@@ -153,16 +154,17 @@ def _by_character(descriptor: int) -> Iterator[None]:
             termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-async def talk(client: Client, peer: str, console: Console, output: Output) -> None:
+async def talk(client: Client, peer: str, here: Desk) -> None:
     """Shows the last messages, then what comes in while the person types, until /quit or the end of input."""
+    output = here.output
     earlier = await client.history(peer, limit=EARLIER)
-    screen = Screen(console, output)
+    screen = Screen(here.console, output)
     if not output.json:
         lines = await pictures.messages(client, earlier, output) if earlier else []
         output.lines([*lines, f"Talking with {clean_line(peer)}. {QUIT} leaves, /help says what else."])
     signs = _Signs(client, peer)
     screen.on_typing = signs.typed
-    incoming = asyncio.create_task(_show_incoming(client, screen, output))
+    incoming = asyncio.create_task(_show_incoming(client, screen, here))
     typing = asyncio.create_task(_send_typed(client, peer, screen, output))
     try:
         done, _ = await asyncio.wait({incoming, typing}, return_when=asyncio.FIRST_COMPLETED)
@@ -212,8 +214,9 @@ class _Signs:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _show_incoming(client: Client, screen: Screen, output: Output) -> None:
+async def _show_incoming(client: Client, screen: Screen, here: Desk) -> None:
     """What others wrote meanwhile is shown too, with their names: it counts as seen now."""
+    output = here.output
     clear: asyncio.TimerHandle | None = None
 
     def told(reason: ChatchainError | None) -> None:
@@ -224,7 +227,13 @@ async def _show_incoming(client: Client, screen: Screen, output: Output) -> None
         else:
             output.note(outage(reason))
 
-    async for view in client.receive(follow=True, typing=screen.terminal, outage=told):
+    def alarm(pending: PendingRecovery) -> None:
+        if not screen.terminal:
+            here.alarm(pending)
+        elif lines := here.news(pending):
+            screen.show(lines)
+
+    async for view in client.receive(follow=True, typing=screen.terminal, outage=told, alarm=alarm):
         if clear is not None:
             clear.cancel()
         if view.kind != "typing":

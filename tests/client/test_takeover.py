@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
+from chatchain.client import messaging
 from chatchain.client.core import Client
 from chatchain.client.home import Home
-from chatchain.client.views import ProposalPrompt, Recoverable, Recovered
+from chatchain.client.views import PendingRecovery, ProposalPrompt, Recoverable, Recovered
 from chatchain.client.watch import Watch
 from chatchain.errors import (
     AccountKeyElsewhere,
@@ -319,6 +321,49 @@ async def test_a_chain_that_goes_away_behind_a_command_does_not_make_it_fail(
         assert await ada.pending_recovery() is not None
         monkeypatch.setattr(Watch, "user", away)
         assert await ada.pending_recovery() is None
+
+
+async def test_who_follows_hears_of_a_proposal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, if it is there already, and else as soon as the chain shows it, also if nobody writes."""
+    monkeypatch.setattr(messaging, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(messaging, "LOOK_OUT_S", 0.0)
+    heard: list[PendingRecovery] = []
+    await named(world, to_checksum(address_of(GUARDIAN)))
+    account = ""
+    for _ in range(2):
+        async with world.client("ada") as ada:
+            await ada.login()
+            following = asyncio.create_task(world.drain(ada.receive(follow=True, alarm=heard.append), []))
+            if not account:
+                assert heard == []
+                account = await proposed(world)
+            await world.until(lambda: heard != [])
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            assert heard[0].account == account
+            assert await ada.pending_recovery() == heard[0]
+        heard.clear()
+
+
+async def test_what_fails_has_seen_the_proposal_all_the_same(world: World) -> None:
+    """With the relay away, nobody of that name, or no password: whatever has asked the chain knows it."""
+    await named(world, to_checksum(address_of(GUARDIAN)))
+    account = await proposed(world)
+    async with world.client("ada") as ada:
+        assert await ada.pending_recovery() is None  # nothing was asked yet
+        with pytest.raises(UnknownUser):
+            await world.drain(ada.send("nobody-here", "hello"), [])
+        told = await ada.pending_recovery()
+        assert told is not None
+        assert told.account == account
+    world.relay.up = False
+    async with world.client("ada") as ada:
+        with pytest.raises(RelayUnreachable):
+            await ada.login()
+        assert await ada.pending_recovery() == told
+    async with world.client("ada", password=None) as ada:
+        await ada.proposals()
+        assert await ada.pending_recovery() == told
 
 
 async def test_a_second_veto_has_to_wait(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from chatchain.chain.rpc import Rpc
 from tests.e2e.town import Town, founded
-from tests.ui.terminal import Shell
+from tests.ui.terminal import PATIENCE, Shell
 
 NEW_PASSWORD: Final = "another horse, stapled anew"
 DELAY_S: Final = 7 * 24 * 3600
@@ -127,6 +128,33 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
         shown = heard.out + heard.err
         assert f"take your account over at block {made['block']}" in shown, command
         assert "chatchain recover --veto" in shown
+        assert shown.count("***") == 2, command
+    for command in (("send", "nosuch", "hello"), ("vote", "99", "yes"), ("keys", "revoke", "99")):
+        heard = plain(ada).run(*command)
+        assert heard.code != 0, heard
+        assert heard.err.count("take your account over") == 1, command
+    with plain(ada).start("receive", "--follow") as follower:
+        assert follower.stderr is not None
+        assert follower.stderr.readline() == b"\n"
+        assert b"take your account over" in follower.stderr.readline()
+        follower.send_signal(signal.SIGINT)
+        _, more = follower.communicate(timeout=PATIENCE)
+    assert b"***" not in more
+    with plain(town.at_terminal("ada")).terminal("chat", "bob") as terminal:
+        terminal.expect("Password")
+        terminal.type(town.password("ada"))
+        terminal.expect("take your account over")
+        terminal.type("/quit")
+        assert terminal.ended() == 0
+    assert terminal.transcript.count("take your account over") == 1
+    with plain(town.at_terminal("ada")).terminal() as terminal:
+        terminal.expect("Password")
+        terminal.type(town.password("ada"))
+        terminal.expect("take your account over")
+        terminal.expect("what would you like to do?")
+        terminal.type("exit")
+        assert terminal.ended() == 0
+    assert terminal.transcript.count("take your account over") == 1
     assert "not before" in fails(new, 7, "recover", "finalise", "--yes")["message"]
 
     # The veto works once.

@@ -132,10 +132,10 @@ class Person:
         self.line.read(relay.TICK, about=ident)
         return ident
 
-    def receive(self, patience: float = 120) -> Message:
-        """Wait for the next message that is new, and acknowledge it. Raises TimeoutError."""
+    def receive(self) -> Message:
+        """Wait for the next message that is new, and acknowledge it."""
         while True:
-            _, (sequence, ident, suite, sender, *rest) = self.line.read(relay.DELIVER, patience=patience)
+            _, (sequence, ident, suite, sender, *rest) = self.line.read(relay.DELIVER)
             message = None
             if (sender, ident) in self._seen:
                 self.repeats += 1

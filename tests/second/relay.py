@@ -21,7 +21,6 @@ CHALLENGE, WELCOME, TICK, REFUSED, STALE_DEVICES, DELIVER, SPONSORED = 32, 33, 3
 DONE, FAILED, GOODBYE, PREKEYS_LEFT, PREKEYS, RESUMED = 40, 41, 42, 43, 44, 45
 FILES_OPEN, UPLOADING, STORED, FETCHING = 48, 49, 50, 51
 _VERSION = 2  # of the protocol
-_PATIENCE = 120  # seconds
 
 
 class Said(Exception):
@@ -37,7 +36,8 @@ class Line:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the pin alone counts
         self._socket = context.wrap_socket(socket.create_connection((host, port), 30))
-        self._heard, self._came = time.monotonic(), bytearray()
+        self._socket.settimeout(120)
+        self._heard = time.monotonic()
         certificate = load_der_x509_certificate(self._socket.getpeercert(binary_form=True) or b"")
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.spki = sha256(key)
@@ -60,7 +60,6 @@ class Line:
 
     def send(self, *message: Any) -> None:
         frame = msgspec.msgpack.encode(message)
-        self._socket.settimeout(_PATIENCE)
         self._socket.sendall(len(frame).to_bytes(4) + frame)
 
     def ask(self, tag: int, *fields: Any, answers: Collection[int]) -> list[Any]:
@@ -69,15 +68,14 @@ class Line:
         self.send(tag, ref, *fields)
         return self.read(*answers, about=ref)
 
-    def read(self, *tags: int, about: object = None, patience: float = _PATIENCE) -> list[Any]:
-        """The first message of these tags; what comes before it waits. Raises TimeoutError."""
-        end = time.monotonic() + patience
+    def read(self, *tags: int, about: object = None) -> list[Any]:
+        """The first message of these tags; what comes before it waits."""
         for message in list(self._waiting):
             if message[0] in tags and about in (None, message[1]):
                 self._waiting.remove(message)
                 return message
         while True:
-            message = msgspec.msgpack.decode(self._frame(end))
+            message = msgspec.msgpack.decode(self._exactly(int.from_bytes(self._exactly(4))))
             if message[0] == PING:
                 self.send(PONG, message[1])
             elif message[0] in tags and about in (None, message[1]):
@@ -87,18 +85,15 @@ class Line:
             else:
                 self._waiting.append(message)
 
-    def _frame(self, end: float) -> bytes:
-        """The next frame; what came of it stays when time is up."""
-        while len(self._came) < 4 or len(self._came) < 4 + int.from_bytes(self._came[:4]):
-            self._socket.settimeout(max(end - time.monotonic(), 0.001))
-            piece = self._socket.recv(1 << 18)
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            piece = self._socket.recv(count - len(data))
             if not piece:
                 raise Said("the relay hung up")
-            self._came += piece
-            self._heard = time.monotonic()
-        length = 4 + int.from_bytes(self._came[:4])
-        frame, self._came = bytes(self._came[4:length]), self._came[length:]
-        return frame
+            data += piece
+        self._heard = time.monotonic()
+        return bytes(data)
 
     def sponsor(self, calldata: bytes) -> bytes:
         """Have a registration paid for; the work is done when the relay asks for it."""

@@ -266,7 +266,7 @@ def whoami(context: typer.Context) -> None:
         return await client.whoami()
 
     here = desk(context)
-    here.output.result(here.run(work), render.who_am_i)
+    here.output.result(here.run(work, warns=False), render.who_am_i)
 
 
 def status(context: typer.Context) -> None:
@@ -276,7 +276,7 @@ def status(context: typer.Context) -> None:
         return await client.status()
 
     here = desk(context)
-    here.output.result(here.run(work), render.status)
+    here.output.result(here.run(work, warns=False), render.status)
 
 
 def password(

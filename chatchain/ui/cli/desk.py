@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
-from chatchain.errors import WrongPassword
+from chatchain.errors import ChatchainError, WrongPassword
 from chatchain.ui import homes, passwords, render
 from chatchain.ui.console import Console
 from chatchain.ui.output import Output
@@ -19,8 +20,12 @@ from chatchain.ui.world import Settings, World
 
 if TYPE_CHECKING:
     from chatchain.client.core import Client
+    from chatchain.client.views import PendingRecovery
 
 T = TypeVar("T")
+
+LAST_LOOK_S: Final = 1.0
+"""How long a command that failed or was stopped waits to look whether somebody takes the account over."""
 
 UTF8: Final = "Bring it into UTF-8 first; `iconv` converts texts."
 
@@ -32,6 +37,7 @@ class Desk:
     world: World
     flags: Mapping[str, object]
     output: Output
+    _told: set[PendingRecovery] = field(default_factory=set)
 
     @cached_property
     def settings(self) -> Settings:
@@ -78,17 +84,20 @@ class Desk:
     ) -> T:
         """Runs a command's work with a client that is closed at the end.
 
-        Whoever acts for an account that somebody is about to take over is told so, if the command `warns`.
+        Whoever acts for an account that somebody is about to take over is told so, also where the work fails
+        or is stopped; without `warns` only there, for its result tells it.
         """
 
         async def whole() -> T:
+            done = False
             async with self.client(home, password, ask_password) as client:
-                result = await work(client)
-                pending = await client.pending_recovery() if warns else None
-            if pending is not None:
-                for line in render.alarm(pending):
-                    self.output.note(line)
-            return result
+                try:
+                    result = await work(client)
+                    done = True
+                    return result
+                finally:
+                    if warns or not done:
+                        await self._warn(client)
 
         try:
             return run(whole())
@@ -96,6 +105,28 @@ class Desk:
             if self.kept_password is None or password not in (None, self.kept_password):
                 raise
             raise WrongPassword(wrong.message, f"{self._password_source()} {wrong.hint}") from wrong
+
+    async def _warn(self, client: Client) -> None:
+        """Tells of a takeover under way, in whatever state the work left the client."""
+        import asyncio
+
+        with suppress(ChatchainError, TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_S):
+                pending = await client.pending_recovery()
+            if pending is not None:
+                self.alarm(pending)
+
+    def alarm(self, pending: PendingRecovery) -> None:
+        """Tells of a takeover under way, if this process has not done so."""
+        for line in self.news(pending):
+            self.output.note(line)
+
+    def news(self, pending: PendingRecovery) -> list[str]:
+        """What is to be said of a takeover under way: nothing where this process has said it."""
+        if pending in self._told:
+            return []
+        self._told.add(pending)
+        return render.alarm(pending)
 
     def _password_source(self) -> str:
         """Where the password came from: a variable that is still set is easily forgotten."""

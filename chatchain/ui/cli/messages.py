@@ -179,7 +179,11 @@ def receive(
 
     async def work(client: Client) -> None:
         async for view in client.receive(
-            wait_s=wait, follow=follow, count=count, outage=lambda reason: here.output.note(outage(reason))
+            wait_s=wait,
+            follow=follow,
+            count=count,
+            outage=lambda reason: here.output.note(outage(reason)),
+            alarm=here.alarm,
         ):
             await show(here, client, view)
 
@@ -254,7 +258,7 @@ def chat(context: typer.Context, peer: Peer) -> None:
     here = desk(context)
 
     async def work(client: Client) -> None:
-        await talk(client, peer, here.console, here.output)
+        await talk(client, peer, here)
 
     here.run(work)
 

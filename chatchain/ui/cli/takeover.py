@@ -56,7 +56,8 @@ def address(
         await confirm(here, takeovers.naming(offer), "Name it?", yes=yes)
         return await client.set_recovery_address(offer.to)
 
-    here.output.result(here.run(name if who is not None or nobody else show), takeovers.recovery)
+    view = here.run(name if who is not None or nobody else show, warns=False)
+    here.output.result(view, takeovers.recovery)
 
 
 async def confirm(here: Desk, lines: Sequence[str], question: str, *, yes: bool) -> None:

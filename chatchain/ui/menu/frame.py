@@ -6,6 +6,7 @@ A mistake is explained and the question asked again; nothing ends the menu but t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -327,7 +328,10 @@ class Menu:
                         made = await client.register(begun, on_phrase=self._show_phrase())
                         self._dialog.say(*render.registered(made))
                     else:
-                        self._dialog.say(*render.logged_in(await client.login()))
+                        view = await client.login()
+                        self._dialog.say(*render.logged_in(view))
+                        if view.recovery is not None:
+                            self._here.news(view.recovery)  # it is in what was just said
                 except WrongPassword as error:
                     self._refused(error)
                     continue
@@ -345,6 +349,7 @@ class Menu:
     async def _work(self, client: Client, name: str) -> None:
         listed = False
         while True:
+            await self._warn(client)
             self._dialog.say("", f"{clean_line(name)}, what would you like to do?")
             self._dialog.say(*(["  (? lists it all)"] if listed else self._list(self._choices)))
             listed = True
@@ -367,6 +372,12 @@ class Menu:
                 continue
             except ChatchainError as error:
                 self._dialog.error(error)
+
+    async def _warn(self, client: Client) -> None:
+        """Tells of a takeover under way, as far as the chain has shown it here."""
+        with suppress(ChatchainError):
+            if (pending := await client.pending_recovery()) is not None:
+                self._dialog.say(*self._here.news(pending))
 
     def _chosen(self, answer: str) -> Choice | None:
         """What is meant: of the list, or by its word what stands below `account`."""

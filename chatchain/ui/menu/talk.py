@@ -108,7 +108,7 @@ class Talk:
         from chatchain.ui.chat import talk
 
         peer = await self._dialog.need("With whom? ")
-        await talk(client, peer, self._dialog.here.console, self._dialog.output)
+        await talk(client, peer, self._dialog.here)
 
     async def _choose(self, client: Client, *, mine: bool = False, files: bool = False) -> Shown:
         """One of the last messages with somebody, chosen by its number."""
