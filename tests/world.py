@@ -392,7 +392,8 @@ class Chain:
         user = self._existing(uid)
         if sender != user.recovery:
             raise FAILURES["NotAuthorized(address)"](sender)
-        if self.fold.user_by_address(Address(account)) is not None:
+        holder = self.fold.user_by_address(Address(account))
+        if holder is not None and holder.account == account:
             raise FAILURES["AddressTaken(address)"](account)
         if user.next_recovery is not None:
             now = int(self.clock())

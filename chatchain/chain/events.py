@@ -710,7 +710,7 @@ class Directory:
         self._horizon = horizon
         self._users: dict[int, _User] = {}
         self._names: dict[str, int] = {}
-        self._principals: dict[bytes, int] = {}
+        self._principals: dict[bytes, tuple[int, int]] = {}  # (uid, device), 0 for the account
         self._groups: dict[int, _Group] = {}
         self._group_names: dict[str, int] = {}
         self._logs: dict[bytes, _Log] = {}
@@ -757,12 +757,13 @@ class Directory:
     def _on_registered(self, event: Registered, row: LogRow) -> None:
         if self._young(row, (IDENTITY, event.uid, 0)):
             return
-        if event.uid in self._users or event.username in self._names or event.account in self._principals:
+        taken = self._taken(event.account)
+        if event.uid in self._users or event.username in self._names or taken:
             raise FoldMismatch(f"The user {event.username} is registered twice in the events served.")
         user = self._users[event.uid] = _User(event)
         user.block, user.time = row.block, row.time
         self._names[event.username] = event.uid
-        self._principals[event.account] = event.uid
+        self._principals[event.account] = event.uid, 0
 
     def _on_verifier_set(self, event: VerifierSet, row: LogRow) -> None:
         user = self._changed(event.uid, row)
@@ -776,12 +777,7 @@ class Directory:
         if event.device != len(user.devices) + 1:
             raise FoldMismatch(f"Device {event.device} of {user.username} appears out of turn.")
         user.devices[event.device] = device = _Device()
-        self._enter(
-            event.uid,
-            user,
-            device,
-            _version(user, row, 1, event.signer, event.record),
-        )
+        self._enter(event.uid, event.device, user, device, _version(user, row, 1, event.signer, event.record))
 
     def _on_device_updated(self, event: DeviceUpdated, row: LogRow) -> None:
         if self._young(row, (IDENTITY, event.uid, event.device)):
@@ -793,13 +789,30 @@ class Directory:
                 f"Version {event.version} of device {event.device} of {user.username} does not follow "
                 f"from the events before."
             )
-        self._principals.pop(device.history[-1].signer, None)
-        self._enter(event.uid, user, device, _version(user, row, event.version, event.signer, event.record))
+        version = _version(user, row, event.version, event.signer, event.record)
+        if device.history[-1].signer != event.signer:
+            self._release(device.history[-1].signer, event.uid, event.device)
+            self._enter(event.uid, event.device, user, device, version)
+        else:
+            self._grow(user, device, version)
 
-    def _enter(self, uid: int, user: _User, device: _Device, version: DeviceVersion) -> None:
+    def _taken(self, account: bytes) -> bool:
+        """Whether an address cannot become an account: a signer, who was only named, gives way to one."""
+        return self._principals.get(account, (0, 1))[1] == 0
+
+    def _release(self, signer: bytes, uid: int, device: int) -> None:
+        """Frees a device's signer, unless it gave way to an account."""
+        if self._principals.get(signer) == (uid, device):
+            del self._principals[signer]
+
+    def _enter(self, uid: int, number: int, user: _User, device: _Device, version: DeviceVersion) -> None:
         if version.signer in self._principals:
             raise FoldMismatch(f"A signer of {user.username} is in use twice in the events served.")
-        self._principals[version.signer] = uid
+        self._principals[version.signer] = uid, number
+        self._grow(user, device, version)
+
+    @staticmethod
+    def _grow(user: _User, device: _Device, version: DeviceVersion) -> None:
         device.history.append(version)
         user.changes += 1
         user.block, user.time = version.block, version.time
@@ -814,7 +827,7 @@ class Directory:
         if device is None or device.revoked_block >= 0:
             raise FoldMismatch(f"Device {event.device} of {user.username} is revoked without being active.")
         device.revoked_block, device.revoked_time = row.block, row.time
-        self._principals.pop(device.history[-1].signer, None)
+        self._release(device.history[-1].signer, event.uid, event.device)
         user.changes += 1
 
     def _on_key_added(self, event: KeyAdded, row: LogRow) -> None:
@@ -883,11 +896,11 @@ class Directory:
             raise FoldMismatch(f"The accounts of {user.username} do not follow each other.")
         if user.next_account is not None and user.next_account.address != event.account:
             raise FoldMismatch(f"An account takes over {user.username} that was not proposed.")
-        if event.account in self._principals:
+        if self._taken(event.account):
             raise FoldMismatch(f"The account of {user.username} is in use twice in the events served.")
         user.former.append(FormerAccount(Address(user.account), user.epoch, row.block, row.time))
         self._principals.pop(user.account, None)
-        self._principals[event.account] = event.uid
+        self._principals[event.account] = event.uid, 0
         user.account, user.epoch, user.next_account = event.account, event.epoch, None
 
     def _on_nonce_invalidated(self, event: NonceInvalidated, row: LogRow) -> None:
@@ -1083,8 +1096,8 @@ class Directory:
 
     def user_by_address(self, address: Address) -> User | None:
         """The user whose account or active signer this is."""
-        uid = self._principals.get(address)
-        return None if uid is None else self.user(Uid(uid))
+        found = self._principals.get(address)
+        return None if found is None else self.user(Uid(found[0]))
 
     def group(self, number: int) -> Group | None:
         """A group with its members in order of their seats."""

@@ -362,11 +362,12 @@ async def _proposal(
             "Do it in the home of the account that has that address, or with its key: --mnemonic-file F, "
             "--keystore F, or --wallet.",
         )
-    taken = await watch.user_by_address(address)
-    if taken is not None or not any(address):
+    holder = await watch.user_by_address(address)
+    taken = holder is not None and holder.account == address  # who only named it as a signer proved nothing
+    if taken or not any(address):
         raise UsageError(
             f"{to_checksum(address)} cannot take over: it belongs to "
-            f"{taken.username if taken is not None else 'nobody'}.",
+            f"{holder.username if holder is not None else 'nobody'}.",
             "Propose the address of a new account: `chatchain recover begin NAME` makes one and shows it.",
         )
     waits = user.next_account
@@ -437,7 +438,7 @@ def _require_waiting(account: OwnAccount, username: str) -> None:
 
 async def _require_unused(watch: Watch, address: Address) -> None:
     holder = await watch.user_by_address(address)
-    if holder is not None:
+    if holder is not None and holder.account == address:
         raise AlreadyDone(
             f"{to_checksum(address)} is the account of {holder.username} already, so it cannot take over.",
             f"To bring {holder.username} back with its phrase: `chatchain recover --mnemonic-file F`. To "

@@ -590,7 +590,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         address before = one.signer;
         if (signer != before) {
             _claim(signer, uid, deviceId);
-            delete _principals[before];
+            _release(before, uid, deviceId);
             one.signer = signer;
         }
         one.version = version;
@@ -602,7 +602,7 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         Device storage one = _active(uid, deviceId);
         one.state = DeviceState.REVOKED;
         _users[uid].activeDevices -= 1;
-        delete _principals[one.signer];
+        _release(one.signer, uid, deviceId);
         emit DeviceRevoked(uid, deviceId);
     }
 
@@ -660,7 +660,8 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
     /// come into force: whoever proposes is not to be removed meanwhile.
     function _proposeRecovery(uint64 uid, address account) private {
         if (account == address(0)) revert ZeroAddress();
-        if (_principals[account].uid != 0) revert AddressTaken(account);
+        Principal memory found = _principals[account];
+        if (found.uid != 0 && found.deviceId == 0) revert AddressTaken(account);
         User storage who = _users[uid];
         uint40 from = uint40(block.timestamp + RECOVERY_DELAY);
         if (block.timestamp < who.nextRecoveryAt) {
@@ -713,13 +714,20 @@ contract IdentityRegistry is IIdentityRegistry, Signed {
         emit NonceInvalidated(uid, ++_users[uid].nonce);
     }
 
-    /// @dev Makes an address act for a user.
+    /// @dev Makes an address act for a user. An account has agreed; a device's signer was only named, by whoever
+    /// liked to, and so gives way to an account.
     function _claim(address principal, uint64 uid, uint32 deviceId) private {
         if (principal == address(0)) revert ZeroAddress();
         Principal storage slot = _principals[principal];
-        if (slot.uid != 0) revert AddressTaken(principal);
+        if (slot.uid != 0 && (deviceId != 0 || slot.deviceId == 0)) revert AddressTaken(principal);
         slot.uid = uid;
         slot.deviceId = deviceId;
+    }
+
+    /// @dev Frees a device's signer, unless it gave way to an account.
+    function _release(address signer, uint64 uid, uint32 deviceId) private {
+        Principal memory found = _principals[signer];
+        if (found.uid == uid && found.deviceId == deviceId) delete _principals[signer];
     }
 
     /// @dev The user whose account this is; a device signer is not enough.

@@ -16,8 +16,9 @@ from chatchain.chain.events import SIGNATURES
 from chatchain.chain.rpc import Endpoints, Request, Rpc, RpcFault, hexed, unhex
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.chain.view import ChainView
-from chatchain.errors import ChainUnreachable, FoldMismatch, NoContract, UnknownUser, WrongChain
-from chatchain.identity.keys import address_of, keccak256, new_secret, parse_address
+from chatchain.errors import AlreadyDone, ChainUnreachable, FoldMismatch, NoContract, UnknownUser, WrongChain
+from chatchain.identity.keys import NOBODY, address_of, keccak256, new_secret, parse_address, sign_digest
+from chatchain.identity.typed_data import transfer_digest
 from chatchain.model import (
     Address,
     DeviceState,
@@ -29,7 +30,7 @@ from chatchain.model import (
     Uid,
 )
 from tests.chain.proxy import Bend, proxy
-from tests.chain.world import World, fresh, state
+from tests.chain.world import Person, World, fresh, state
 from tests.fixtures.chains import DevChain
 from tests.fixtures.processes import free_port
 
@@ -370,6 +371,46 @@ def test_a_hidden_key_or_verifier_is_found_by_comparison(anvil: DevChain, hidden
         with pytest.raises(FoldMismatch, match=HIDDEN[hidden]) as caught:
             view.confirm(uid)
     assert "--rpc" in caught.value.hint
+
+
+def test_a_signer_that_was_only_named_gives_way_to_an_account(anvil: DevChain) -> None:
+    """By registration and by transfer; nothing that becomes of the device takes the account away again."""
+    world = World(anvil)
+    ada, bob, late, heir = (
+        world.register("namesada"),
+        world.register("namesbob"),
+        Person("late"),
+        Person("heir"),
+    )
+    for device, squatted in enumerate((late, heir), 2):
+        world.add_device(ada, squatted.key)
+        assert_resolves(world, squatted.account, ada, device)
+    world.fund(late.account)
+    signer, kdf, record = address_of(late.signer), secrets.token_bytes(23), secrets.token_bytes(227)
+    register = world.calls.register("late", secrets.token_bytes(32), kdf, NOBODY, signer, record)
+    world.send(late, register)
+    assert_resolves(world, late.account, late, 0)
+    bobs, deadline = world.uid(bob), 2**40
+    digest = transfer_digest(world.network, bobs, 0, bob.account, heir.account, 0, deadline)
+    both = sign_digest(bob.key, digest), sign_digest(heir.key, digest)
+    world.send(ada, world.calls.transfer_for(bobs, heir.account, deadline, *both))
+    assert_resolves(world, heir.account, bob, 0)
+    world.update_device(ada, 2, 2)
+    world.send(ada, world.calls.revoke_device(3))
+    assert_resolves(world, late.account, late, 0)
+    assert_resolves(world, heir.account, bob, 0)
+    with pytest.raises(AlreadyDone):
+        world.add_device(ada, late.key)
+
+
+def assert_resolves(world: World, address: Address, to: Person, device: int) -> None:
+    """The contract and the fold agree on whom an address acts for."""
+    view = world.view()
+    view.sync()
+    user = view.user_by_name(to.name)
+    assert user is not None
+    assert ask(world, calls.RESOLVE, address) == (user.uid, device, user.epoch)
+    assert view.user_by_address(address) == user
 
 
 def test_a_hidden_device_user_or_member_is_found_by_comparison(anvil: DevChain) -> None:

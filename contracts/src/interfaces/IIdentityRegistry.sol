@@ -9,7 +9,8 @@ import {ISigned} from "./ISigned.sol";
 /// and the user's recovery address, if there is one, may put another account in the place of a lost or stolen one.
 ///
 /// An address that acts for a user is a *principal*: either the account (device id 0) or the signer of one active
-/// device. An address is principal of at most one user at any time.
+/// device. An address is principal of at most one user at any time. An account has agreed to be one; a signer was only
+/// named, and gives way when its address becomes an account: the device stays, but cannot act by itself any more.
 ///
 /// Every function that changes state has a twin ending in `For`, which anyone may send with an EIP-712 signature:
 ///
@@ -151,8 +152,8 @@ interface IIdentityRegistry is ISigned {
     event RecoveryVetoed(uint64 indexed uid, address indexed account);
 
     /// @notice A user has another account: by recovery if one was pending, else by a transfer.
-    /// @dev Invariants: `previous` was the account and stopped to be a principal; `account` was none and is one now, and
-    /// agreed; `epoch` is one more than before.
+    /// @dev Invariants: `previous` was the account and stopped to be a principal; `account` was none, or a device's
+    /// signer, and is one now, and agreed; `epoch` is one more than before.
     event AccountReplaced(uint64 indexed uid, address indexed account, address indexed previous, uint32 epoch);
 
     /// @notice Signatures with an earlier nonce than this one count no more.
@@ -171,7 +172,7 @@ interface IIdentityRegistry is ISigned {
     /// @notice The name was set aside when the registry was deployed.
     error NameReserved(string username);
 
-    /// @notice The address already acts for a user, as account or as device signer.
+    /// @notice The address already acts for a user: as account, or as device signer where no account is to be.
     error AddressTaken(address principal);
 
     /// @notice The address acts for no user.

@@ -33,15 +33,57 @@ contract FinaliseRecoveryTest is Identities {
         registry.finaliseRecovery(ada.uid);
     }
 
-    function test_revertsIfTheAccountServesAnotherMeanwhile() public {
+    function test_revertsIfTheAccountBecameAnothersMeanwhile() public {
         propose(next);
-        vm.prank(bob.account);
-        registry.addDevice(next, RECORD);
+        vm.prank(next);
+        uint64 other = registry.register("eve", VERIFIER, KDF, address(0), address(0xD1), RECORD);
         vm.warp(NOW + DELAY);
         vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.AddressTaken.selector, next));
         vm.prank(next);
         registry.finaliseRecovery(ada.uid);
         assertResolves(ada.account, ada.uid, 0);
+        assertResolves(next, other, 0);
+    }
+
+    /// @dev Whoever names the proposed account as a device's signer has proved nothing, and holds nobody up.
+    function test_aSignerThatWasOnlyNamedGivesWay() public {
+        propose(next);
+        vm.prank(bob.account);
+        registry.addDevice(next, RECORD);
+        finalise();
+        vm.assertEq(accountOf(ada.uid), next, "account");
+        assertIsAdas(next);
+        assertDevice(bob.uid, 2, IIdentityRegistry.DeviceState.ACTIVE, 1, next, firstHead(RECORD));
+
+        // What becomes of bob's device takes nothing from ada.
+        vm.prank(bob.account);
+        registry.updateDevice(2, 2, address(0xD2), RECORD);
+        assertIsAdas(next);
+        assertResolves(address(0xD2), bob.uid, 2);
+    }
+
+    function test_theStolenDeviceOfTheUserGivesWayToo() public {
+        propose(next);
+        vm.prank(ada.signer);
+        registry.updateDevice(1, 2, next, RECORD);
+        finalise();
+        assertIsAdas(next);
+        vm.prank(next);
+        registry.revokeDevice(1);
+        assertIsAdas(next);
+        assertDevice(
+            ada.uid,
+            1,
+            IIdentityRegistry.DeviceState.REVOKED,
+            2,
+            next,
+            keccak256(abi.encode(firstHead(RECORD), uint256(2), keccak256(RECORD)))
+        );
+    }
+
+    function assertIsAdas(address account) private view {
+        (uint64 uid, uint32 device, uint32 epoch) = registry.resolve(account);
+        vm.assertTrue(uid == ada.uid && device == 0 && epoch == 1, "ada's account of the next epoch");
     }
 
     function testFuzz_replacesTheAccount(uint256 wait) public {

@@ -43,11 +43,17 @@ contract ProposeRecoveryTest is Identities {
     function test_revertsOnBadAccounts() public {
         vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.ZeroAddress.selector));
         propose(address(0));
-        address[4] memory taken = [ada.account, ada.signer, bob.account, bob.signer];
-        for (uint256 i = 0; i < 4; ++i) {
+        address[2] memory taken = [ada.account, bob.account];
+        for (uint256 i = 0; i < 2; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.AddressTaken.selector, taken[i]));
             propose(taken[i]);
         }
+    }
+
+    function test_aSignerThatWasOnlyNamedIsNoObstacle() public {
+        propose(bob.signer);
+        vm.assertEq(registry.recoveryOf(ada.uid).nextAccount, bob.signer, "account");
+        assertResolves(bob.signer, bob.uid, 1);
     }
 
     function testFuzz_proposes(address account) public {

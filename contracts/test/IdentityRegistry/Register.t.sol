@@ -85,15 +85,25 @@ contract RegisterTest is World {
         registry.register("second", VERIFIER, KDF, RECOVERY, address(0xD1), RECORD);
 
         vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.AddressTaken.selector, ada.signer));
-        vm.prank(ada.signer);
-        registry.register("second", VERIFIER, KDF, RECOVERY, address(0xD1), RECORD);
-
-        vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.AddressTaken.selector, ada.signer));
         registry.register("second", VERIFIER, KDF, RECOVERY, ada.signer, RECORD);
 
         vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.AddressTaken.selector, address(this)));
         registry.register("second", VERIFIER, KDF, RECOVERY, address(this), RECORD);
         vm.assertEq(registry.userCount(), 1, "still only ada");
+    }
+
+    /// @dev Nobody keeps another from registering by naming the address that he sees in the waiting transaction.
+    function test_aSignerThatWasOnlyNamedGivesWayToTheAccount() public {
+        Person memory ada = join("ada");
+        vm.prank(ada.signer);
+        uint64 uid = registry.register("second", VERIFIER, KDF, RECOVERY, address(0xD1), RECORD);
+        assertResolves(ada.signer, uid, 0);
+        vm.expectRevert(abi.encodeWithSelector(IIdentityRegistry.NotAuthorized.selector, ada.signer));
+        vm.prank(ada.signer);
+        registry.updateDeviceFor(ada.uid, 1, 2, address(0xD2), RECORD, block.timestamp, ada.signer, "");
+        vm.prank(ada.account);
+        registry.revokeDevice(1);
+        assertResolves(ada.signer, uid, 0);
     }
 
     function test_revertsOnMissingOrOversizedParts() public {

@@ -26,6 +26,7 @@ contract Custody is Identities {
         IIdentityRegistry.DeviceState state;
         uint32 version;
         address signer;
+        bool mute; // the signer gave way to an account
     }
 
     uint64[] private uids;
@@ -58,7 +59,7 @@ contract Custody is Identities {
             uids.push(uid);
             _models[uid].account = account;
             _models[uid].recovery = guard;
-            _devices[uid][1] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, signer);
+            _devices[uid][1] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, signer, false);
             deviceCount[uid] = 1;
         }
     }
@@ -124,7 +125,7 @@ contract Custody is Identities {
             account(by, uid);
             adding(uid);
             if (id != ++deviceCount[uid]) ++skippedVersions;
-            _devices[uid][id] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, pool(signer));
+            _devices[uid][id] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, pool(signer), false);
         } catch {}
     }
 
@@ -141,6 +142,7 @@ contract Custody is Identities {
                 adding(uid);
             }
             next_(one, version);
+            if (pool(signer) != one.signer) one.mute = false;
             one.signer = pool(signer);
         } catch {}
     }
@@ -164,7 +166,7 @@ contract Custody is Identities {
             account(by, uid);
             adding(uid);
             if (id != ++keyCount[uid]) ++skippedVersions;
-            _keys[uid][id] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, address(0));
+            _keys[uid][id] = Thing(IIdentityRegistry.DeviceState.ACTIVE, 1, address(0), false);
         } catch {}
     }
 
@@ -295,6 +297,12 @@ contract Custody is Identities {
     }
 
     function replaced(Model storage m, address by) private {
+        for (uint256 i = 0; i < PEOPLE; ++i) {
+            for (uint32 id = 1; id <= deviceCount[uids[i]]; ++id) {
+                Thing storage one = _devices[uids[i]][id];
+                if (one.signer == by) one.mute = true;
+            }
+        }
         m.account = by;
         ++m.epoch;
         m.pending = address(0);

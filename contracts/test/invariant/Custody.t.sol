@@ -77,7 +77,8 @@ contract CustodyInvariants is World {
                 }
                 for (uint32 id = 1; id <= custody.deviceCount(other); ++id) {
                     Custody.Thing memory one = custody.deviceSeen(other, id);
-                    if (one.signer != who || one.state != IIdentityRegistry.DeviceState.ACTIVE) continue;
+                    bool acts = one.state == IIdentityRegistry.DeviceState.ACTIVE && !one.mute;
+                    if (one.signer != who || !acts) continue;
                     ++roles;
                     vm.assertTrue(uid == other && device == id, "resolves to the device");
                 }
