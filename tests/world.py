@@ -644,6 +644,7 @@ class View:
             or theirs is None
             or [d.head for d in ours.devices] != [d.head for d in theirs.devices]
             or [(k.state, k.head) for k in ours.keys] != [(k.state, k.head) for k in theirs.keys]
+            or (ours.account, ours.next_account) != (theirs.account, theirs.next_account)
         ):
             raise FoldMismatch("The contract holds other keys than the events served.")
 
@@ -674,6 +675,11 @@ class View:
     def nonce(self, uid: Uid) -> int:
         self._ask()
         return self._chain.nonces.get(uid, 0)
+
+    def veto_from(self, uid: Uid) -> int:
+        self._ask()
+        vetoed = self._chain.vetoed.get(uid)
+        return 0 if vetoed is None else vetoed + VETO_INTERVAL_S
 
     def is_contract(self, account: Address) -> bool:
         self._ask()

@@ -123,6 +123,11 @@ class ChainView:
             raise UnknownUser(f"Nobody has the id {uid}.")
         return int(nonce)
 
+    def veto_from(self, uid: Uid) -> int:
+        """From which second on the user's account may refuse a recovery again; 0 if it never did."""
+        (recovering,) = self._ask(calls.RECOVERY_OF, self.network().registry, uid)
+        return int(recovering[5])
+
     def is_contract(self, account: Address) -> bool:
         """Whether there is code at an address."""
         return bool(

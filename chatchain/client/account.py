@@ -32,7 +32,7 @@ from chatchain.errors import (
     NoAccount,
     WrongPassword,
 )
-from chatchain.identity.keys import sign_digest
+from chatchain.identity.keys import parse_address, sign_digest, to_checksum
 from chatchain.identity.login import verifier_for
 from chatchain.identity.typed_data import add_device_digest, set_verifier_digest
 from chatchain.model import Address, Call, Network, User
@@ -97,12 +97,28 @@ def account_key(home: Home, secrets: Secrets) -> bytes:
     return open_account_key(secrets.keystore_key, data)
 
 
+def require_same(user: User, account: OwnAccount) -> None:
+    """Raises AccountKeyElsewhere when another account took the place of the one that a home belongs to."""
+    if user.account == parse_address(account.account):
+        return
+    raise AccountKeyElsewhere(
+        f"Since block {user.former_accounts[-1].block} the account of {user.username} is "
+        f"{to_checksum(user.account)}: no password lets this home in any more, and the key that it holds "
+        "changes nothing.",
+        "What is stored here can still be read. If it was you, go on in the home that has the new account, "
+        "or link this machine anew (`chatchain --home NEW-FOLDER link NAME`). If not, warn your contacts "
+        "over another channel: whoever has the new account speaks for you.",
+    )
+
+
 def reconcile_password(home: Home, unlocked: Unlocked, user: User) -> None:
     """Finishes a password change that a crash broke off, or says which password counts.
 
     The chain holds one verifier; the password given opened one of two vaults.
     """
     held = holds(user, unlocked.secrets)
+    if not held:
+        require_same(user, unlocked.account)
     if held and unlocked.from_next:
         home.replace(NEXT_VAULT, VAULT)
     elif not held and unlocked.from_next:

@@ -7,10 +7,11 @@ import stat
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from chatchain.client.account import require_same
 from chatchain.client.home import Home, OwnAccount
 from chatchain.client.own import own_device
 from chatchain.client.ports import Dialer, NetworkSettings
-from chatchain.client.recovery import require_same, require_settled
+from chatchain.client.recovery import require_settled
 from chatchain.client.views import Finding
 from chatchain.client.watch import Watch
 from chatchain.crypto.derive import require_post_quantum
@@ -138,7 +139,9 @@ async def examine(station: Station) -> list[Finding]:
 
 async def _nobody_takes_over(station: Station, account: OwnAccount) -> str:
     """Whether the account is still the one of this home, and no other is proposed in its place."""
-    user = await _registered(await station.public_watch(), account)
+    watch = await station.public_watch()
+    user = await _registered(watch, account)
+    await watch.confirm(user.uid)  # no endpoint is to hide it
     require_settled(user)
     require_same(user, account)
     return "Nobody else was proposed for this account."

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client import devices
-from chatchain.client.account import PHRASE, holds, set_password
+from chatchain.client.account import PHRASE, holds, require_same, set_password
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount, require_folder, write_new
 from chatchain.client.own import own_device
-from chatchain.client.recovery import address_text, next_address, pending, require_same, require_settled
+from chatchain.client.recovery import address_text, next_address, require_settled, threat
 from chatchain.client.showing import problem_of
 from chatchain.client.station import LAST_WORDS_S
 from chatchain.client.views import (
@@ -33,6 +33,7 @@ from chatchain.crypto import keystore
 from chatchain.errors import (
     ChainError,
     ChainUnreachable,
+    FoldMismatch,
     LoginRefused,
     MissingInput,
     NetworkError,
@@ -60,6 +61,8 @@ async def login(station: Station, name: str | None = None) -> LoggedIn:
             f"This home belongs to {account.username}, not to {name}.", "Choose --user or --home."
         )
     desk = await station.desk()
+    # An endpoint could hide from the owner that somebody takes the account over.
+    await station.require_watch().confirm(desk.own.uid)
     session = await station.connect()
     await station.publish(session)
     renewed, problem = None, None
@@ -79,7 +82,9 @@ async def login(station: Station, name: str | None = None) -> LoggedIn:
         waiting=session.waiting,
         renewed=renewed,
         problem=problem,
-        recovery=pending(await desk.people.require(desk.own.uid)),
+        recovery=await threat(
+            station.require_watch(), await desk.people.require(desk.own.uid), station.edges.clock()
+        ),
     )
 
 
@@ -96,7 +101,10 @@ async def whoami(station: Station) -> WhoAmI:
     account = station.home.require_account()
     try:
         watch = await station.public_watch()
-        member, standing = await watch.is_member(Uid(account.uid)), await _standing(watch, account)
+        member, standing = (
+            await watch.is_member(Uid(account.uid)),
+            await _standing(watch, account, station.edges.clock()),
+        )
     except ChainUnreachable:
         member, standing = None, Standing()
     return WhoAmI(
@@ -124,23 +132,24 @@ class Standing:
     next_address: NextAddress | None = None
 
 
-async def _standing(watch: Watch, account: OwnAccount) -> Standing:
+async def _standing(watch: Watch, account: OwnAccount, now: float) -> Standing:
     user = await watch.user(Uid(account.uid))
     if user is None:
         return Standing()
     stands = Standing(
         state=DeviceState.ACTIVE.name.lower(),
-        recovery=pending(user),
+        recovery=await threat(watch, user, now),
         recovery_address=address_text(user.recovery) or None,
         next_address=next_address(user),
     )
     try:
         own_device(user, DeviceId(account.device))
+        await watch.confirm(user.uid)
         require_settled(user)
         require_same(user, account)
     except LoginRefused as out:
         return replace(stands, state=DeviceState.REVOKED.name.lower(), problem=problem_of(out))
-    except RefusedError as unsettled:
+    except (FoldMismatch, RefusedError) as unsettled:
         return replace(stands, problem=problem_of(unsettled))
     return stands
 
@@ -161,7 +170,7 @@ async def status(station: Station) -> Status:
     network, group = await watch.network(), await watch.group()
     relays, proposals = await watch.relays(), await watch.proposals()
     store = station.unlocked.store if station.unlocked is not None else None
-    standing = await _standing(watch, account)
+    standing = await _standing(watch, account, station.edges.clock())
     return Status(
         username=account.username,
         uid=account.uid,
@@ -202,6 +211,7 @@ async def change_password(station: Station, new: str) -> PasswordChanged:
     """Sets the verifier on chain and the vault of this home to a new password."""
     desk = await station.desk()
     me = await desk.people.require(desk.own.uid)
+    require_same(me, desk.unlocked.account)
     payer = station.payer(me)
     if not holds(me, desk.unlocked.secrets):
         # Changed on another device, so no login is possible; the account's own signature is what counts.

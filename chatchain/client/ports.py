@@ -133,6 +133,9 @@ class ChainView(Protocol):
     def nonce(self, uid: Uid) -> int:
         """The user's signature nonce in the registry (asked, not folded)."""
 
+    def veto_from(self, uid: Uid) -> int:
+        """From which second on the user's account may refuse a recovery again; 0 if it never did (asked)."""
+
     def is_contract(self, account: Address) -> bool:
         """Whether there is code at an address (asked)."""
 

@@ -30,6 +30,7 @@ from chatchain.client.account import (
     holds,
     listed_with,
     number_of,
+    require_same,
     set_verifier,
     unlock,
     with_verifier,
@@ -53,7 +54,6 @@ from chatchain.crypto.password import ACCOUNT_SECRET_BYTES, check_password
 from chatchain.crypto.phrase import PhraseKeys
 from chatchain.crypto.vault import new_secrets, seal_account_key, seal_vault
 from chatchain.errors import (
-    AccountKeyElsewhere,
     AlreadyDone,
     ChainError,
     LimitReached,
@@ -252,6 +252,16 @@ def pending(user: User) -> PendingRecovery | None:
     return PendingRecovery(to_checksum(waits.address), second_text(waits.time), waits.block)
 
 
+async def threat(watch: Watch, user: User, now: float) -> PendingRecovery | None:
+    """The same, with from when on it can be refused, if it cannot now and the chain can be asked."""
+    waits = pending(user)
+    if waits is not None:
+        with suppress(ChainError):
+            since = await watch.veto_from(user.uid)
+            return msgspec.structs.replace(waits, veto_from=second_text(since)) if since > now else waits
+    return waits
+
+
 def next_address(user: User) -> NextAddress | None:
     """The recovery address that was announced and does not count yet, if there is one."""
     waits = user.next_recovery
@@ -277,19 +287,6 @@ def require_settled(user: User) -> None:
             "If you did not ask for it, refuse it: add --veto to `chatchain recover`. Else go on in the home "
             "that has the new account: `chatchain recover finalise`.",
         )
-
-
-def require_same(user: User, account: OwnAccount) -> None:
-    """Raises AccountKeyElsewhere when another account took the place of the one that a home belongs to."""
-    if user.account == parse_address(account.account):
-        return
-    raise AccountKeyElsewhere(
-        f"Since block {user.former_accounts[-1].block} the account of {user.username} is "
-        f"{to_checksum(user.account)}: this home still reads and sends, but the key that it holds "
-        "is the one before, and changes nothing any more.",
-        "If it was you, bring the account to a new home with the new key. If not, warn your contacts: "
-        "whoever has it may end this device and speak for you.",
-    )
 
 
 async def owner(watch: Watch, address: Address) -> User:
@@ -332,10 +329,12 @@ async def recover(
     home = station.home
     with home.tentative():
         keys = await asyncio.to_thread(phrases.keys_of, mnemonic) if mnemonic is not None else None
-        _begun(home.account(), keys)  # what is wrong with a home that another process has is said first
+        goes_on = take_over is not None
+        # What is wrong with a home that another process has is said first.
+        _begun(home.account(), keys, goes_on=goes_on)
         settings = station.settings()
         home.acquire()
-        begun = _begun(home.account(), keys)
+        begun = _begun(home.account(), keys, goes_on=goes_on)
         watch = Watch(station.edges.chain(settings, None))
         network = await watch.network()
         await watch.sync()
@@ -390,14 +389,16 @@ async def _owner(watch: Watch, address: Address, begun: OwnAccount | None, *, ma
     )
 
 
-def _begun(account: OwnAccount | None, keys: PhraseKeys | None) -> OwnAccount | None:
-    """Whose recovery was begun in this home, or finished; raises AlreadyDone for a home in other use."""
+def _begun(account: OwnAccount | None, keys: PhraseKeys | None, *, goes_on: bool) -> OwnAccount | None:
+    """Whose recovery was begun in this home, or finished where the phrase or the caller says that it is to go
+    on; raises AlreadyDone for a home in other use.
+    """
     if account is None:
         if keys is None:
             raise MissingInput("The recovery phrase is missing.", "Give it with --mnemonic-file FILE.")
         return None
     same = keys is None or parse_address(account.account) == address_of(keys.account_key)
-    if account.restored and same and (keys is not None or not account.uid):
+    if account.restored and same and (keys is not None or goes_on or not account.uid):
         return account
     if account.restored and not account.uid:
         raise AlreadyDone(
@@ -472,6 +473,7 @@ async def publish_keys(station: Station) -> Problem | None:
 async def veto(station: Station) -> Vetoed:
     """Refuses the pending recovery of this home's account; see `Client.veto_recovery`."""
     acting = await Acting.at(station)
+    await acting.watch.confirm(acting.me.uid)  # "nothing to refuse" must be no endpoint's invention
     require_same(acting.me, station.home.require_account())
     waiting = pending(acting.me)
     if waiting is None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chatchain.client import wallet
-from chatchain.client.account import PHRASE, unlock
+from chatchain.client.account import PHRASE, require_same, unlock
 from chatchain.client.acting import Acting
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount
@@ -36,8 +36,8 @@ from chatchain.client.recovery import (
     pending,
     recover,
     require_new_home,
-    require_same,
     require_settled,
+    threat,
 )
 from chatchain.client.times import second_text
 from chatchain.client.views import (
@@ -87,10 +87,11 @@ TAKEN: Final = "taken"
 async def show(station: Station) -> RecoveryView:
     """Who may propose another account for this home's user; see `Client.recovery_address`."""
     account = station.home.require_account()
-    user = await (await station.public_watch()).user(Uid(account.uid))
+    watch = await station.public_watch()
+    user = await watch.user(Uid(account.uid))
     if user is None:
         raise UnknownUser(f"The chain does not know {account.username}.")
-    return _view(user, account.device)
+    return _view(user, account.device, await threat(watch, user, station.edges.clock()))
 
 
 async def noticed(station: Station) -> PendingRecovery | None:
@@ -100,7 +101,7 @@ async def noticed(station: Station) -> PendingRecovery | None:
         return None
     with suppress(ChatchainError):  # what was asked for is done by then, and must not seem to have failed
         user = await watch.user(Uid(account.uid))
-        return pending(user) if user is not None else None
+        return await threat(watch, user, station.edges.clock()) if user is not None else None
     return None
 
 
@@ -162,7 +163,7 @@ async def name(station: Station, to: str) -> RecoveryView:
 
     paid = await acting.payer.carry_out(acting.calls.set_recovery(address), lambda: key, signed, shown)
     user = await acting.watch.until(named, "The recovery address")
-    return msgspec.structs.replace(_view(user, account.device), tx=paid.tx, block=paid.block)
+    return msgspec.structs.replace(_view(user, account.device, pending(user)), tx=paid.tx, block=paid.block)
 
 
 async def guardian(watch: Watch, who: str, user: User | None) -> Address:
@@ -190,7 +191,7 @@ def own_address() -> UsageError:
     )
 
 
-def _view(user: User, device: int) -> RecoveryView:
+def _view(user: User, device: int, waits: PendingRecovery | None) -> RecoveryView:
     own = key_view(user.devices[device - 1], here=True)
     return RecoveryView(
         username=user.username,
@@ -198,7 +199,7 @@ def _view(user: User, device: int) -> RecoveryView:
         account=to_checksum(user.account),
         recovery=address_text(user.recovery),
         next=next_address(user),
-        pending=pending(user),
+        pending=waits,
         device=own.device,
         version=own.version,
         state=own.state,
@@ -451,11 +452,16 @@ async def waiting(station: Station) -> TakeoverView:
     account = _begun(station.home.account())
     watch = Watch(station.edges.chain(station.settings(), None))
     await watch.sync()
-    return _takeover(await find(watch, f"@{account.username}"), parse_address(account.account))
+    user = await find(watch, f"@{account.username}")
+    view = _takeover(user, parse_address(account.account))
+    if view.state != TAKEN or not user.former_accounts:
+        require_new_home(account)
+    return view
 
 
 def _begun(account: OwnAccount | None) -> OwnAccount:
-    if account is not None:
+    """Whose takeover was begun here, or finished: lost devices may be left to end."""
+    if account is not None and not account.restored:
         require_new_home(account)
     if account is None or not account.restored:
         raise NotFoundError(
@@ -485,7 +491,8 @@ def _takeover(user: User, address: Address) -> TakeoverView:
 
 async def finalise(station: Station, *, choose: Choose) -> Recovered:
     """Takes over as was proposed, and makes this home a device; see `Client.finalise_takeover`."""
-    _begun(station.home.account())
+    if _begun(station.home.account()).uid:
+        await waiting(station)
     return await recover(station, None, choose=choose, take_over=_take_over)
 
 

@@ -59,12 +59,13 @@ class Registered(View, frozen=True, omit_defaults=False):
 
 class PendingRecovery(View, frozen=True):
     """The recovery address proposed, at `block`, that `account` take the place of a user's: possible from the
-    time `ready` on.
+    time `ready` on. `veto_from` is from when on the account may refuse it, if it may not now.
     """
 
     account: str
     ready: str
     block: int
+    veto_from: str | None = None
 
 
 class NextAddress(View, frozen=True):

@@ -45,6 +45,7 @@ class Watch:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._users: dict[Uid, User | None] = {}
+        self._vetoes: dict[Uid, int] = {}
         self._network: Network | None = None
         self._synced: float | None = None
         self.head = 0
@@ -55,6 +56,7 @@ class Watch:
         async with self._lock:
             head = await asyncio.to_thread(self._view.sync)
             self._users.clear()
+            self._vetoes.clear()
             self.head, self._synced = head, self._clock()
             return head
 
@@ -132,6 +134,12 @@ class Watch:
     async def nonce(self, uid: Uid) -> int:
         """The user's signature nonce."""
         return await self._ask(lambda: self._view.nonce(uid))
+
+    async def veto_from(self, uid: Uid) -> int:
+        """From which second on the user's account may refuse a recovery again; 0 if it never did."""
+        if uid not in self._vetoes:
+            self._vetoes[uid] = await self._ask(lambda: self._view.veto_from(uid))
+        return self._vetoes[uid]
 
     async def is_contract(self, account: Address) -> bool:
         """Whether there is code at an address: it may be a wallet that judges its signatures itself."""

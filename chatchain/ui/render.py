@@ -369,7 +369,23 @@ def alarm(pending: PendingRecovery) -> list[str]:
         "",
         f"*** Somebody proposed to take your account over at block {pending.block}. ***",
         f"From {local_time(pending.ready)} on, {clean_line(pending.account)} may become the account.",
-        "If that is not your doing, refuse it with: chatchain recover --veto",
+        *_what_helps(pending),
+    ]
+
+
+def _what_helps(pending: PendingRecovery) -> list[str]:
+    if pending.veto_from is None:
+        return ["If that is not your doing, refuse it with: chatchain recover --veto"]
+    spent = "You have refused one less than 30 days ago, and can again from"
+    if pending.veto_from < pending.ready:
+        return [
+            f"{spent} {local_time(pending.veto_from)} on: in time, with `chatchain recover --veto`.",
+            "Do not miss it, if this is not your doing; until then warn your contacts over another channel.",
+        ]
+    return [
+        f"{spent} {local_time(pending.veto_from)} on only: this account cannot stop it.",
+        "If it is not your doing, warn your contacts over another channel, and agree with whoever has the",
+        "recovery address, if that is not the thief.",
     ]
 
 

@@ -6,19 +6,20 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 from chatchain.client import messaging
 from chatchain.client.core import Client
-from chatchain.client.home import Home
 from chatchain.client.views import PendingRecovery, ProposalPrompt, Recoverable, Recovered
 from chatchain.client.watch import Watch
 from chatchain.errors import (
     AccountKeyElsewhere,
     AlreadyDone,
     ChainUnreachable,
+    FoldMismatch,
     KeyChanged,
     LimitReached,
     LoginRefused,
@@ -27,10 +28,10 @@ from chatchain.errors import (
     RelayUnreachable,
     UnknownUser,
     UsageError,
-    WrongPassword,
 )
 from chatchain.identity.keys import NOBODY, address_of, to_checksum
 from chatchain.model import DeviceState
+from chatchain.ui import render
 from tests.world import RECOVERY_CHANGE_S, RECOVERY_S, VETO_INTERVAL_S, World
 
 NEW_PASSWORD = "quite another password"
@@ -323,6 +324,23 @@ async def test_a_chain_that_goes_away_behind_a_command_does_not_make_it_fail(
         assert await ada.pending_recovery() is None
 
 
+async def test_an_endpoint_that_hides_a_proposal_is_caught(world: World) -> None:
+    """The owner's own commands compare what the contract holds; `doctor` does not call it well."""
+    await named(world, to_checksum(address_of(GUARDIAN)))
+    await proposed(world)
+    newest = world.chain.rows[-1]
+    world.chain.lies = lambda row: None if row is newest else row
+    async with world.client("ada") as ada:
+        for attempt in (ada.login, ada.veto_recovery):
+            with pytest.raises(FoldMismatch):
+                await attempt()
+        for told in (await ada.whoami(), await ada.status()):
+            assert told.problem is not None
+            assert told.problem.code == FoldMismatch.code
+        found = {finding.check: finding.ok for finding in await ada.doctor()}
+        assert (found["account"], found["recovery"]) == (False, False)
+
+
 async def test_who_follows_hears_of_a_proposal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, if it is there already, and else as soon as the chain shows it, also if nobody writes."""
     monkeypatch.setattr(messaging, "LOOK_AGAIN_S", 0.01)
@@ -378,8 +396,23 @@ async def test_a_second_veto_has_to_wait(world: World) -> None:
         with pytest.raises(LimitReached, match="once in 30 days, and so again from 2027-") as told:
             await ada.veto_recovery()
         assert "Warn your contacts" in told.value.hint
+        spent = (await ada.login()).recovery
+        assert spent is not None
+        assert spent.veto_from is not None
+        assert spent.veto_from > spent.ready
+        assert spent.veto_from in told.value.message
+        assert "--veto" not in "".join(render.alarm(spent))
+        assert "warn your contacts" in "".join(render.alarm(spent))
+        assert await ada.pending_recovery() == spent == (await ada.recovery_address()).pending
+        assert (await ada.whoami()).recovery == (await ada.status()).recovery == spent
+        soon = msgspec.structs.replace(spent, veto_from="2026-01-01T00:00:00Z")
+        assert "in time, with `chatchain recover --veto`" in "".join(render.alarm(soon))
     world.now += VETO_INTERVAL_S
     async with world.client("ada") as ada:
+        free = (await ada.login()).recovery
+        assert free is not None
+        assert free.veto_from is None
+        assert "refuse it with: chatchain recover --veto" in "".join(render.alarm(free))
         await ada.veto_recovery()
         with pytest.raises(NotFoundError, match="nothing to refuse"):
             await ada.veto_recovery()
@@ -433,8 +466,16 @@ async def test_a_device_that_stays_listed_cannot_log_in_any_more(world: World) -
     made = await taken_over(world)
     assert made.others == (1,)
     async with world.client("ada") as old:
-        with pytest.raises(WrongPassword):
-            await old.login()
+        for attempt in (
+            old.login,
+            old.rotate_keys,
+            lambda: world.drain(old.receive(), []),
+            lambda: world.drain(old.send("bob", "hello?"), []),
+            lambda: old.change_password("another password, then"),
+        ):
+            with pytest.raises(AccountKeyElsewhere, match="no password lets this home in") as told:
+                await attempt()
+            assert "chatchain password" not in told.value.hint
         with pytest.raises(AccountKeyElsewhere):
             await old.set_recovery_address(to_checksum(world.chain.user("bob").account))
         with pytest.raises(AccountKeyElsewhere):
@@ -478,7 +519,22 @@ async def test_too_early_not_proposed_and_another_proposed(world: World) -> None
     world.now += DAY
     async with new_home(world) as new:
         assert (await new.finalise_takeover()).device == 2
-        with pytest.raises(AlreadyDone, match="belongs to ada"):
+        sent = list(world.transactions)
+        again = await new.finalise_takeover()
+        assert (again.device, again.others, world.transactions) == (2, (1,), sent)
+    with pytest.raises(AlreadyDone, match="belongs to bob"):
+        async with world.client("bob") as bob:
+            await bob.finalise_takeover()
+
+
+async def test_nothing_was_taken_over_in_a_home_that_a_phrase_brought_back(world: World) -> None:
+    """There `finalise` has nothing to finish."""
+    words: list[str] = []
+    async with world.client("carol") as carol:
+        await carol.register("carol", on_phrase=words.append)
+    async with world.client("carol", home="new") as new:
+        await new.recover(words[0])
+        with pytest.raises(AlreadyDone, match="belongs to carol"):
             await new.finalise_takeover()
 
 
@@ -549,13 +605,8 @@ async def test_a_takeover_goes_on_after_a_crash(
     await world.kill(new)
     monkeypatch.undo()
     async with new_home(world) as new:
-        account = Home(world.home("new")).account()
-        assert account is not None
-        if account.uid:  # only the lost device is left to end
-            await new.revoke_device(1) if not after else None
-        else:
-            made = await new.finalise_takeover(choose=lambda _: [1])
-            assert (made.device, made.others) == (2, ())
+        made = await new.finalise_takeover(choose=lambda _: [1])
+        assert (made.device, made.others) == (2, ())
         await new.login()
     user = world.chain.user("ada")
     assert [device.state for device in user.devices] == [DeviceState.REVOKED, DeviceState.ACTIVE]

@@ -37,7 +37,7 @@ class Desk:
     world: World
     flags: Mapping[str, object]
     output: Output
-    _told: set[PendingRecovery] = field(default_factory=set)
+    _told: set[tuple[str, int]] = field(default_factory=set)
 
     @cached_property
     def settings(self) -> Settings:
@@ -123,9 +123,10 @@ class Desk:
 
     def news(self, pending: PendingRecovery) -> list[str]:
         """What is to be said of a takeover under way: nothing where this process has said it."""
-        if pending in self._told:
+        which = pending.account, pending.block
+        if which in self._told:
             return []
-        self._told.add(pending)
+        self._told.add(which)
         return render.alarm(pending)
 
     def _password_source(self) -> str:
