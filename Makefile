@@ -24,9 +24,10 @@ packages: setup
 demo: setup ## The main job on a development chain: deploy, register, vote, message
 	@$(VENV)/python deploy/demo.py
 
-test: packages ## Every test: the contracts', then Python's, two files at a time
+test: packages ## Every test: the contracts', Python's two files at a time, and what must run alone
 	$(VENV)/python deploy/contract_tests.py
-	$(VENV)/python -m pytest --numprocesses 2 --dist loadfile
+	$(VENV)/python -m pytest -m "not alone" --numprocesses 2 --dist loadfile
+	$(VENV)/python -m pytest -m alone
 
 lint: setup ## Style and types
 	$(VENV)/ruff check $(SOURCES)

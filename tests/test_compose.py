@@ -28,6 +28,8 @@ from tests.fixtures.processes import accepts, free_port, running
 from tests.relay.stage import Device, Stage
 from tests.relay.test_operation import page
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES: Final = {option.variable for option in (*CLIENT_OPTIONS, *SERVER_OPTIONS)} - {""}
 

@@ -27,6 +27,8 @@ from tests.fixtures.nats import Nats
 from tests.relay.stage import Account, Device, Stage
 from tests.relay.test_program import assert_ends, run
 
+pytestmark = pytest.mark.alone
+
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""

@@ -22,6 +22,8 @@ from tests.fixtures.mariadb import MariaDB
 from tests.fixtures.processes import free_port
 from tests.relay.stage import ROOT, Device, Stage
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def stage(anvil: DevChain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
