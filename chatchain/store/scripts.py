@@ -30,6 +30,10 @@ BOX_BYTES: Final = 16 * 1024
 """How many boxes of bytes there are beside a statement, and at what size the next is begun."""
 
 
+BOXED: Final = "boxed"
+"""The option of a connection that says whether its server takes boxes; if it is not there, it does."""
+
+
 class WithBytes(NamedTuple):
     """A statement, and the boxes of bytes that its values are cut out of."""
 
@@ -46,8 +50,10 @@ class Packing:
     """
 
     def __init__(self, connection: Connection, total: int) -> None:
-        """`total` is how much there is altogether; what is over when the boxes are full goes into others."""
-        self._few = total <= FEW_BYTES
+        """`total` is how much there is altogether; what is over when the boxes are full goes into others.
+        Without boxes (`takes_boxes`) all of it is few.
+        """
+        self._few = total <= FEW_BYTES or not connection.get_execution_options().get(BOXED, True)
         self._variable = "?{}" if _is_sqlite(connection) else "@box{}"
         self._boxes: list[list[bytes]] = []
         self._size = BOX_BYTES  # of the last box; a new one is due
@@ -72,6 +78,28 @@ class Packing:
     def packed(self) -> list[bytes]:
         """The boxes."""
         return [b"".join(box) for box in self._boxes]
+
+
+def takes_boxes(connection: Connection) -> bool:
+    """Tries whether a server takes bytes beside a script as they are: it may be one that nobody has tried.
+
+    Whoever is told no should not use the connection any more. Raises DBAPIError if the server is gone.
+    """
+    if _is_sqlite(connection):
+        return True
+    every = bytes(range(256))
+    is_it = f"SET @tried = IF(SUBSTR(@box1, 2, 255) = x'{every[1:].hex()}', 1, (SELECT 1 UNION SELECT 2))"
+    try:
+        _run_script(connection, is_it, [every])
+    except DBAPIError as error:
+        if error.orig is not None and error.orig.args[:1] in _GONE:
+            raise
+        return False
+    return True
+
+
+_GONE: Final = ((1053,), (1927,), (2003,), (2006,), (2013,))
+"""How a server says that it stops or has stopped, or ended this connection."""
 
 
 def drawing(connection: Connection, count: int) -> tuple[list[Statement], str]:

@@ -37,7 +37,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
-from chatchain.store.scripts import Statement, drawing, run_statements, written_out
+from chatchain.store.scripts import BOXED, Statement, drawing, run_statements, takes_boxes, written_out
 from chatchain.store.tables import counters
 
 BATCH_ITEMS: Final = 2_000
@@ -129,6 +129,7 @@ class Writer:
         self._backoff = 0.0  # more than 0: the database is away
         self._retry_at = 0.0
         self._connection: Connection | None = None
+        self._boxed: bool | None = None  # whether the server takes boxes, once it was asked
         self._used_at = 0.0
         self._shut: dict[int, int] = {}  # sessions, and the last round of which something failed
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
@@ -384,7 +385,13 @@ class Writer:
             self._connection.close()  # back to the pool, which asks the server whether it still knows it
             self._connection = None
         if self._connection is None:
-            self._connection = self._engine.connect().execution_options(writes=True)
+            self._connection = self._engine.connect()
+            if self._boxed is None:
+                self._boxed = takes_boxes(self._connection)
+                if not self._boxed:
+                    self._disconnect()
+                    self._connection = self._engine.connect()
+            self._connection = self._connection.execution_options(writes=True, **{BOXED: self._boxed})
         self._used_at = now
         return self._connection
 

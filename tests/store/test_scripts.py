@@ -11,7 +11,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from chatchain.model import Run
 from chatchain.store import letters
 from chatchain.store.database import open_database
-from chatchain.store.scripts import BOX_BYTES, BOXES, FEW_BYTES, SCRIPT_BYTES, run_statements, written_out
+from chatchain.store.scripts import (
+    BOX_BYTES,
+    BOXES,
+    FEW_BYTES,
+    SCRIPT_BYTES,
+    run_statements,
+    takes_boxes,
+    written_out,
+)
 from chatchain.store.server import ServerStore
 
 EVERY_BYTE = bytes(range(256))
@@ -142,6 +150,19 @@ def test_a_long_script_takes_several_round_trips(connection: Connection) -> None
             commit=True,
         )
     assert stored(connection) == [(1, 1, [b"a"])]
+
+
+def test_the_databases_we_know_take_boxes(connection: Connection) -> None:
+    """Both kinds; and a server that is gone is not one that takes none."""
+    assert takes_boxes(connection)
+    if connection.dialect.name == "sqlite":
+        return
+    mine = connection.exec_driver_sql("SELECT CONNECTION_ID()").scalar_one()
+    with connection.engine.connect() as other:
+        other.exec_driver_sql(f"KILL {mine}")
+    with pytest.raises(DBAPIError):
+        takes_boxes(connection)
+    connection.invalidate()
 
 
 @pytest.mark.parametrize("mode", ["STRICT_ALL_TABLES", ""])

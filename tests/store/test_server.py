@@ -38,10 +38,11 @@ from chatchain.model import (
     Uid,
     User,
 )
-from chatchain.store import letters
+from chatchain.store import letters, scripts
 from chatchain.store import writer as writing
 from chatchain.store.database import open_database
 from chatchain.store.letters import EXPIRED_RUNS, RUN_BYTES, RUN_PARCELS
+from chatchain.store.scripts import FEW_BYTES
 from chatchain.store.server import ACCEPTED_DAYS, PRUNE_PARTS, ServerStore, ServerWriter, part_bounds
 from chatchain.store.tables import counters, metadata
 from chatchain.store.writer import BATCH_BYTES, BATCH_ITEMS, Listener, Told, Verdict
@@ -288,6 +289,31 @@ def test_what_is_kept_waits_for_each_device(store: ServerStore, writer: ServerWr
     assert store.waiting(BOB, 2, 0, 10, 1000) == ([runs[1]], False)
     assert store.usage() == ({(BOB, 1, ADA): (1, 7), (BOB, 2, ADA): (1, 7), (ADA, 7, ADA): (1, 7)}, 3)
     assert store.waiting(BOB, 3, 0, 10, 1000) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("_SET", b"SET @box1 = NO_SUCH_FUNCTION(?)"),
+        ("_OURS", "SET @script = IF({} < 0, 0, (SELECT 1 UNION SELECT 2));"),
+    ],
+    ids=["does not know the statement", "takes other values than were sent"],
+)
+def test_a_server_that_takes_no_boxes_gets_text(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch, part: str, other: bytes | str
+) -> None:
+    """It is found out at the first commit, which nobody notices."""
+    monkeypatch.setattr(scripts, part, other)
+    writer = store.writer(ears.listener())
+    large = [letter(body=bytes([number]) * 2 * FEW_BYTES) for number in range(3)]
+    try:
+        for one in large:
+            writer.keep([one])
+            assert ears.verdicts(1) == [(one, "stored")]
+    finally:
+        writer.stop()
+    assert bodies(store) == [one.parcels[0][2] for one in large]
+    assert ears.words == []
 
 
 def test_one_commit_makes_a_run_of_what_a_sender_has_for_a_device(
