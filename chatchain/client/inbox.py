@@ -22,7 +22,7 @@ import msgspec
 
 from chatchain.client import reading
 from chatchain.client.own import Own
-from chatchain.client.people import People
+from chatchain.client.people import People, changes
 from chatchain.client.ports import Store
 from chatchain.client.reading import FILE, NOTICE, TEXT
 from chatchain.client.sealing import RECEIPT
@@ -34,7 +34,14 @@ from chatchain.crypto.content import Receipt, ReceiptKind, Typing, TypingState, 
 from chatchain.crypto.prekeys import refuse_downgrade
 from chatchain.crypto.ratcheted import associated_data, open_body
 from chatchain.crypto.sealed import Opened, open_
-from chatchain.errors import BadRecord, ChatchainError, ForgedMessage, RevokedSender, VerificationError
+from chatchain.errors import (
+    BadRecord,
+    ChatchainError,
+    ForgedMessage,
+    KeyChanged,
+    RevokedSender,
+    VerificationError,
+)
 from chatchain.identity.record import SUPERSEDED_GRACE_MS, device_record, listed_device, signing_key_for
 from chatchain.model import (
     MESSAGE_ID_BYTES,
@@ -125,7 +132,9 @@ class Inbox:
             judged = self._judged(deliveries, fold)
         # Before it is stored, as what is stored is never looked at again, whatever happens in between.
         self._list(judged.arrivals, fold)
-        fresh = self._stored(deliveries, fold, judged, progress)
+        changed = self._changed_keys(judged.arrivals, fold)
+        told = self._store.take_in(changed) if changed else []
+        fresh = told + self._stored(deliveries, fold, judged, progress)
         typing = [
             (arrival.sender, arrival.typing == TypingState.STARTED)
             for delivery, arrival in zip(deliveries, judged.arrivals, strict=True)
@@ -180,6 +189,42 @@ class Inbox:
         for uid in {message.peer for message in written}:
             if (user := fold.users[uid]) is not None:
                 self._people.remember(user, met=uid in met)
+
+    def _changed_keys(self, arrivals: Sequence[Arrival], fold: _Fold) -> list[Arrival]:
+        """A notice about each who writes and has other keys than those that a person compared; one a change.
+
+        Sending to them stops; whoever only reads is to know it as well.
+        """
+        written = [one.message for one in arrivals if one.message and one.message.kind in (TEXT, FILE)]
+        found: list[Arrival] = []
+        for uid in sorted({one.peer for one in written if one.direction is Direction.IN}):
+            user, contact = fold.users[uid], self._store.contact(uid)
+            if user is None or contact is None or contact.pin is None:
+                continue
+            changed = "; ".join(changes(contact.pin, user))
+            own_id = _changed_id(uid, contact.pin.block, changed)
+            if changed and not self._store.has_seen(uid, own_id):
+                found.append(self._about_keys(user, own_id, changed))
+        return found
+
+    def _about_keys(self, user: User, own_id: MessageId, changed: str) -> Arrival:
+        now = self._now_ms()
+        message = StoredMessage(
+            id=own_id,
+            sender=user.uid,
+            device=user.devices[0].device,
+            peer=user.uid,
+            direction=Direction.IN,
+            kind=NOTICE,
+            text=f"The keys of {user.username} changed since you verified them: {changed}. What follows may "
+            "be somebody else's, until you have compared the safety number again: `chatchain contacts verify "
+            f"{user.username}`.",
+            time_ms=now,
+            code=KeyChanged.code,
+            received_ms=now,
+            arrived_ms=now,
+        )
+        return Arrival(user.uid, own_id, message=message, at_ms=now)
 
     def _stored(
         self, deliveries: Sequence[Delivery], fold: _Fold, judged: _Judged, progress: Progress
@@ -478,6 +523,12 @@ def _revoked_id(sender: User, device: Device) -> MessageId:
     """The id of the notice about everything that came too late from a revoked device."""
     place = sender.uid.to_bytes(8, "big") + device.device.to_bytes(8, "big")
     return MessageId(hashlib.sha256(b"chatchain/1 revoked" + place).digest()[:16])
+
+
+def _changed_id(uid: Uid, since: int, changed: str) -> MessageId:
+    """The id of the notice about keys that are not those that were compared."""
+    what = uid.to_bytes(8, "big") + since.to_bytes(8, "big") + changed.encode()
+    return MessageId(hashlib.sha256(b"chatchain/1 changed" + what).digest()[:16])
 
 
 def _next_step(flaw: VerificationError, sender: User | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chatchain.client import devices
-from chatchain.client.account import PHRASE, holds, require_same, set_password
+from chatchain.client.account import PHRASE, holds, require_same, set_password, unlock
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount, require_folder, write_new
 from chatchain.client.own import own_device
@@ -46,6 +46,7 @@ from chatchain.identity.record import SUITES
 from chatchain.model import DeviceId, DeviceState, ProposalState, RelayAddress, Uid
 
 if TYPE_CHECKING:
+    from chatchain.client.ports import Store
     from chatchain.client.station import Station
 
 
@@ -236,7 +237,20 @@ async def change_password(station: Station, new: str) -> PasswordChanged:
 
 async def show_phrase(station: Station, on_phrase: Callable[[str], None]) -> bool:
     """Hands over, once, the recovery phrase that nobody has seen yet; see `Client.show_phrase`."""
-    store = await station.store()
+    account = station.home.account()
+    if account is None or account.uid or account.linked:
+        return _handed_over(await station.store(), on_phrase)
+    # A home that waits to take over, or whose registration broke off.
+    station.home.acquire()
+    password = await station.require_password()
+    unlocked = await asyncio.to_thread(unlock, station.home, station.edges, password)
+    try:
+        return _handed_over(unlocked.store, on_phrase)
+    finally:
+        unlocked.store.close()
+
+
+def _handed_over(store: Store, on_phrase: Callable[[str], None]) -> bool:
     phrase = store.setting(PHRASE)
     if phrase is None:
         return False

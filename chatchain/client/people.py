@@ -121,7 +121,8 @@ async def find(watch: Watch, who: str) -> User:
         user = await watch.user_by_name(normalise_username(text))
     if user is None:
         raise UnknownUser(
-            f"Nobody is registered as {text}.", "Check the spelling; `chatchain members` lists them."
+            f"Nobody is registered as {text.removeprefix('@')}.",
+            "Check the spelling; `chatchain members` lists them.",
         )
     return user
 
@@ -166,7 +167,7 @@ def changes(pin: Pin, user: User) -> list[str]:
         block = user.former_accounts[-1].block if user.former_accounts else user.block
         found.append(f"the account is now {to_checksum(user.account)} (block {block})")
     if user.recovery != pin.recovery:
-        found.append(f"the recovery address changed (block {user.block})")
+        found.append("the recovery address changed")
     pinned = {device: (version, state, head) for device, version, state, head in pin.devices}
     for device in user.devices:
         found += _device_changes(device, pinned.pop(device.device, None), user.username)

@@ -283,7 +283,15 @@ class Session:
         withheld: dict[int, ChatchainError] = {}
         for start in range(0, len(devices), MAX_FETCHED_DEVICES):
             some = tuple(devices[start : start + MAX_FETCHED_DEVICES])
-            answer = await self._ask(functools.partial(FetchPrekeys, devices=some), Prekeys)
+            try:
+                answer = await self._ask(functools.partial(FetchPrekeys, devices=some), Prekeys)
+            except LimitReached as limit:
+                if not start:
+                    raise
+                # One-time keys that were given out are used up: they must not be drawn in vain.
+                for uid, _ in devices[start:]:
+                    withheld.setdefault(uid, limit)
+                break
             for data in answer.bundles:
                 with suppress(BadRecord):
                     found.append(decode_bundle(data))

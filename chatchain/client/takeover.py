@@ -26,7 +26,7 @@ from chatchain.client.acting import Acting
 from chatchain.client.devices import key_view
 from chatchain.client.home import OwnAccount
 from chatchain.client.paying import SIGNATURE_LASTS_S, Paid, Payer
-from chatchain.client.people import find
+from chatchain.client.people import check_pin, find
 from chatchain.client.recovery import (
     Choose,
     Recovery,
@@ -130,10 +130,20 @@ async def offer_naming(station: Station, who: str | None) -> NamingOffer:
     return NamingOffer(
         to=address_text(to),
         username=holder.username if holder is not None else None,
+        verified=holder is not None and _is_verified(await station.store(), holder),
         now=address_text(user.recovery),
         at_once=not any(user.recovery) or to == user.recovery,
         takes_back=to == user.recovery,
     )
+
+
+def _is_verified(store: Store, user: User) -> bool:
+    """Whether a person has compared this user's keys; raises KeyChanged where they changed since."""
+    contact = store.contact(user.uid)
+    if contact is None or contact.pin is None:
+        return False
+    check_pin(contact, user)
+    return True
 
 
 async def name(station: Station, to: str) -> RecoveryView:

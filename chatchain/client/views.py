@@ -100,12 +100,13 @@ class RecoveryView(View, frozen=True, omit_defaults=False):
 
 class NamingOffer(View, frozen=True, omit_defaults=False):
     """What naming a recovery address would do: `to` may be empty; `username` is whose account it is, if it is
-    one; `at_once` whether it counts without the delay, and `takes_back` whether it only takes back the change
-    that waits.
+    one, and `verified` whether that user's keys were compared here; `at_once` whether it counts without the
+    delay, and `takes_back` whether it only takes back the change that waits.
     """
 
     to: str
     username: str | None
+    verified: bool
     now: str
     at_once: bool
     takes_back: bool

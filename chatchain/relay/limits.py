@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from chatchain.wire.bounds import MAX_RETRY_MS
+
 REMEMBERED: Final = 10_000
 """Keys that a set of buckets remembers; the one that was quiet longest is forgotten first, and so full
 again.
@@ -97,5 +99,5 @@ class Buckets:
 
 
 def milliseconds(seconds: float) -> int:
-    """A wait as it is told on the wire: never 0, which would mean not to try again."""
-    return int(seconds * 1000) + 1
+    """A wait as it is told on the wire: never 0, which would mean not to try again, nor more than a day."""
+    return min(int(seconds * 1000) + 1, MAX_RETRY_MS)

@@ -49,9 +49,21 @@ def naming(offer: NamingOffer) -> list[str]:
             f"The recovery address is to be {clean_line(offer.to)}{whose}.",
             "Whoever has its key may propose another account in the place of yours, and you may",
             "refuse that once in 30 days: keep it safer than the account.",
+            *unverified(offer),
         ]
     when = "It counts at once." if offer.at_once else "It counts in 21 days; the old one until then."
     return [*lines, when]
+
+
+def unverified(offer: NamingOffer) -> list[str]:
+    """What is not known of whom a name stands for."""
+    if offer.username is None or offer.verified:
+        return []
+    name = clean_line(offer.username)
+    return [
+        f"You have not verified {name}: the chain and your endpoint alone say that this is whom you mean.",
+        f"To be sure, compare the safety number first: `chatchain contacts verify {name}`.",
+    ]
 
 
 def proposal(offer: ProposalOffer) -> list[str]:

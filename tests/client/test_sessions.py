@@ -24,7 +24,7 @@ from chatchain.errors import (
     RelayUnreachable,
 )
 from chatchain.model import SessionChanges, Suite, Uid
-from chatchain.wire.messages import Refused, Withheld
+from chatchain.wire.messages import Prekeys, Refused, Withheld
 from tests.client.families import Home, another, deliver, delivered, family, initial, store_of
 from tests.world import World
 
@@ -219,6 +219,30 @@ async def test_a_relay_that_gives_no_more_prekeys_keeps_nothing_from_the_other_d
     await ada.send("bob", "after")
     assert await bob.texts() == ["before", "meanwhile", "after"]
     assert [one.code or one.text for one in await laptop.hear()] == ["not_for_this_device", "after"]
+
+
+async def test_prekeys_that_were_given_out_are_not_thrown_away_for_a_later_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of several requests a later one is refused: what came is used, the rest is withheld with the reason."""
+    limit = LimitReached("Too many requests for keys.", retry_after_ms=1000)
+    answers: list[Prekeys | LimitReached] = [Prekeys(1, bundles=(b"one",), withheld=()), limit]
+
+    async def ask(*_: object) -> Prekeys:
+        answer = answers.pop(0)
+        if isinstance(answer, LimitReached):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("chatchain.client.session.MAX_FETCHED_DEVICES", 1)
+    monkeypatch.setattr("chatchain.client.session.decode_bundle", lambda data: data)
+    monkeypatch.setattr(Session, "_ask", ask)
+    session = Session.__new__(Session)
+    found, withheld = await session.fetch_prekeys([(1, 1), (2, 1), (3, 1)])
+    assert (list[object](found), withheld) == ([b"one"], {2: limit, 3: limit})
+    answers[:] = [limit]
+    with pytest.raises(LimitReached):
+        await session.fetch_prekeys([(1, 1), (2, 1)])
 
 
 @pytest.mark.parametrize("whose", ["the reader's", "one's own"])

@@ -31,7 +31,7 @@ from chatchain.errors import (
 )
 from chatchain.identity.keys import NOBODY, address_of, to_checksum
 from chatchain.model import DeviceState
-from chatchain.ui import render
+from chatchain.ui import render, takeovers
 from tests.world import RECOVERY_CHANGE_S, RECOVERY_S, VETO_INTERVAL_S, World
 
 NEW_PASSWORD = "quite another password"
@@ -81,7 +81,7 @@ async def taken_over(world: World, *lost: int) -> Recovered:
 
 async def test_the_first_recovery_address_counts_at_once(world: World) -> None:
     """Where there was none nobody could be harmed by haste; a user's name stands for the account."""
-    async with world.client("ada", password=None) as ada:
+    async with world.client("ada") as ada:
         assert (await ada.recovery_address()).recovery == ""
         assert (await ada.whoami()).recovery_address is None
         offer = await ada.offer_recovery_address("bob")
@@ -116,6 +116,23 @@ async def test_a_change_waits_and_may_be_taken_back(world: World) -> None:
         assert ((await ada.recovery_address()).recovery, (await ada.whoami()).recovery_address) == ("", None)
         with pytest.raises(AlreadyDone, match="has no recovery address"):
             await ada.offer_recovery_address(None)
+
+
+async def test_whose_keys_changed_or_were_never_compared_is_not_named_in_silence(world: World) -> None:
+    """A contact that a person verified is looked at again; of anybody else it is said that nobody was."""
+    async with world.client("ada") as ada:
+        assert not (await ada.offer_recovery_address("bob")).verified
+        await ada.verify("bob")
+        offer = await ada.offer_recovery_address("bob")
+        assert offer.verified
+        assert "verif" not in " ".join(takeovers.naming(offer))
+        stranger = msgspec.structs.replace(offer, verified=False)
+        assert "`chatchain contacts verify bob`" in " ".join(takeovers.naming(stranger))
+    async with world.client("bob") as bob:
+        await bob.rotate_keys()
+    async with world.client("ada") as ada:
+        with pytest.raises(KeyChanged):
+            await ada.offer_recovery_address("bob")
 
 
 async def test_addresses_that_cannot_help_are_refused(world: World) -> None:
@@ -461,6 +478,34 @@ async def test_whoever_verified_the_user_is_stopped_by_another_number(world: Wor
         assert [sent.state async for sent in bob.send("ada", "hello")] == ["sent"]
 
 
+async def test_whoever_reads_is_told_of_changed_keys_once(world: World) -> None:
+    """In front of the first message that comes after the change; again after the next one."""
+    await world.register("carol")
+    async with world.client("bob") as bob:
+        await bob.verify("ada")
+    await world.say("ada", "bob", "before")
+    assert [shown.code or shown.text for shown in await world.hear("bob")] == ["before"]
+    await taken_over(world, 1)
+    for text in ("it is me", "really"):
+        async with new_home(world) as new:
+            await world.drain(new.send("bob", text), [])
+    await world.say("carol", "bob", "hello")
+    told, *rest = await world.hear("bob")
+    assert (told.code, told.from_, told.kind) == ("key_changed", "ada", "notice")
+    assert "the account is now" in (told.notice or "")
+    assert "chatchain contacts verify ada" in (told.notice or "")
+    assert [shown.text for shown in rest] == ["it is me", "really", "hello"]
+    async with new_home(world) as new:
+        await world.drain(new.send("bob", "again"), [])
+    assert [shown.code or shown.text for shown in await world.hear("bob")] == ["again"]
+    async with world.client("bob") as bob:
+        await bob.verify("ada")
+    async with new_home(world) as new:
+        await new.rotate_keys()
+        await world.drain(new.send("bob", "rotated"), [])
+    assert [shown.code or shown.text for shown in await world.hear("bob")] == ["key_changed", "rotated"]
+
+
 async def test_a_device_that_stays_listed_cannot_log_in_any_more(world: World) -> None:
     """The account secret is another's, so no password helps; its key of the account changes nothing."""
     made = await taken_over(world)
@@ -554,12 +599,25 @@ async def test_what_was_begun_is_told_again(world: World) -> None:
     async with world.client("other") as other:
         with pytest.raises(AlreadyDone, match="account of carol already"):
             await other.begin_takeover("ada", mnemonic=made[0])
-        with pytest.raises(UnknownUser):
+        with pytest.raises(UnknownUser, match="registered as nobody-here"):
             await other.begin_takeover("nobody-here")
     assert not world.home("other").exists()
     async with world.client("bob") as bob:
         with pytest.raises(AlreadyDone, match="belongs to bob"):
             await bob.begin_takeover("ada")
+
+
+async def test_a_phrase_that_nobody_saw_is_shown_where_a_takeover_waits(world: World) -> None:
+    """Once, as in a home that is somebody's."""
+    words: list[str] = []
+    await begun(world)
+    async with new_home(world) as new:
+        assert await new.show_phrase(words.append)
+    async with new_home(world) as new:
+        assert not await new.show_phrase(words.append)
+        assert (await new.takeover()).state == "waiting"
+    [phrase] = words
+    assert len(phrase.split()) == 12
 
 
 async def test_the_written_phrase_is_enough_to_begin_again(world: World) -> None:

@@ -92,7 +92,10 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     unasked = fails(ada, 2, "recover", "address", "bob")
     assert (unasked["code"], "--yes" in unasked["hint"]) == ("missing_input", True)
     with town.at_terminal("ada").terminal("recover", "address", "bob") as terminal:
+        terminal.expect("Password")  # only the home knows whether bob was verified
+        terminal.type(town.password("ada"))
         terminal.expect("the account of bob.")
+        terminal.expect("You have not verified bob")
         terminal.expect("Name it? (yes/no) ")
         terminal.type("no")
         terminal.expect("Nothing was changed.")
@@ -102,6 +105,12 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     assert result(ada, "whoami")["recovery_address"] == bobs
     assert fails(ada, 7, "recover", "address", "bob", "--yes")["code"] == "already_done"
     assert "this account itself" in fails(ada, 2, "recover", "address", "ada", "--yes")["message"]
+
+    # Without a terminal and a file the new account's phrase is kept, and said to be.
+    other, kept = town.new_machine("other", NEW_PASSWORD), tmp_path / "kept"
+    assert "keys phrase --out" in plain(other).run("recover", "begin", "ada").err
+    result(other, "keys", "phrase", "--out", kept)
+    assert len(kept.read_text().split()) == 12
 
     # The new account: made, told again, and not yet anybody's.
     words = tmp_path / "words"
@@ -171,10 +180,19 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     rpc.call("evm_mine")
     rpc.call("anvil_setBalance", begun["account"], hex(10**18))
     assert fails(new, 2, "recover", "finalise")["code"] == "missing_input"
+    back = result(new, "recover", "finalise", "--yes", "--keep-others")
+    assert (back["device"], back["revoked"], back["others"]) == (2, [], [1])
+    assert back["password_changed"]
+
+    # The device that stays listed is told what it is, in the menu as well; the same command ends it later.
+    out = fails(ada, 7, "login")
+    assert (out["code"], "chatchain password" in out["hint"]) == ("account_key_elsewhere", False)
+    ended = plain(ada).run(stdin="history\nbob\nexit\n")
+    assert (ended.code, ended.err.count("no password lets this home in")) == (0, 1), ended
     back = result(new, "recover", "finalise", "--yes", "--revoke-others")
     assert (back["device"], back["revoked"], back["others"]) == (2, [1], [])
     assert (back["account"], back["replaced"]) == (begun["account"], result(ada, "whoami")["account"])
-    assert (back["member"], back["password_changed"]) == (True, True)
+    assert (back["member"], back["password_changed"]) == (True, False)
 
     # Peers are stopped by another number; what was ada's is out.
     stopped = fails(bob, 7, "send", "ada", "is it you?")

@@ -22,6 +22,7 @@ from chatchain.relay.allowance import (
 from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.limits import REMEMBERED, Bucket, Buckets, Rate, milliseconds
 from chatchain.relay.quota import Quota
+from chatchain.wire.bounds import MAX_RETRY_MS
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -188,3 +189,8 @@ def test_pairs_are_bounded_over_all_accounts() -> None:
     assert pairs._count <= REMEMBERED_PAIRS
     assert pairs.take((0, 1), [(0, 1)], 0.0) == {}
     assert pairs.take((REMEMBERED_PAIRS // 1_000 + 4, 1), [(0, 1)], 0.0)[0, 1] > 0
+
+
+def test_a_wait_is_told_as_the_wire_bears_it() -> None:
+    """Never 0, and never so long that the client takes it for a violation and hangs up."""
+    assert [milliseconds(seconds) for seconds in (0, 1.5, 1e9)] == [1, 1501, MAX_RETRY_MS]

@@ -11,7 +11,7 @@ import typer
 from chatchain.errors import AmbiguousName, MissingInput, NoAccount, RefusedError, UsageError
 from chatchain.ui import homes, passwords, takeovers
 from chatchain.ui.clean import clean_line
-from chatchain.ui.cli.accounts import phrase_shower, read_keystore, read_phrase
+from chatchain.ui.cli.accounts import KEPT_PHRASE, phrase_shower, read_keystore, read_phrase
 from chatchain.ui.cli.desk import Desk, desk
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def address(
     async def name(client: Client) -> RecoveryView:
         offer = await client.offer_recovery_address(who)
         await confirm(here, takeovers.naming(offer), "Name it?", yes=yes)
+        if yes:
+            for line in takeovers.unverified(offer):
+                here.output.note(line)
         return await client.set_recovery_address(offer.to)
 
     view = here.run(name if who is not None or nobody else show, warns=False)
@@ -181,6 +184,8 @@ def begin(
         return await client.begin_takeover(username, mnemonic=mnemonic, keystore=stored, on_phrase=show)
 
     here.output.result(here.run(work, home, here.kept_password, ask), takeovers.takeover)
+    if show is None and begun is None and not restores and stored is None:
+        here.output.note(KEPT_PHRASE)
 
 
 def chosen_before(here: Desk, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from chatchain.errors import (
+    AccountKeyElsewhere,
     AuthenticationError,
     BadConfig,
     ChainError,
@@ -335,7 +336,7 @@ class Menu:
                 except WrongPassword as error:
                     self._refused(error)
                     continue
-                except (NetworkError, ChainError, LoginRefused) as error:
+                except (NetworkError, ChainError, LoginRefused, AccountKeyElsewhere) as error:
                     self._dialog.error(error)
                     if begun is not None:
                         return
