@@ -174,6 +174,9 @@ def test_an_account_is_taken_over_by_its_recovery_address(town: Town, tmp_path: 
     spent = fails(ada, 7, "recover", "--veto")
     assert (spent["code"], "once in 30 days" in spent["message"]) == ("limit_reached", True)
     assert "Warn your contacts" in spent["hint"]
+    assert result(ada, "status")["recovery"]["veto_from"] in spent["message"]
+    heard = plain(ada).run("send", "bob", "hello")
+    assert ("this account cannot stop it" in heard.err, "--veto" in heard.err) == (True, False)
 
     # A week later; signatures that a sponsor carries end by the clock of this machine, so it pays itself.
     rpc.call("evm_increaseTime", DELAY_S)
