@@ -470,7 +470,6 @@ class Peer(asyncio.Protocol):
         """
         self.heard = asyncio.get_running_loop().time()
         inbox = self._inbox  # bounded: reading is paused while the peer is held, so at most one read's worth
-        violation = None
         try:
             for message in self._connection.receive_data(data):
                 if type(message) is Submit:
@@ -480,11 +479,12 @@ class Peer(asyncio.Protocol):
                     self._hand_on()
                 elif isinstance(message, Ping):
                     self.send(Pong(message.nonce))
-        except ProtocolViolation as found:
-            violation = found
-        self._hand_on()
-        if violation is not None:
+        except ProtocolViolation as violation:
+            # Dealt with here: kept longer, it and this call would keep each other, and all of the connection.
+            self._hand_on()
             self._refuse(violation)
+        else:
+            self._hand_on()
         left = self._connection.buffered
         if left or self._frame_began:
             self._mind_frame(left, anew=left <= len(data))

@@ -30,7 +30,7 @@ from tests.integration.faults.load import FULL, UNLIMITED, forget_most, health, 
 from tests.integration.faults.wire import Wire
 from tests.relay.stage import ROOT, Account, Device, Stage
 
-ROUNDS: Final = 200 if FULL else 5
+ROUNDS: Final = 200 if FULL else 20
 """Of each bad frame, before login and after it."""
 
 WARM: Final = 3
