@@ -16,6 +16,7 @@ from chatchain.crypto import bundle, card, content, linking, padding, phrase, rs
 from chatchain.crypto.attachments import Sealer
 from chatchain.crypto.content import Text, Unsupported
 from chatchain.crypto.device import KemSecret
+from chatchain.crypto.keystore import account_secret_in
 from chatchain.crypto.password import decode_kdf, login_key, vault_key
 from chatchain.errors import ChatchainError, RefusedError
 from chatchain.identity import admission, ed25519, keys, names, typed_data
@@ -108,6 +109,14 @@ def check_vault(_: Network, case: Case) -> None:
     else:
         data, key = unhexed(case, "account_file", "keystore_key")
         assert vault.open_account_key(key, data).hex() == case["account_key"]
+
+
+def check_keystore(_: Network, case: Case) -> None:
+    ours = {"crypto": {"kdfparams": {}}, "chatchain": {"account_secret": case["sealed"]}}
+    found = account_secret_in(json.dumps(ours), bytes.fromhex(case["account_key"]))
+    if found is None:
+        raise RefusedError("It carries none for this key.")
+    assert found.hex() == case["account_secret"]
 
 
 def check_phrase(_: Network, case: Case) -> None:
@@ -243,6 +252,7 @@ CHECKS: dict[str, Callable[[Network, Case], None]] = {
     "login": check_login_proof,
     "password": check_password,
     "vault": check_vault,
+    "keystore": check_keystore,
     "phrase": check_phrase,
     "padding": check_padding,
     "content": check_content,
