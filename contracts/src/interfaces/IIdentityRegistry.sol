@@ -95,7 +95,7 @@ interface IIdentityRegistry is ISigned {
 
     /// @notice A user came to be. Emitted once per uid, before any other event of that uid.
     /// @dev Invariants: `uid` is the next in the sequence that the counter determines; `username` is well-formed, was
-    /// never emitted before and differs from every reserved name; `account` was no principal. VerifierSet and
+    /// never emitted before and differs from every reserved name; `account` was no user's account. VerifierSet and
     /// DeviceAdded (device 1) follow in the same transaction, in this order.
     event Registered(uint64 indexed uid, address indexed account, string username, address recovery);
 
@@ -111,14 +111,14 @@ interface IIdentityRegistry is ISigned {
 
     /// @notice A device has a new record, and perhaps a new signer.
     /// @dev Invariants: the device is ACTIVE; `version` is one more than in the device's event before; an address that
-    /// was its signer and is not `signer` stopped to be a principal; the head grew by exactly (version, record).
+    /// was its signer and is not `signer` stopped to be a principal, unless it is an account by now; the head grew by exactly (version, record).
     event DeviceUpdated(
         uint64 indexed uid, uint32 indexed deviceId, address indexed signer, uint32 version, bytes record
     );
 
     /// @notice A device was withdrawn: last event that names this device.
-    /// @dev Invariants: the device was ACTIVE; its signer stopped to be a principal; version and head stay as they
-    /// were.
+    /// @dev Invariants: the device was ACTIVE; its signer stopped to be a principal, unless it is an account by now; version
+    /// and head stay as they were.
     event DeviceRevoked(uint64 indexed uid, uint32 indexed deviceId);
 
     /// @notice A user publishes a key, ACTIVE at version 1.
