@@ -220,13 +220,12 @@ class ChainView:
         return self._found(self._store.rows(label=username), lambda user: user.username == username)
 
     def user_by_address(self, address: Address) -> User | None:
-        """The user whose account or active signer this is."""
-        return self._found(
-            self._store.rows(address=address),
-            lambda user: (
-                address == user.account
-                or any(address == device.current.signer for device in user.active_devices)
-            ),
+        """The user whose account this is, or else whose active signer: a signer gives way to an account, and
+        stays in the list.
+        """
+        rows = self._store.rows(address=address)
+        return self._found(rows, lambda user: address == user.account) or self._found(
+            rows, lambda user: any(address == device.current.signer for device in user.active_devices)
         )
 
     def group(self, group: int = 0) -> Group:

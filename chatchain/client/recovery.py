@@ -291,8 +291,8 @@ def require_settled(user: User) -> None:
 
 async def owner(watch: Watch, address: Address) -> User:
     """The user whose account this is; raises UnknownUser."""
-    user = await watch.user_by_address(address)
-    if user is None or user.account != address:
+    user = await watch.user_by_account(address)
+    if user is None:
         raise UnknownUser(
             f"No account of this network belongs to this recovery phrase: {to_checksum(address)} is not "
             "registered here, or was replaced.",

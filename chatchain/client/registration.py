@@ -106,7 +106,7 @@ class Registration(Recovery):
     ) -> Unlocked:
         keys, phrase = await new_keys(mnemonic, keystore)
         address = address_of(keys.account_key)
-        user = await self.watch.user_by_address(address)
+        user = await self.watch.user_by_account(address)
         if named == address:
             raise own_address()
         if user is None:
@@ -144,7 +144,7 @@ class Registration(Recovery):
         if account.username == username:
             return unlocked
         address = parse_address(account.account)
-        if await self.watch.user_by_address(address) is not None:
+        if await self.watch.user_by_account(address) is not None:
             raise AlreadyDone(
                 f"This home already has the account of {account.username}.",
                 f"Go on with `chatchain register {account.username}`.",
@@ -156,7 +156,7 @@ class Registration(Recovery):
 
     async def _require_own_way(self, account: OwnAccount) -> None:
         """Raises AlreadyDone where a takeover was begun: its account is not for a new name."""
-        if account.restored and await self.watch.user_by_address(parse_address(account.account)) is None:
+        if account.restored and await self.watch.user_by_account(parse_address(account.account)) is None:
             raise AlreadyDone(
                 f"In this home a new account for {account.username} waits to take over.",
                 "Go on with `chatchain recover finalise`, or choose another --home.",
@@ -167,7 +167,7 @@ class Registration(Recovery):
         key = account_key(self.home, unlocked.secrets)
         address = address_of(key)
         device = DeviceSecrets.decode(unlocked.store.own_keys()[-1].secret)
-        user = await self.watch.user_by_address(address)
+        user = await self.watch.user_by_account(address)
         if user is not None:
             return await self.bring_back(unlocked, user, key)
         made = await self._register(unlocked, key, device)
@@ -205,14 +205,14 @@ class Registration(Recovery):
             # An earlier run's transaction may have been mined meanwhile; then ours had to fail.
             with suppress(ChainError):
                 await self.watch.sync()
-            done = await self.watch.user_by_address(address)
+            done = await self.watch.user_by_account(address)
             same = done is not None and done.username == username and number_of(done, signer) is not None
             return done.block if same and done is not None else None
 
         paid = await self.payer(address).register(direct, signed, shown, self.invitation)
 
         async def listed() -> User | None:
-            return await self.watch.user_by_address(address)
+            return await self.watch.user_by_account(address)
 
         user = await self.watch.until(listed, f"The registration of {username}")
         return Made(user, number_of(user, signer) or 1, paid, restored=False)

@@ -126,7 +126,7 @@ async def offer_naming(station: Station, who: str | None) -> NamingOffer:
         raise AlreadyDone(
             f"This change was announced at block {waits.block} and counts from {second_text(waits.time)} on."
         )
-    holder = await watch.user_by_address(to) if any(to) else None
+    holder = await watch.user_by_account(to) if any(to) else None
     return NamingOffer(
         to=address_text(to),
         username=holder.username if holder is not None else None,
@@ -373,12 +373,11 @@ async def _proposal(
             "Do it in the home of the account that has that address, or with its key: --mnemonic-file F, "
             "--keystore F, or --wallet.",
         )
-    holder = await watch.user_by_address(address)
-    taken = holder is not None and holder.account == address  # who only named it as a signer proved nothing
-    if taken or not any(address):
+    taken = await watch.user_by_account(address)
+    if taken is not None or not any(address):
         raise UsageError(
             f"{to_checksum(address)} cannot take over: it belongs to "
-            f"{holder.username if holder is not None else 'nobody'}.",
+            f"{taken.username if taken is not None else 'nobody'}.",
             "Propose the address of a new account: `chatchain recover begin NAME` makes one and shows it.",
         )
     waits = user.next_account
@@ -448,8 +447,8 @@ def _require_waiting(account: OwnAccount, username: str) -> None:
 
 
 async def _require_unused(watch: Watch, address: Address) -> None:
-    holder = await watch.user_by_address(address)
-    if holder is not None and holder.account == address:
+    holder = await watch.user_by_account(address)
+    if holder is not None:
         raise AlreadyDone(
             f"{to_checksum(address)} is the account of {holder.username} already, so it cannot take over.",
             f"To bring {holder.username} back with its phrase: `chatchain recover --mnemonic-file F`. To "

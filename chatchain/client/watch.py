@@ -103,6 +103,11 @@ class Watch:
         """A user by account or active signer."""
         return await self._ask(lambda: self._view.user_by_address(address))
 
+    async def user_by_account(self, account: Address) -> User | None:
+        """A user by account alone: anybody may name any address as a signer, which says nothing."""
+        user = await self.user_by_address(account)
+        return user if user is not None and user.account == account else None
+
     async def confirm(self, uid: Uid) -> None:
         """Compares the fold of a user with the contract; raises FoldMismatch."""
         await self._ask(lambda: self._view.confirm(uid))
