@@ -66,6 +66,7 @@ LIMITS: Final = (
     "connections",
     "read_mib",
     "unfinished_mib",
+    "moving_mib",
 )
 """What RELAY_LIMITS may name; `relay.allowance` says what each means and how much it is otherwise."""
 """What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from chatchain.relay.berths import MOVING_BYTES
 from chatchain.relay.blobs import DAY_MS, BlobLimits
 from chatchain.relay.limits import REMEMBERED, Bucket, Rate
 from chatchain.relay.quota import Quota
@@ -88,6 +89,9 @@ class Allowance(msgspec.Struct, frozen=True):
     unfinished: int = UNFINISHED_BYTES
     """Bytes of all frames that have begun and are not finished."""
 
+    moving: int = MOVING_BYTES
+    """Bytes of memory for all connections that move files."""
+
 
 def allowance_of(settings: Mapping[str, int]) -> Allowance:
     """What the setting RELAY_LIMITS says; what it does not name stays as it is."""
@@ -137,6 +141,7 @@ def allowance_of(settings: Mapping[str, int]) -> Allowance:
         connections=settings.get("connections", plain.connections),
         read=settings.get("read_mib", plain.read // mib) * mib,
         unfinished=settings.get("unfinished_mib", plain.unfinished // mib) * mib,
+        moving=settings.get("moving_mib", plain.moving // mib) * mib,
     )
 
 

@@ -4,6 +4,9 @@ Such a connection is logged in like one for messages and carries nothing else, s
 message waiting. It does one thing at a time. An upload is read no faster than it is written: behind the parts
 that are being written one may wait and one be gathered. A download is sent no faster than it is read: what a
 slow reader has not taken stays on the disk. Database and disk are asked in threads.
+
+Of all connections only so many move files at a time. Whoever waits is answered, and then not read from, nor
+sent anything, until there is a berth.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from chatchain.errors import (
     VerificationError,
 )
 from chatchain.model import Blob, BlobState
+from chatchain.relay.berths import BERTH_BYTES, Berths
 from chatchain.relay.blobs import (
     PIECE_BYTES,
     Assembly,
@@ -71,6 +75,12 @@ SHELVES_A_SWEEP: Final = 16
 BUSY_MS: Final = 10_000
 """When to try again what failed for want of disk or database."""
 
+WAY: Final = 1.0
+"""Seconds between two looks for who has to give way, while somebody waits for a berth."""
+
+WAY_MS: Final = 1_000
+"""When to go on after having given way: in turn, behind those who wait by then."""
+
 T = TypeVar("T")
 
 
@@ -101,7 +111,11 @@ class FileSession(msgspec.Struct, eq=False):
     epoch: int
     peer: Peer
     writable: asyncio.Event
+    spoke: float
+    """Loop time of the last thing it said, heartbeats excepted."""
     upload: _Upload | None = None
+    last: _Upload | None = None
+    """The last that it began: what is still being written of it costs memory."""
 
 
 class Files:
@@ -114,6 +128,7 @@ class Files:
         *,
         limits: BlobLimits,
         requests: Rate,
+        moving: int,
         log: FilteringBoundLogger,
         metrics: Metrics,
         admits: Callable[[int], Awaitable[bool]],
@@ -121,8 +136,9 @@ class Files:
         spawn: Callable[[Coroutine[None, None, None]], None],
         deleting_ms: Callable[[], int],
     ) -> None:
-        """`requests` is how many a user may begin, and `admits` says who may use the relay; `hold` does work
-        before anything else that a peer says. By `deleting_ms` something is old enough to be deleted.
+        """`requests` is how many a user may begin, `moving` how much memory all connections may take, and
+        `admits` says who may use the relay; `hold` does work before anything else that a peer says. By
+        `deleting_ms` something is old enough to be deleted.
         """
         self._deleting_ms = deleting_ms
         self._parts = parts
@@ -137,6 +153,10 @@ class Files:
         self._of_user: Counter[int] = Counter()
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
         self._requests = Buckets(requests)
+        self.berths: Final = Berths[FileSession](max(1, moving // BERTH_BYTES))
+        metrics.files_moving.set_function(lambda: self.berths.taken)
+        metrics.files_waiting.set_function(lambda: self.berths.waiting)
+        self._making_way = False
         self._stopped = False
         self._orphans = Orphans(parts, table, age_ms=limits.kept_ms + limits.unfinished_ms)
         self._pool = ThreadPoolExecutor(THREADS, "files")
@@ -149,7 +169,7 @@ class Files:
         if self._of_user[uid] >= self._limits.connections:
             peer.say_goodbye("limit_reached", "Too many connections for files at a time.", BUSY_MS)
             return None
-        session = FileSession(uid, device, epoch, peer, asyncio.Event())
+        session = FileSession(uid, device, epoch, peer, asyncio.Event(), _now())
         self._sessions.add(session)
         self._of_user[uid] += 1
         peer.send(FilesOpen(uid, self._limits.largest))
@@ -162,6 +182,10 @@ class Files:
         self._of_user += Counter()  # forgets those at zero
         self._drop(session)
         session.writable.set()
+        if session.last is None:
+            self.berths.leave(session, _now())
+        else:
+            self._spawn(self._leave(session, session.last))
 
     def writable(self, session: FileSession) -> None:
         """Goes on with a slow reader."""
@@ -181,6 +205,7 @@ class Files:
 
     def received(self, session: FileSession, message: Message) -> None:
         """Serves one message."""
+        session.spoke = _now()
         match message:
             case Piece(ref, data):
                 self._take(session, ref, data)
@@ -212,6 +237,39 @@ class Files:
         if isinstance(error, StoreUnavailable):
             self._log.warning("files failed", reason=error.message, cause=str(error.__cause__ or "")[:200])
         session.peer.send(Failed(ref, error.code, f"{error.message} {error.hint}".strip()[:1000], retry))
+
+    # --- in turn ---
+
+    async def _berth(self, session: FileSession) -> bool:
+        """Waits until this connection may move files; False when it is gone."""
+        if session.peer.state is State.CLOSED:
+            return False
+        given = self.berths.take(session, _now())
+        if not given.done() and not self._making_way:
+            self._making_way = True
+            self._spawn(self._make_way())
+        had = await given
+        session.spoke = _now()
+        return had
+
+    async def _make_way(self) -> None:
+        """As long as somebody waits, has those give way whose turn is over."""
+        try:
+            while self.berths.waiting:
+                await asyncio.sleep(WAY)
+                now = _now()
+                for session in self.berths.give_way(now, lambda one: _idle(one, now)):  # noqa: B023
+                    session.peer.say_goodbye(
+                        "relay_busy", "Others wait for their turn with a file; go on in a moment.", WAY_MS
+                    )
+        finally:
+            self._making_way = False
+
+    async def _leave(self, session: FileSession, last: _Upload) -> None:
+        """Frees the berth once nothing of a connection is in memory any more."""
+        await last.idle.wait()
+        await asyncio.gather(*last.writes, return_exceptions=True)
+        self.berths.leave(session, _now())
 
     # --- up ---
 
@@ -246,10 +304,12 @@ class Files:
         assembly = await self._in(lambda: self._resumed(blob, parts))
         if session.peer.state is State.CLOSED:
             return
-        session.upload = upload = self._uploads[key] = _Upload(session, message.ref, assembly)
+        session.upload = session.last = upload = self._uploads[key] = _Upload(session, message.ref, assembly)
         session.peer.send(Uploading(message.ref, assembly.offset))
         if assembly.complete:  # every part was there and only the word that it is stored is missing
             self._write_on(upload)
+        else:
+            await self._berth(session)
 
     def _entered(self, wanted: Blob, now_ms: int) -> Blob:
         """Enters an upload in the table, and takes over what an older one of the same blob has left."""
@@ -271,6 +331,8 @@ class Files:
     def _take(self, session: FileSession, ref: int, data: bytes) -> None:
         upload = session.upload
         if upload is None or upload.dropped or upload.ref != ref:
+            if not self.berths.has(session):  # never asked for one: what TLS grows by must not be had so
+                session.peer.say_goodbye("protocol_violation", "These bytes belong to no upload.")
             return  # was on its way when the relay gave the upload up, and said so
         try:
             parts = upload.assembly.take(data)
@@ -400,6 +462,8 @@ class Files:
             raise RefusedError("The file ends before the bytes that were asked for.")
         peer = session.peer
         peer.send(Fetching(message.ref, blob.size))
+        if not await self._berth(session):
+            return
         for part, start, end in slices(message.offset, message.length):
             data = await self._in(lambda: self._parts.get(blob.folder, part, start, end))  # noqa: B023
             for at in range(0, len(data), PIECE_BYTES):
@@ -462,6 +526,17 @@ class Files:
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _idle(session: FileSession, now: float) -> float:
+    """For how long a connection has had nothing to do."""
+    writing = session.last is not None and not session.last.idle.is_set()
+    busy = writing or session.upload is not None or session.peer.waits
+    return 0.0 if busy else now - session.spoke
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _now_ms() -> int:

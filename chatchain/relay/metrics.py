@@ -38,6 +38,8 @@ class Metrics:
         self.violations = self._counter("violations", "Connections closed for breaking the protocol")
         self.signals = self._counter("signals", "Signals for devices", ("outcome",))
         self.files = self._counter("files", "Uploads and downloads of files", ("outcome",))
+        self.files_moving = self._gauge("files_moving", "Connections that move files")
+        self.files_waiting = self._gauge("files_waiting", "Connections that wait for their turn with a file")
         self.file_bytes = self._counter("file_bytes", "Bytes of files", ("direction",))
         self.wakes = self._counter("wakes", "Calls between the processes of this relay", ("outcome",))
         self.handovers = self._counter("handovers", "Messages between the workers of a machine", ("outcome",))

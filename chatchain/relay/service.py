@@ -156,6 +156,7 @@ class Relay:
             *files,
             limits=allowed.files,
             requests=allowed.file_requests,
+            moving=allowed.moving,
             log=log,
             metrics=metrics,
             admits=follower.admits,

@@ -20,6 +20,7 @@ from chatchain.errors import ProtocolViolation
 from chatchain.model import RelayAddress
 from chatchain.relay import ports
 from chatchain.relay.allowance import Allowance
+from chatchain.relay.berths import MOVING_BYTES
 from chatchain.relay.blobs import BlobLimits
 from chatchain.relay.files import Files, FileSession
 from chatchain.relay.metrics import Metrics
@@ -42,7 +43,15 @@ from deploy.certificates import Pair
 class FileServer:
     """Satisfies `transport.Handler`."""
 
-    def __init__(self, pair: Pair, database: str, folder: str, limits: BlobLimits | None = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        database: str,
+        folder: str,
+        limits: BlobLimits | None = None,
+        *,
+        moving: int = MOVING_BYTES,
+    ) -> None:
         self.spki = pair.spki
         self.store = ServerStore(database)
         self.store.migrate()
@@ -59,6 +68,7 @@ class FileServer:
             self.store.blobs,
             limits=limits or BlobLimits(),
             requests=Allowance().file_requests,
+            moving=moving,
             log=structlog.get_logger(),
             metrics=self.metrics,
             admits=self._admits,

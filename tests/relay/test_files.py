@@ -14,6 +14,8 @@ import pytest
 from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
 from chatchain.model import Blob, BlobState
+from chatchain.relay import berths as turns
+from chatchain.relay.berths import BERTH_BYTES
 from chatchain.relay.blobs import DAY_MS, PART_BYTES, BlobLimits
 from chatchain.relay.files import WRITES, FileSession
 from chatchain.relay.limits import Buckets, Rate
@@ -53,12 +55,18 @@ async def start(pair: certificates.Pair, tmp_path: Path) -> AsyncIterator[Start]
     """Starts servers, one after another over the same folder and database."""
     running: list[FileServer] = []
 
-    async def begin(limits: BlobLimits | None = None, folder: Path | None = None) -> FileServer:
+    async def begin(
+        limits: BlobLimits | None = None, folder: Path | None = None, *, berths: int = 32
+    ) -> FileServer:
         for before in running:
             await before.stop()
         running.clear()
         server = FileServer(
-            pair, f"sqlite:///{tmp_path / 'relay.db'}", str(folder or tmp_path / "blobs"), limits
+            pair,
+            f"sqlite:///{tmp_path / 'relay.db'}",
+            str(folder or tmp_path / "blobs"),
+            limits,
+            moving=berths * BERTH_BYTES,
         )
         running.append(await server.start())
         return server
@@ -627,4 +635,147 @@ async def test_what_is_stored_was_on_the_disk_before(start: Start, monkeypatch: 
     ada = await enter(server)
     assert isinstance(await ada.upload(some(SIZE)), Stored)
     assert done == [*["part"] * 4, "names", "row"]
+    await ada.close()
+
+
+async def stalled(server: FileServer, uid: int, data: bytes) -> Mover:
+    """An upload that has come to one part and nearly another, and says no more."""
+    mover = await enter(server, uid)
+    assert await mover.announce(hashlib.sha256(data).digest(), len(data)) == Uploading(1, 0)
+    await mover.pieces(data[: 2 * PART_BYTES - 1])
+    return mover
+
+
+async def turned_away(mover: Mover) -> None:
+    """Reads on until the relay says goodbye, because others wait."""
+    while not isinstance(answer := await mover.next(), Goodbye):
+        pass
+    assert (answer.code, answer.retry_after_ms > 0) == ("relay_busy", True)
+    await mover.close()
+
+
+async def test_who_comes_beyond_the_berths_waits_unread_and_goes_on_by_itself(
+    start: Start, tmp_path: Path
+) -> None:
+    """Up and down; for somebody who is done and hangs up, or is done and stays."""
+    server = await start(berths=2)
+    berths = server.files.berths
+    first = some(SIZE)
+    zoe = await enter(server, 9)
+    assert isinstance(await zoe.upload(first), Stored)
+    await zoe.close()
+    files = [some(SIZE) for _ in range(4)]
+    ada, bob = [await stalled(server, uid, data) for uid, data in enumerate(files[:2], 1)]
+    cleo, dan = await enter(server, 3), await enter(server, 4)
+    up = asyncio.create_task(cleo.upload(files[2]))
+    await until(lambda: berths.waiting == 1)
+    down = asyncio.create_task(fetched(dan, first))
+    await until(lambda: berths.waiting == 2)
+    blob = hashlib.sha256(files[2]).hexdigest()
+    assert parts_on_disk(tmp_path / "blobs" / blob[:2]) == 0, "it is answered, and not read from"
+    await ada.pieces(files[0][2 * PART_BYTES - 1 :])
+    assert isinstance(await ada.next(), Stored)
+    await ada.close()
+    assert isinstance(await up, Stored)
+    assert not down.done()
+    await bob.pieces(files[1][2 * PART_BYTES - 1 :])
+    assert isinstance(await bob.next(), Stored)
+    assert await down == first, "one of those who stayed has given way"
+    for mover in (bob, cleo, dan):
+        await mover.close()
+    await until(lambda: berths.taken == berths.waiting == 0)
+
+
+async def test_a_stalled_upload_keeps_its_berth_for_one_turn_and_goes_on_at_the_next(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of what was kept is sent again."""
+    server = await start(berths=1)
+    data, other = some(SIZE), some(SIZE)
+    ada = await stalled(server, 1, data)
+    bob = await enter(server, 2)
+    monkeypatch.setattr(turns, "TURN", 0.0)
+    up = asyncio.create_task(bob.upload(other))
+    await turned_away(ada)
+    monkeypatch.undo()
+    assert isinstance(await up, Stored)
+    await bob.close()
+    again = await enter(server, 1)
+    assert await again.announce(hashlib.sha256(data).digest(), SIZE) == Uploading(1, PART_BYTES)
+    await again.pieces(data[PART_BYTES:])
+    assert isinstance(await again.next(), Stored)
+    await again.close()
+
+
+async def test_a_reader_that_takes_nothing_keeps_its_berth_for_one_turn(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have their files meanwhile; what had come of this one is gone on behind."""
+    server = await start(berths=1)
+    data = some(BlobLimits().largest)
+    ada, bob = await enter(server, 1), await enter(server, 2)
+    assert isinstance(await ada.upload(data), Stored)
+    await ada.say(Fetch(9, hashlib.sha256(data).digest(), 0, len(data)))
+    await until(lambda: server.peers[0].slow)
+    monkeypatch.setattr(turns, "TURN", 0.0)
+    assert await fetched(bob, data) == data
+    assert server.peers[0].state is State.CLOSED
+    await ada.close()
+    await bob.close()
+
+
+async def test_a_berth_is_free_only_when_nothing_of_its_upload_is_in_memory(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many hang up while the disk hangs."""
+    server = await start(berths=1)
+    berths, gate, loop = server.files.berths, asyncio.Event(), asyncio.get_running_loop()
+    put = server.parts.put
+
+    def patient(folder: str, part: int, data: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+        put(folder, part, data)
+
+    monkeypatch.setattr(server.parts, "put", patient)
+    ada = await stalled(server, 1, some(SIZE))
+    bob = await enter(server, 2)
+    up = asyncio.create_task(bob.upload(some(SIZE)))
+    await until(lambda: berths.waiting == 1)
+    session = server.peers[0].session
+    assert isinstance(session, FileSession)
+    await until(lambda: session.last is not None and len(session.last.writes) == 1)
+    await ada.close()
+    await until(lambda: server.peers[0].session is None)
+    await asyncio.sleep(0)
+    assert (berths.taken, berths.waiting) == (1, 1)
+    gate.set()
+    assert isinstance(await up, Stored)
+    await bob.close()
+
+
+async def test_who_hangs_up_while_waiting_keeps_nobody_out(start: Start) -> None:
+    """Who is not read from is not seen to hang up either, but at its turn at the latest."""
+    server = await start(berths=1)
+    berths = server.files.berths
+    ada = await stalled(server, 1, some(SIZE))
+    bob, cleo = await enter(server, 2), await enter(server, 3)
+    await bob.announce(hashlib.sha256(b"").digest(), SIZE)
+    await until(lambda: berths.waiting == 1)
+    up = asyncio.create_task(cleo.upload(some(SIZE)))
+    await until(lambda: berths.waiting == 2)
+    await bob.close()
+    await ada.close()
+    assert isinstance(await up, Stored)
+    await cleo.close()
+    await until(lambda: berths.taken == berths.waiting == 0)
+
+
+async def test_bytes_that_belong_to_no_upload_make_no_room_of_their_own(start: Start) -> None:
+    """Who never had a berth has no business to send any."""
+    server = await start()
+    ada = await enter(server)
+    await ada.pieces(some(1000))
+    answer = await ada.next()
+    assert isinstance(answer, Goodbye)
+    assert answer.code == "protocol_violation"
     await ada.close()

@@ -199,11 +199,22 @@ def compare(talking: Sequence[Pair]) -> None:
 
 async def health(stage: Stage) -> tuple[int, dict[str, Any]]:
     """What the relay's /health says: the status, and the words."""
+    status, words = await _page(stage, "health")
+    return status, json.loads(words)
+
+
+async def gauges(stage: Stage) -> dict[str, float]:
+    """The relay's metrics, by name and labels."""
+    text = (await _page(stage, "metrics"))[1].decode()
+    return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[:1] != "#"}
+
+
+async def _page(stage: Stage, name: str) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.metrics_port)
-    writer.write(b"GET /health HTTP/1.1\r\n\r\n")
+    writer.write(f"GET /{name} HTTP/1.1\r\n\r\n".encode())
     head, _, words = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    return int(head.split()[1]), json.loads(words)
+    return int(head.split()[1]), words
 
 
 def rss_kib(pid: int, *, most: bool = False) -> int:

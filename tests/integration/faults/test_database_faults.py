@@ -16,10 +16,9 @@ from chatchain.wire.messages import Goodbye, Message, Refused, Submit, Tick
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
 from tests.integration.faults.disks import SmallDisk
-from tests.integration.faults.load import FULL, UNLIMITED, compare, health, pairs, rss_kib
+from tests.integration.faults.load import FULL, UNLIMITED, compare, gauges, health, pairs, rss_kib
 from tests.relay import stage as stages
 from tests.relay.stage import Device, Stage
-from tests.relay.test_operation import page
 
 STOPPED: Final = 60.0 if FULL else 4.0
 """Seconds that the database stands still: at full count longer than the relay's own patience with it."""
@@ -65,12 +64,6 @@ async def flood(device: Device, crowd: Crowd) -> list[Message]:
         return answers
     finally:
         speaking.cancel()
-
-
-async def gauges(stage: Stage) -> dict[str, float]:
-    """The relay's metrics that have no labels."""
-    text = (await asyncio.to_thread(page, stage.metrics_port, "/metrics"))[1]
-    return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[:1] != "#"}
 
 
 async def nobody_is_read(stage: Stage, crowd: Crowd) -> None:

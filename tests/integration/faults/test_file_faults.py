@@ -20,20 +20,27 @@ import pytest
 from chatchain.client.session import Credentials
 from chatchain.client.transfer import Transfer
 from chatchain.errors import LoginRefused, NetworkError, StoreUnavailable
+from chatchain.relay.berths import BERTH_BYTES
 from chatchain.relay.blobs import PART_BYTES
-from chatchain.transport import dial
-from chatchain.wire.messages import Tick
+from chatchain.transport import RelayLink, dial
+from chatchain.wire.messages import Goodbye, Stored, Tick, Uploading
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
-from tests.relay.fileserver import parts_on_disk
+from tests.integration.faults.load import FULL, UNLIMITED, forget_most, gauges, rss_kib
+from tests.relay.fileserver import Mover, parts_on_disk
 from tests.relay.stage import Account, Device, Stage
 
-ROUNDS: Final = int(os.environ.get("CHATCHAIN_FAULT_ROUNDS", "0")) or (
-    30 if os.environ.get("CHATCHAIN_FAULTS") == "full" else 2
-)
+ROUNDS: Final = int(os.environ.get("CHATCHAIN_FAULT_ROUNDS", "0")) or (30 if FULL else 2)
 """Kills in one test."""
 
 SIZE: Final = 12 * PART_BYTES + 4321
+
+CROWD: Final = 200 if FULL else 40
+"""Who uploads at once."""
+
+MOVING_MIB: Final = 16
+WAITING_KIB: Final = 64
+"""What somebody who waits may cost besides."""
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -154,6 +161,81 @@ async def test_a_connection_for_files_is_logged_in_and_replaces_none_for_message
         await transfer(stage, Account("mallory", uid=ada.uid))
     await mover.close()
     await talker.close()
+
+
+async def test_any_number_of_uploads_at_once_costs_no_more_than_is_set(
+    anvil: DevChain, tmp_path: Path
+) -> None:
+    """All of them stall within a part; then all go on, and every file is stored."""
+    stage = Stage(anvil, tmp_path, f"sqlite:///{tmp_path / 'relay.db'}")
+    limits = f" moving_mib={MOVING_MIB} file_connections={2 * CROWD}"
+    stage.environment["RELAY_LIMITS"] = UNLIMITED + limits
+    process = stage.start("--blobs", str(tmp_path / "blobs"))
+    ada = stage.register("ada")
+    first = await transfer(stage, ada)
+    await first.upload(hashlib.sha256(bytes(SIZE)).digest(), SIZE, io.BytesIO(bytes(SIZE)))
+    await first.close()
+    crowd = [Uploader(stage, ada) for _ in range(CROWD)]
+    for each in crowd:
+        await each.begin()
+    before = rss_kib(process.pid)
+    forget_most(process.pid)
+    stalling = [asyncio.create_task(each.stall()) for each in crowd]
+    berths = MOVING_MIB * 1024 * 1024 // BERTH_BYTES
+
+    async def moved() -> tuple[float, float, float]:
+        found = await gauges(stage)
+        return (
+            found["chatchain_files_moving"],
+            found["chatchain_files_waiting"],
+            found['chatchain_file_bytes_total{direction="up"}'],
+        )
+
+    async with asyncio.timeout(120):
+        while await moved() != (berths, CROWD - berths, SIZE + berths * PART_BYTES):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert rss_kib(process.pid, most=True) - before < MOVING_MIB * 1024 + CROWD * WAITING_KIB
+    await asyncio.gather(*stalling)
+    await asyncio.gather(*(each.finish() for each in crowd))
+    most = rss_kib(process.pid, most=True) - before
+    print(f"{most} KiB more for {CROWD} uploads, {berths} at a time")
+    assert most < 2 * MOVING_MIB * 1024 + CROWD * WAITING_KIB
+    stage.stop()
+
+
+class Uploader:
+    """Somebody who uploads two parts."""
+
+    def __init__(self, stage: Stage, account: Account) -> None:
+        self._stage = stage
+        self._account = account
+        self._data = os.urandom(2 * PART_BYTES)
+        self._blob = hashlib.sha256(self._data).digest()
+
+    async def begin(self) -> None:
+        """Logs in and announces nothing yet."""
+        link = (await transfer(self._stage, self._account))._link
+        assert isinstance(link, RelayLink)
+        self._mover = Mover(link)
+
+    async def stall(self) -> None:
+        """Sends all but the last byte."""
+        assert isinstance(await self._mover.announce(self._blob, len(self._data)), Uploading)
+        await self._mover.pieces(self._data[:-1])
+
+    async def finish(self) -> None:
+        """Sends the rest, and goes on over another connection if the turn on this one was over."""
+        with contextlib.suppress(NetworkError):
+            await self._mover.pieces(self._data[-1:])
+            answer = await self._mover.link.receive()
+            await self._mover.close()
+            if isinstance(answer, Stored):
+                return
+            assert isinstance(answer, Goodbye), answer
+            assert answer.code == "relay_busy"
+        again = await transfer(self._stage, self._account)
+        await again.upload(self._blob, len(self._data), io.BytesIO(self._data))
+        await again.close()
 
 
 async def test_a_full_disk_under_the_files_refuses_for_now(anvil: DevChain, tmp_path: Path) -> None:
