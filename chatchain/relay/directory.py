@@ -32,6 +32,7 @@ class Keeper:
         self._directory = directory
         self._confirmations = confirmations
         self._seen: tuple[int, dict[int, int]] = (-1, {})
+        self._seated = False
 
     def refresh(self) -> Changes:
         """Synchronises and rewrites those whom it concerns; raises ChainError or StoreUnavailable."""
@@ -41,6 +42,10 @@ class Keeper:
         if (head, touched) == self._seen:
             return Changes(head, time_ms=self._chain.head_time * 1000)
         changes = self._rewrite(head, touched)
+        if not self._seated:
+            # Whoever wrote last may have been a program that did not know of seats (before revision 0009).
+            self._directory.rewrite_seats(self._seats())
+            self._seated = True
         self._seen = (head, self._directory.touched())
         return changes
 
@@ -58,9 +63,12 @@ class Keeper:
             gone += absent
         membership = None
         if 0 in touched:
-            network, *others = self._chain.groups()
+            network = self._chain.groups()[0]
             sequences = {int(member.uid): member.sequence for member in network.members}
-            seats = [(group.group, int(member.uid)) for group in others for member in group.members]
-            self._directory.rewrite_membership(network.policy, sequences, seats, settled_to=settled)
+            self._directory.rewrite_membership(network.policy, sequences, self._seats(), settled_to=settled)
             membership = Membership(network.policy, frozenset(sequences))
         return Changes(head, tuple(users), tuple(gone), membership, self._chain.head_time * 1000)
+
+    def _seats(self) -> list[tuple[int, int]]:
+        others = self._chain.groups()[1:]
+        return [(group.group, int(member.uid)) for group in others for member in group.members]

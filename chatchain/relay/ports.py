@@ -192,6 +192,9 @@ class Directory(Protocol):
     ) -> None:
         """Brings the network's policy and members, and who sits in other groups, to what the fold says."""
 
+    def rewrite_seats(self, seats: Iterable[tuple[int, int]]) -> None:
+        """Brings who sits in other groups than the network to what the fold says."""
+
 
 class Reader(Protocol):
     """What the relay reads from its database. Blocks; raises StoreUnavailable."""

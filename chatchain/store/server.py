@@ -281,6 +281,11 @@ class ServerStore:
                 connection.execute(insert(members), rows)
             connection.execute(delete(touched).where(touched.c.uid == 0, touched.c.block <= settled_to))
 
+    def rewrite_seats(self, seated: Iterable[tuple[int, int]]) -> None:
+        """Brings who sits in other groups than the network (group and uid) to what the fold says now."""
+        with translated(), self._folding([]) as connection:
+            _reseat(connection, set(seated))
+
     @contextlib.contextmanager
     def _folding(self, uids: Sequence[int]) -> Iterator[Connection]:
         """A transaction that rewrites these users, and of which other processes hear."""
@@ -288,7 +293,7 @@ class ServerStore:
             if self._nodes is not None:
                 self._nodes.guard(connection)
             yield connection
-            if self._nodes is not None:
+            if self._nodes is not None and uids:
                 self._nodes.tell(connection, uids)
 
     def deployment(self, chain_id: int, directory: bytes) -> None:

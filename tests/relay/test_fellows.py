@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
+from chatchain.errors import ChainError
 from chatchain.model import BlockRef, DeviceState, Group, LogRow, Member, Policy, Uid, User
 from chatchain.relay import follower, keys
 from chatchain.relay.allowance import Allowance
+from chatchain.relay.directory import Keeper
 from chatchain.relay.keys import DEVICES, weight
 from chatchain.relay.limits import Rate
+from chatchain.relay.nodes import SharedKeeper
+from chatchain.store.server import ServerStore
+from chatchain.store.tables import touched
 from chatchain.transport import RelayLink
 from chatchain.wire.bounds import MAX_FETCHED_DEVICES
 from chatchain.wire.messages import Failed, FetchKeys, FetchPrekeys, Keys, Prekeys, Withheld
-from tests.relay.here import Clock, Here, farewell
+from tests.relay.here import Chain, Clock, Here, farewell
+from tests.relay.stage import Account
 from tests.relay.test_mailbox import ADA, BOB, user
 
 STRANGERS = range(500, 600)
@@ -121,6 +129,67 @@ async def test_members_of_the_network_are_no_fellows_of_who_is_none(network: Net
     await network.here.relay._follower.look_again()
     assert withheld(await fetched(link, *STRANGERS)) == list(STRANGERS[2:])
     await link.close()
+
+
+class Groups(Chain):
+    """A chain whose groups a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__(Account("ada"))
+        self.told: tuple[Group, ...] = ()
+
+    def groups(self) -> tuple[Group, ...]:
+        return self.told
+
+
+def joined_as_before_0009(store: ServerStore, chain: Groups, *groups: Group) -> None:
+    """An event that brings these groups, and what a program that knows of no seats makes of it."""
+    chain.told, chain.head = groups, chain.head + 1
+    before, this = (bytes([number]) * 32 for number in (chain.head, chain.head + 1))
+    store.log.take(
+        [LogRow(chain.head, this, 0, 1, 2, (b"t" * 32,), b"")], [BlockRef(chain.head, this, before)]
+    )
+    with store._engine.execution_options(writes=True).begin() as connection:
+        connection.execute(delete(touched).where(touched.c.uid == 0))
+
+
+def test_who_takes_up_following_the_chain_mends_seats_that_an_older_program_let_be(mariadb_url: str) -> None:
+    """In a rolling upgrade the old one goes on following and says of nobody that he came or left."""
+    older, newer = ServerStore(mariadb_url), ServerStore(mariadb_url)
+    older.migrate()
+    chain = Groups()
+    old, new = older.join("older"), newer.join("newer")
+    try:
+        assert new.lead()
+        chain.told = (group(0, ADA), group(7, ADA, BOB))
+        Keeper(chain, newer, confirmations=0).refresh()
+        assert newer.fellows(ADA, [BOB, 500]) == {BOB}
+        new.give_up()
+        assert old.lead()
+        joined_as_before_0009(older, chain, group(0, ADA), group(7, ADA, 500))
+        assert newer.fellows(ADA, [BOB, 500]) == {BOB}, "else there would be nothing to mend"
+        keeper = SharedKeeper(new, newer, lambda: Keeper(chain, newer, confirmations=0))
+        older.close()
+        while not keeper.leads:
+            with suppress(ChainError):  # until it is seen that the older one has gone
+                keeper.refresh()
+        assert newer.fellows(ADA, [BOB, 500]) == {500}
+    finally:
+        older.close()
+        newer.close()
+
+
+def test_a_relay_that_was_an_older_one_for_a_while_mends_seats_at_its_start(tmp_path: Path) -> None:
+    """Nobody shares its database; the chain has nothing new, and is asked for no user."""
+    store, chain = ServerStore(f"sqlite:///{tmp_path / 'relay.db'}"), Groups()
+    store.migrate()
+    joined_as_before_0009(store, chain, group(0, ADA), group(7, ADA, BOB))
+    Keeper(chain, store, confirmations=0).refresh()
+    assert store.fellows(ADA, [BOB, 500]) == {BOB}
+    joined_as_before_0009(store, chain, group(0, ADA), group(7, ADA, 500))
+    Keeper(chain, store, confirmations=0).refresh()
+    assert store.fellows(ADA, [BOB, 500]) == {500}
+    store.close()
 
 
 async def test_among_members_who_is_none_is_withheld_and_spoils_nothing(network: Network) -> None:
