@@ -74,7 +74,7 @@ class _Worker:
     ready: bool = False
     started: float = 0.0
     heard: float = 0.0
-    failures: int = 0
+    pause: float = PAUSE_FIRST
     start_at: float = 0.0
 
 
@@ -169,7 +169,7 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(worker.pid, signal.SIGKILL)
                 elif worker.ready and now - worker.started > PROVEN:
-                    worker.failures = 0
+                    worker.pause = PAUSE_FIRST
             # The first alone prepares the database; whatever is wrong is said once.
             elif now >= worker.start_at and (worker is first or self._announced or first.ready):
                 self._start(worker)
@@ -249,7 +249,6 @@ class Supervisor:
         if not self._announced and not worker.ready:
             self._stop(code if code > 0 else 1)  # it never worked: trying again would say the same again
             return
-        pause = min(PAUSE_FIRST * 2.0**worker.failures, PAUSE_LAST)
-        worker.failures += 1
-        worker.start_at = time.monotonic() + pause
-        self._log.error("worker ended", worker=worker.number, code=code, again_in=pause)
+        worker.start_at = time.monotonic() + worker.pause
+        self._log.error("worker ended", worker=worker.number, code=code, again_in=worker.pause)
+        worker.pause = min(2 * worker.pause, PAUSE_LAST)
