@@ -512,13 +512,17 @@ class Nodes:
     async def _exchange(self) -> None:
         assert self._inmates is not None
         called, self._called = self._called, False
-        # One after the other: a device that logs in here meanwhile is in the next announcement, and newer
-        # than whatever is read now.
+        # One after the other: a device that logs in here meanwhile, for the second time perhaps, is in the
+        # next announcement, and newer than whatever is read now.
         devices = list(self._logged_in)[:NAMED]
         if devices:
-            await asyncio.to_thread(lambda: self._shared.announce(devices))
             for announced in devices:
                 del self._logged_in[announced]
+            try:
+                await asyncio.to_thread(lambda: self._shared.announce(devices))
+            except StoreUnavailable:
+                self._logged_in |= dict.fromkeys(devices)
+                raise
             self._wake(devices)
             if self._near is not None:
                 for other in self._near.others:
