@@ -20,6 +20,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -56,8 +57,13 @@ from chatchain.store.writer import Listener as StoreListener
 from chatchain.store.writer import Told
 from chatchain.transport import Listener, fingerprint, server_context, spki_of
 
-DRAIN_SECONDS: Final = 9.0
+DRAIN_SECONDS: Final = 8.0
 """Less than the ten seconds after which an impatient supervisor kills."""
+
+END_SECONDS: Final = 9.0
+"""When the process ends though something still waits for a database or a chain that does not answer: what was
+not committed by then was not ticked either.
+"""
 
 GATHER_SECONDS: Final = 2.0
 """How long a sponsored vote waits for others where blocks are made seconds apart."""
@@ -421,6 +427,7 @@ async def _serve(
         await stop.wait()
         place.stopping()
         log.info("stopping")
+        _end_in(END_SECONDS, log)
         listener.stop()
         await relay.drain(DRAIN_SECONDS)
     finally:
@@ -429,6 +436,18 @@ async def _serve(
         if web is not None:
             web.close()
     log.info("stopped")
+
+
+def _end_in(seconds: float, log: FilteringBoundLogger) -> None:
+    """Ends the process then, whatever its threads wait for; until then it may end by itself."""
+
+    def end() -> None:
+        log.warning("cut short", reason="database or chain did not answer in time")
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _renew(

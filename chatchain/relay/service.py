@@ -63,6 +63,9 @@ from chatchain.wire.messages import (
 NOTED: Final = Rate(burst=10, per_second=1 / 60)
 """Breaches of the protocol from one address that are logged: whoever repeats them must not fill the disk."""
 
+FAREWELL: Final = 1.0
+"""Of the seconds in which a relay ends, those that are left for the goodbyes to be read."""
+
 GOODBYE: tuple[str, str, int] = "shutdown", "The relay is stopping.", 1_000
 
 BUSY: tuple[str, str, int] = "relay_busy", "The relay's database does not keep up; come again.", 5_000
@@ -193,7 +196,8 @@ class Relay:
         deadline = time.monotonic() + seconds
         for peer in list(self._peers):
             peer.hold()
-        while self.letters.pending and time.monotonic() < deadline:  # noqa: ASYNC110  # once in a life
+        answered = deadline - min(FAREWELL, seconds / 2)
+        while self.letters.pending and time.monotonic() < answered:  # noqa: ASYNC110  # once in a life
             await asyncio.sleep(0.02)
         for peer in list(self._peers):
             peer.say_goodbye(*GOODBYE)

@@ -24,6 +24,10 @@ STOPPED: Final = 60.0 if FULL else 4.0
 """Seconds that the database stands still: at full count longer than the relay's own patience with it."""
 
 
+ENDS: Final = 10.0
+"""Seconds that a relay has to end in."""
+
+
 class Crowd(NamedTuple):
     """Connections that all submit at once."""
 
@@ -154,6 +158,34 @@ async def test_a_database_that_stands_still_makes_senders_wait(
     await asyncio.gather(*receiving, *(device.close() for device in devices), return_exceptions=True)
     compare(talking)
     stage.stop()
+
+
+async def test_a_relay_ends_in_time_though_its_database_stands_still(
+    anvil: DevChain, mariadb: MariaDB, tmp_path: Path
+) -> None:
+    """SIGTERM while messages wait for a commit: within ten seconds, and without a false tick."""
+    stage = Stage(anvil, tmp_path, mariadb.new_database())
+    process = stage.start()
+    ada = stage.register("ada")
+    device = await Device(stage, ada).connect()
+    assert isinstance(await device.send(ada), Tick)
+    mariadb.process.pause()
+    try:
+        for _ in range(20):
+            await device.say(Submit(device.envelope(ada)))
+        async with asyncio.timeout(60):
+            while not (await gauges(stage))["chatchain_queued_bytes"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        began = time.monotonic()
+        process._child.terminate()
+        assert await asyncio.to_thread(process._child.wait, 60) == 0
+        took = time.monotonic() - began
+        print(f"{took:.1f} s to end")
+        assert took < ENDS
+        assert (await device.expect(Goodbye)).code == "shutdown"
+    finally:
+        mariadb.process.resume()
+    await device.close()
 
 
 class Database:
