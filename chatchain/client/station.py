@@ -94,6 +94,11 @@ LONGEST_PAUSE_S: Final = 60.0
 LASTED_S: Final = 30.0
 """A session that stood this long was worth its login, even if nothing came."""
 
+FRUITLESS_S: Final = 3.0
+"""The pause after one that was not: with the jitter, and time to dial, still less than the 5 s within which
+the clients of a node that dies are at another.
+"""
+
 
 def _worth_another(broken: Exception) -> bool | float:
     """Whether another attempt to connect makes sense, or in how many seconds."""
@@ -138,7 +143,7 @@ def rest_s(session: Session, lasted_s: float) -> float:
     and hangs up would be called without end.
     """
     worth_it = session.fruitful or lasted_s >= LASTED_S
-    return max(0.0 if worth_it else RETRY_LAST_S, _asked_s(session.why)) + _jitter_s()
+    return max(0.0 if worth_it else FRUITLESS_S, _asked_s(session.why)) + _jitter_s()
 
 
 @dataclass(frozen=True)

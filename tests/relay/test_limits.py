@@ -115,6 +115,16 @@ def test_every_limit_can_be_set_by_its_name() -> None:
     assert allowance_of({"mailbox_mib": 2, "sender_messages": 5}).quota == Quota(bytes=2**21, sender_rows=5)
 
 
+def test_the_usual_limits_are_those_that_people_are_promised() -> None:
+    """Of one account; what the relay's makers said before it was built."""
+    usual = allowance_of({})
+    assert usual.messages == Rate(burst=2_000, per_second=500)
+    assert usual.logins == Rate(burst=120, per_second=120 / 60)
+    assert usual.failed_logins == Rate(burst=5, per_second=5 / 60)
+    assert usual.lookups == Rate(burst=100, per_second=1 / (15 * 60))
+    assert usual.prekeys == Rate(burst=6, per_second=1 / (10 * 60))
+
+
 def test_every_limit_is_named_with_its_usual_value_where_people_set_it() -> None:
     """In .env.example; docs/operations.md says what each is for."""
     example, operations = (ROOT / ".env.example").read_text(), (ROOT / "docs/operations.md").read_text()

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +24,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from chatchain.model import RelayAddress
 from chatchain.relay import metrics as pages
 from chatchain.transport import client_context, dial, spki_of
-from chatchain.wire.messages import Tick, Welcome
+from chatchain.wire.messages import Submit, Tick, Welcome
 from deploy import certificates
 from tests.fixtures.chains import DevChain
 from tests.fixtures.mariadb import MariaDB
+from tests.integration.faults.load import gauges
 from tests.relay.stage import ROOT, Device, Stage
 from tests.wire.test_proxy import header
 
@@ -114,6 +116,39 @@ async def test_metrics_tell_how_long_a_message_takes(stage: Stage) -> None:
     assert all(family.documentation and family.type != "unknown" for family in families.values())
     shown = {name_of(family) for name, family in families.items() if not name.endswith("_created")}
     assert explained() == shown
+    await device.close()
+    process.stop()
+
+
+async def test_metrics_show_what_waits_and_what_was_committed_together(stage: Stage) -> None:
+    """While somebody else has the database's lock, and afterwards."""
+    process = stage.start()
+    ada = stage.register("waitingada")
+    device = await Device(stage, ada).connect()
+    before = await gauges(stage)
+    with contextlib.closing(sqlite3.connect(stage.folder / "relay.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(20):
+            await device.say(Submit(device.envelope(ada, bytes(1_000))))
+        async with asyncio.timeout(60):
+            while (await gauges(stage))["chatchain_queued_bytes"] < 20 * 1_000:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        assert (await gauges(stage))["chatchain_messages_stored_total"] == before.get(
+            "chatchain_messages_stored_total", 0
+        )
+        other.execute("ROLLBACK")
+    for _ in range(20):
+        await device.expect(Tick)
+    after = await gauges(stage)
+    more = {name: after[name] - before.get(name, 0) for name in after}
+    assert after["chatchain_queued_bytes"] == 0
+    assert more["chatchain_messages_stored_total"] == more["chatchain_commit_messages_sum"] == 20
+    commits = more["chatchain_commit_messages_count"]
+    assert 1 <= commits < 20, "one commit for all that waits"
+    assert more["chatchain_commit_seconds_count"] == more["chatchain_tick_lag_seconds_count"] == commits
+    assert more["chatchain_commit_seconds_sum"] > 0.5, "they waited for so long"
+    assert more["chatchain_commit_seconds_sum"] > more["chatchain_tick_lag_seconds_sum"] > 0
     await device.close()
     process.stop()
 

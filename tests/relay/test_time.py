@@ -74,6 +74,15 @@ async def test_who_does_not_log_in_is_sent_away(begin: Begin, monkeypatch: pytes
     await member.close()
 
 
+def test_a_dead_peer_is_found_within_45_s_by_either_side() -> None:
+    """The client at its deadline, the relay at the next look behind it, which may be under way just then.
+
+    Both ask long before, so that who lives has time to answer.
+    """
+    assert deadlines.SILENCE + 2 * housekeeping.SWEEP <= 45
+    assert deadlines.HEARTBEAT + 2 * housekeeping.SWEEP <= deadlines.SILENCE / 2
+
+
 async def test_a_silent_peer_is_asked_and_then_dropped(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that answers the relay's Pings stays; one that answers nothing goes."""
     monkeypatch.setattr(deadlines, "SILENCE", 100.0)
