@@ -684,7 +684,7 @@ async def test_a_session_must_be_worth_its_login(world: World) -> None:
 async def test_connecting_again_goes_on_until_the_relay_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written meanwhile is sent then; what no attempt mends ends the trying."""
+    """However often it fails; but what no attempt mends ends the trying."""
     monkeypatch.setattr(station, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(station, "RETRY_LAST_S", 0.02)
     monkeypatch.setattr(station, "RETRY_JITTER_S", 0.01)
