@@ -233,8 +233,55 @@ async def test_a_neighbour_that_takes_nothing_costs_a_bounded_queue(tmp_path: Pa
     assert heard == [number.to_bytes(4, "big") for number in accepted]
     assert one.send(1, b"more")
     await until(lambda: heard[-1] == b"more")
+    assert one._lines[1]._queued == 0
+    assert not asyncio.get_running_loop().remove_writer(one._lines[1]._connected().fileno()), "it is idle"
     for neighbour in (one, other):
         neighbour.close()
+
+
+async def test_what_follows_a_queue_goes_through_it(tmp_path: Path) -> None:
+    """Also when the neighbour has room again."""
+    one, other = (Neighbours(tmp_path, number, 2, print) for number in range(2))
+    heard: list[bytes] = []
+    other.start(lambda message: heard.append(bytes(message)))
+    assert other._socket is not None
+    numbers = itertools.count()
+    while not one._lines[1]._queue:
+        assert one.send(1, b"%d" % next(numbers))
+    first = [other._socket.recv(100) for _ in range(3)]
+    last = next(numbers)
+    assert one.send(1, b"%d" % last)
+    await until(lambda: len(first) + len(heard) == last + 1)
+    assert first + heard == [b"%d" % number for number in range(last + 1)]
+    for neighbour in (one, other):
+        neighbour.close()
+
+
+async def test_who_hangs_up_leaves_nothing_with_the_loop(tmp_path: Path) -> None:
+    """The numbers of its sockets are others' soon; nor is anything read behind a message that ended it."""
+    loop = asyncio.get_running_loop()
+    bugs: list[object] = []
+    loop.set_exception_handler(lambda _, context: bugs.append(context))
+    one, other = (Neighbours(tmp_path, number, 3, print) for number in range(2))
+    assert (one.others, other.others) == ([1, 2], [0, 2])
+    heard: list[bytes] = []
+
+    def hear(message: memoryview) -> None:
+        heard.append(bytes(message))
+        other.close()
+
+    other.start(hear)
+    assert other._socket is not None
+    reading = other._socket.fileno()
+    numbers = itertools.count()
+    while not one._lines[1]._queue:
+        one.send(1, b"%d" % next(numbers))
+    writing = one._lines[1]._connected().fileno()
+    one.close()
+    assert not loop.remove_writer(writing)
+    assert one._lines[1]._queued == 0
+    await until(lambda: heard)
+    assert (heard, bugs, loop.remove_reader(reading)) == ([b"0"], [], False)
 
 
 async def test_a_neighbour_that_was_replaced_is_found_again(tmp_path: Path) -> None:
@@ -255,7 +302,12 @@ async def test_a_neighbour_that_was_replaced_is_found_again(tmp_path: Path) -> N
     assert one.send(1, b"hello")
     assert not one.send(1, bytes(neighbours.MOST + 1))
     await until(lambda: heard == [b"hello"])
-    for neighbour in (one, newer):
+    newer.close()
+    newest = Neighbours(tmp_path, 1, 2, print)
+    newest.start(lambda message: heard.append(bytes(message)))
+    assert [one.send(1, b"%d" % number) for number in (1, 2)] == [False, True]
+    await until(lambda: heard == [b"hello", b"2"])
+    for neighbour in (one, newest):
         neighbour.close()
 
 

@@ -54,6 +54,7 @@ class Database:
         self.looks = 0
         self.head = 0
         self.leads = False
+        self.asked = 0
         self.said: list[str] = []
         self.announced: list[list[Device]] = []
         self.during: Callable[[], None] = lambda: None
@@ -84,6 +85,7 @@ class Database:
         self.said.append("gave up")
 
     def counts(self) -> several.Counts:
+        self.asked += 1
         self._check()
         return Now(self.sequence, len(self.logged_in), len(self.folds), self.looks, self.head)
 
@@ -589,21 +591,34 @@ async def test_without_a_call_it_looks_every_now_and_then(monkeypatch: pytest.Mo
 async def test_a_look_lasts_until_somebody_calls_again() -> None:
     """It does not turn round and round."""
     place = await Place(AT_BOB).start()
-    looks: list[None] = []
-    counts = place.database.counts
-
-    def counted() -> several.Counts:
-        looks.append(None)
-        return counts()
-
-    place.database.counts = counted  # type: ignore[method-assign]
+    begun = place.database.asked
     async with running(place.nodes._follow()):
         for number in (1, 2):
             place.bus.call(AT_BOB)
-            await until(lambda: len(looks) == number)  # noqa: B023  # it is waited for here
+            await until(lambda: place.database.asked == begun + number)  # noqa: B023  # it is waited for here
         for _ in range(20):
             await asyncio.to_thread(lambda: None)
-    assert len(looks) == 2
+    assert place.database.asked == begun + 2
+
+
+async def test_between_two_looks_there_is_a_pause_and_attention_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many call: those calls are read again that come after the look."""
+    monkeypatch.setattr(several, "GAP", 3_600.0)
+    place = await Place(AT_BOB).start()
+    begun = place.database.asked
+    async with running(place.nodes._follow()):
+        for _ in range(several.ATTENTION):
+            place.bus.call(AT_CARL)
+        await until(lambda: place.database.asked > begun)
+        heeded = place.counted("wakes", "heeded")
+        place.bus.call(AT_CARL)
+        assert place.counted("wakes", "heeded") == heeded > 0
+        place.bus.call(AT_BOB)
+        for _ in range(20):
+            await asyncio.to_thread(lambda: None)
+    assert place.database.asked == begun + 1
 
 
 async def test_the_work_counts_who_is_there_and_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:

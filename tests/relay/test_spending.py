@@ -38,6 +38,19 @@ def test_a_sum_is_spent_once_an_hour() -> None:
     assert not isinstance(purse.book([GWEI])[0], Booked)
 
 
+@pytest.mark.parametrize("late", [0.0, 1.0, SLICE - 1.0, SLICE - 0.001])
+def test_nobody_is_told_to_come_again_at_once(late: float) -> None:
+    """However near the end of its slice the first sum is: a wait of nothing would be no wait."""
+    clock = Clock()
+    purse = spending(clock)
+    purse.book([100 * GWEI])
+    assert clock.now % SLICE == 0
+    clock.now += (HOUR - 1) * SLICE + late
+    assert purse.book([GWEI]) == [SLICE]
+    clock.now += SLICE
+    assert isinstance(purse.book([GWEI])[0], Booked)
+
+
 def test_a_larger_sum_is_refused_and_a_smaller_one_behind_it_passes() -> None:
     """In one turn, each by itself."""
     told = spending(Clock()).book([70 * GWEI, 50 * GWEI, 30 * GWEI])

@@ -7,8 +7,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from structlog.testing import CapturingLogger
@@ -37,6 +39,8 @@ class Crew(Supervisor):
         self.watch = watch
         self.told = CapturingLogger()
         self.announced = 0
+        self.stubborn = False
+        """Whether those that begin heed no SIGTERM."""
         self.begun: list[int] = []
         self.sleepers: list[subprocess.Popen[bytes]] = []
         self.lines: dict[int, int] = {}
@@ -48,7 +52,9 @@ class Crew(Supervisor):
 
     def _start(self, worker: workers._Worker) -> None:
         self.begun.append(worker.number)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if self.stubborn else set())
         self.sleepers.append(subprocess.Popen(["sleep", "1000"]))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._hang_up(worker)
         worker.report, self.lines[worker.number] = os.pipe()
         self.ends.append(self.lines[worker.number])
@@ -165,6 +171,17 @@ def test_a_worker_that_ends_is_started_again_after_longer_and_longer_pauses(watc
         assert {call.kwargs["worker"] for call in crew.told.calls} == {1}
 
 
+def test_all_that_ended_are_started_again_together(watch: Watch) -> None:
+    """Once they were announced nobody waits for the first."""
+    with crew_of(2, watch) as crew:
+        crew.ready()
+        for worker in crew._workers:
+            crew._ended_with(worker, 1)
+        watch.now += PAUSE_FIRST
+        crew._tend()
+        assert crew.begun == [0, 1, 0, 1]
+
+
 def test_who_is_not_ready_has_proven_nothing(watch: Watch) -> None:
     """However long it takes."""
     with crew_of(1, watch) as crew:
@@ -188,7 +205,7 @@ def test_who_falls_silent_is_killed_and_nobody_else(watch: Watch, ready: bool) -
         if not ready:
             crew._workers[1].ready = False
         for seconds in (patience - 0.5, 1.0):
-            assert crew.running(1)
+            assert crew.told.calls == []
             watch.now += seconds
             crew.say(0, ALIVE)
             crew._tend()
@@ -205,9 +222,8 @@ def test_who_falls_silent_is_killed_and_nobody_else(watch: Watch, ready: bool) -
 def test_who_does_not_stop_in_time_is_killed(watch: Watch) -> None:
     """And is no failure: the exit code is that of who said so, or of a worker that failed at it."""
     with crew_of(3, watch) as crew:
+        crew.stubborn = True
         crew.ready()
-        for worker in crew._workers:
-            os.kill(worker.pid, signal.SIGSTOP)
         crew._note(signal.SIGTERM, None)
         crew._heed()
         watch.now += 13.9
@@ -228,9 +244,10 @@ def test_who_does_not_stop_in_time_is_killed(watch: Watch) -> None:
 def test_the_first_signal_to_stop_counts(watch: Watch) -> None:
     """Whoever presses Ctrl-C on and on gives nobody more time."""
     with crew_of(1, watch) as crew:
+        crew.stubborn = True
         crew.ready()
-        os.kill(crew._workers[0].pid, signal.SIGSTOP)
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            crew._note(signal.SIGCHLD, None)
             crew._note(number, None)
             crew._heed()
             watch.now += 10
@@ -271,6 +288,10 @@ class Told:
         assert self.process.stdout is not None
         return [line.strip() for line in self.process.stdout]
 
+    def files(self) -> int:
+        """How many the supervisor has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def pids(self) -> dict[int, int]:
         """The workers' processes, as they were begun last."""
         words = [line.split() for line in self.said if "begins" in line]
@@ -306,9 +327,14 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_stay() -> None:
     with supervised("serve", "serve", "serve") as told:
         told.until_ready()
         before = told.pids()
+        files = told.files()
         os.kill(before[1], signal.SIGKILL)
         assert told.next().startswith("1 begins")
         after = told.pids()
+        end = time.monotonic() + 60
+        while told.files() != files:
+            assert time.monotonic() < end
+            time.sleep(0.01)
         assert (after[0], after[1] != before[1], after[2]) == (before[0], True, before[2])
         told.process.kill()
         assert sorted(told.rest()) == [f"{number} outlives its supervisor" for number in range(3)]

@@ -97,6 +97,16 @@ class Ears:
             pass
 
 
+class Turned:
+    """A clock that stands until the test turns it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 @pytest.fixture(params=["sqlite", "mariadb"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
@@ -830,6 +840,37 @@ def test_a_connection_killed_by_the_server_is_made_again(mariadb: MariaDB, ears:
         writer.keep([letter(session=2)])
         assert ears.verdicts(1)[0][1] == "stored"
     assert len(bodies(store)) == 1
+    writer.stop()
+    store.close()
+
+
+def test_a_connection_that_was_idle_is_not_taken_for_granted(
+    mariadb: MariaDB, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server or a firewall may have forgotten it: after half a minute it is asked first, and what comes
+    then is stored and not refused.
+    """
+    store = ServerStore(mariadb.new_database())
+    store.migrate()
+    turned = Turned()
+    monkeypatch.setattr(writing, "time", turned)
+    writer = store.writer(ears.listener())
+
+    def number() -> int:
+        return int(writer.run(lambda c: c.execute(text("SELECT CONNECTION_ID()")).scalar_one()).result(60))
+
+    used = number()
+    turned.now += 29.0
+    assert number() == used
+    mariadb.execute(f"KILL {used}")
+    listed = text("SELECT COUNT(*) FROM information_schema.processlist WHERE id = :number")
+    with store._engine.connect() as connection:
+        while connection.execute(listed, {"number": used}).scalar():
+            time.sleep(0.01)
+    turned.now += 31.0
+    writer.keep([letter()])
+    assert ears.verdicts(1)[0][1] == "stored"
+    assert ears.words == []
     writer.stop()
     store.close()
 
