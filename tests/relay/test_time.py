@@ -25,6 +25,7 @@ from chatchain.wire import deadlines
 from chatchain.wire.connection import frame
 from chatchain.wire.intake import FRAME_GRACE
 from chatchain.wire.messages import (
+    Deliver,
     Failed,
     FetchKeys,
     Keys,
@@ -420,6 +421,42 @@ async def test_a_bug_ends_one_connection_and_is_reported(
     assert "inner workings" not in goodbye.message
     monkeypatch.undo()
     await (await here.connect()).close()
+
+
+async def test_a_read_that_takes_long_keeps_nothing_else_waiting(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages are stored and ticked meanwhile, and heartbeats answered; then comes what was to be read."""
+    begun, go_on = threading.Event(), threading.Event()
+    waiting = here.store.waiting
+
+    def slow(*query: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return waiting(*query)
+
+    monkeypatch.setattr(here.store, "waiting", slow)
+    envelopes = [
+        Envelope(bytes([n]) * 16, 1, ADA, 1, 1, b"body", (Copy(ADA, 1, b"header"),)) for n in range(3)
+    ]
+    link = await here.connect()
+    await link.send(Submit(envelopes[0]))
+    assert await link.receive() == Tick(envelopes[0].id)
+    await link.send(Receive(0))
+    await until(begun.is_set)
+    (peer,) = here.relay._peers
+    for envelope in envelopes[1:]:
+        await link.send(Submit(envelope))
+        assert await link.receive() == Tick(envelope.id)
+    before = peer.heard
+    await link.send(Ping(7))
+    await until(lambda: peer.heard > before)
+    go_on.set()
+    delivered = [await link.receive() for _ in envelopes]
+    assert [each.delivery.id for each in delivered if isinstance(each, Deliver)] == [
+        envelope.id for envelope in envelopes
+    ]
+    await link.close()
 
 
 async def test_a_store_that_cannot_read_refuses_and_goes_on(

@@ -197,9 +197,9 @@ def compare(talking: Sequence[Pair]) -> None:
         assert arrived == expected, "in order"
 
 
-async def health(stage: Stage) -> tuple[int, dict[str, Any]]:
-    """What the relay's /health says: the status, and the words."""
-    status, words = await _page(stage, "health")
+async def health(stage: Stage, page: str = "health") -> tuple[int, dict[str, Any]]:
+    """What the relay's /health says, or /ready: the status, and the words."""
+    status, words = await _page(stage, page)
     return status, json.loads(words)
 
 
