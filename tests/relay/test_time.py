@@ -22,7 +22,7 @@ from chatchain.relay.allowance import Allowance
 from chatchain.relay.limits import Rate
 from chatchain.transport import Peer, RelayLink, dial
 from chatchain.wire import deadlines
-from chatchain.wire.connection import frame
+from chatchain.wire.connection import State, frame
 from chatchain.wire.intake import FRAME_GRACE
 from chatchain.wire.messages import (
     Deliver,
@@ -112,6 +112,25 @@ async def test_a_silent_peer_is_asked_and_then_dropped(here: Here, monkeypatch: 
     await asyncio.gather(reading, return_exceptions=True)
     await alive.close()
     await dead.close()
+
+
+async def test_who_is_kept_waiting_is_asked_and_not_taken_for_dead(here: Here) -> None:
+    """Its answers cannot be heard, and its own side hears that the relay lives."""
+    link = await here.connect()
+    (peer,) = here.relay._peers
+    peer.hold()
+    for _ in range(3):
+        peer.heard -= 2 * deadlines.SILENCE
+        peer.asked = before = peer.asked - 2 * deadlines.SILENCE
+        await until(lambda: peer.asked > before)  # noqa: B023
+    assert peer.state is State.READY
+    pings = list(link._connection.receive_data(await link._reader.read(2**16)))
+    assert pings
+    assert all(isinstance(message, Ping) for message in pings)
+    peer.release()
+    await link.send(FetchKeys(1, (ADA,)))
+    assert await link.receive() == Keys(1, ())
+    await link.close()
 
 
 async def test_what_was_begun_must_be_said_in_time(here: Here) -> None:
