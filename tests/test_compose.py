@@ -480,7 +480,11 @@ def test_the_unit_runs_the_relay_with_settings_it_knows() -> None:
     for setting in service["Environment"].split():
         name = setting.split("=")[0]
         assert name in VARIABLES | {"XDG_DATA_HOME", "PYTHONDONTWRITEBYTECODE"}
-    assert service["DynamicUser"] == "yes"
+    assert service["DynamicUser"] == service["NoNewPrivileges"] == service["PrivateDevices"] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["ExecReload"].endswith("-HUP $MAINPID")
+    assert service["Type"] == "notify"
     assert int(service["TimeoutStopSec"]) > 10
 
 
