@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -40,7 +41,8 @@ def work(channel: workers.Channel, how: str) -> int:
     try:
         for number in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, note)
-        say(f"{channel.number} begins as {os.getpid()}")
+        files = len(list(Path("/proc/self/fd").iterdir()))
+        say(f"{channel.number} begins with {files} files as {os.getpid()}")
         if how == "fail":
             return 3
         channel.say(workers.READY)
@@ -55,9 +57,12 @@ def work(channel: workers.Channel, how: str) -> int:
 def main() -> int:
     hows = sys.argv[1:]
     log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
-    return workers.Supervisor(
-        len(hows), lambda channel: work(channel, hows[channel.number]), log, lambda: say("ready")
-    ).serve()
+    try:
+        return workers.Supervisor(
+            len(hows), lambda channel: work(channel, hows[channel.number]), log, lambda: say("ready")
+        ).serve()
+    finally:
+        say("over")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ of the relay that carry them, with everything around them in memory.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -42,7 +43,7 @@ from chatchain.wire.messages import (
     Welcome,
 )
 from chatchain.wire.parcels import deliver_frames, tick_frames
-from tests.relay.here import until
+from tests.relay.here import Clock, until
 from tests.relay.test_mailbox import ACTIVE, ADA, BOB, REVOKED, envelope, user
 
 CARL = 100_000_000_000_003
@@ -172,6 +173,8 @@ class Office:
         """How many questions the database will not answer."""
         self.given: list[Letter] = []
         self.rows: list[Run] = []
+        self.before: dict[tuple[int, int, int], tuple[int, int]] = {}
+        """What waited when it began."""
         self.digests: dict[bytes, bytes] = {}
         self.deleted: dict[tuple[int, int], int] = {}
         self.forgotten: list[tuple[int, int]] = []
@@ -213,7 +216,7 @@ class Office:
 
     def usage(self) -> tuple[dict[tuple[int, int, int], tuple[int, int]], int]:
         self._check()
-        return {}, self.sequence
+        return self.before, self.sequence
 
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
         self.loads.append((uid, device, after))
@@ -493,6 +496,46 @@ async def test_while_much_waits_nobody_is_read_from(monkeypatch: pytest.MonkeyPa
     assert office.value("held") == 0
 
 
+async def test_the_bounds_hold_whatever_is_sent() -> None:
+    """2,000 messages and 1 MiB of a connection, and 8 MiB of all, each with the one that crosses it."""
+    office = await Office().start()
+    numbers = itertools.count(1)
+
+    async def fill(connection: Connection, size: int) -> Session:
+        session, version = office.session(connection), len(office.people.seen[CARL].devices)
+        while not connection.waits:
+            plain = msgspec.structs.replace(write(next(numbers), body=bytes(size)), sender_version=version)
+            await office.submit(connection, plain)
+        return session
+
+    talkers = [office.connect(CARL)]
+    assert (await fill(talkers[0], 0)).rows == 2_000
+    await office.commit()
+    most = 1024 * 1024
+    assert most <= (await fill(talkers[0], 250_000)).bytes < most + 251_000
+    while not office.letters._full:
+        devices = user(CARL, *[ACTIVE] * (len(talkers) + 1))
+        office.people.there[CARL] = office.people.seen[CARL] = devices
+        talkers.append(office.connect(CARL, len(devices.devices)))
+        await fill(talkers[-1], 250_000)
+    assert 8 * most <= office.letters.pending < 8 * most + 251_000
+    await office.commit()
+    assert [each.holds for each in talkers] == [0] * len(talkers)
+
+
+async def test_who_is_held_twice_is_released_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its own sake and for everybody's."""
+    office = await Office().start()
+    ada = office.connect(ADA)
+    monkeypatch.setattr(post, "UNANSWERED_ROWS", 2)
+    monkeypatch.setattr(post, "PENDING_BYTES", 3 * post.LETTER_BYTES)
+    inbox: deque[Message] = deque(Submit(write(number)) for number in range(1, 5))
+    office.letters.submitted(office.session(ada), inbox)
+    assert ada.holds == 1
+    await office.commit()
+    assert ada.holds == 0
+
+
 def test_a_letter_counts_with_all_its_copies_and_something_for_itself() -> None:
     """An empty one costs memory, too."""
     session = cast(Session, type("Named", (), {"uid": ADA, "device": 1, "name": 1, "round": 3}))
@@ -502,6 +545,51 @@ def test_a_letter_counts_with_all_its_copies_and_something_for_itself() -> None:
     assert small.size >= 256
     assert large.size - small.size >= 2 * 100 + 2 * 50
     assert large.round == 3
+
+
+@pytest.mark.parametrize("to", [77, BOB], ids=["another", "the same"])
+async def test_what_follows_one_that_is_judged_slowly_waits(to: int) -> None:
+    """It would overtake it."""
+    office = await Office().start()
+    ada = office.connect(ADA)
+    office.people.seen.pop(BOB)
+    inbox: deque[Message] = deque([Submit(write(1)), Submit(write(2, to=to)), Submit(write(3, to=CARL))])
+    left = list(inbox)[1:]
+    office.letters.submitted(office.session(ada), inbox)
+    assert (ada.waits, list(inbox)) == (True, left)
+    await until(lambda: not ada.waits)
+
+
+async def test_what_was_too_fast_comes_again_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though more may be sent by then, and to whomever."""
+    clock = Clock(monkeypatch, post)
+    office = await Office(allowance=Allowance(messages=Rate(burst=1, per_second=1))).start()
+    ada = office.connect(ADA)
+    ada.heard()
+    await office.submit(ada, write(1))
+    await office.submit(ada, write(2))
+    assert ada.codes() == ["limit_reached"]
+    for number, to in ((3, BOB), (4, CARL)):
+        clock.go_on(10)
+        await office.submit(ada, write(number, to=to))
+    assert ada.codes() == ["limit_reached"] * 2
+    clock.go_on(10)
+    await office.submit(ada, write(2))
+    assert [letter.id for letter in await office.commit()] == [write(number).id for number in (1, 2)]
+
+
+async def test_what_waits_from_before_is_counted_when_it_begins() -> None:
+    """Else a restart would make room for as much again."""
+    office = Office(allowance=msgspec.structs.replace(Allowance(), quota=SMALL))
+    office.before = {(BOB, 1, ADA): (3, 900)}
+    await office.start()
+    welcome = office.connect(BOB).heard()[0]
+    assert isinstance(welcome, Welcome)
+    assert welcome.waiting == 3
+    ada = office.connect(ADA)
+    ada.heard()
+    await office.submit(ada, write(1, body=bytes(100)))
+    assert ada.codes() == ["limit_reached"]
 
 
 # --- letters that are not taken -----------------------------------------------------------------------------

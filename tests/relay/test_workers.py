@@ -50,16 +50,21 @@ class Crew(Supervisor):
     def _note_ready(self) -> None:
         self.announced += 1
 
-    def _start(self, worker: workers._Worker) -> None:
-        self.begun.append(worker.number)
+    def fork(self) -> int:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if self.stubborn else set())
         self.sleepers.append(subprocess.Popen(["sleep", "1000"]))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self.sleepers[-1].pid
+
+    def _start(self, worker: workers._Worker) -> None:
+        self.begun.append(worker.number)
+        self._hang_up(worker)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fork", self.fork)
+            super()._start(worker)
         self._hang_up(worker)
         worker.report, self.lines[worker.number] = os.pipe()
         self.ends.append(self.lines[worker.number])
-        worker.pid, worker.ready = self.sleepers[-1].pid, False
-        worker.started = worker.heard = self.watch.now
         self._selector.register(worker.report, selectors.EVENT_READ, worker)
 
     def say(self, number: int, word: bytes) -> None:
@@ -144,6 +149,19 @@ def test_who_cannot_begin_is_not_started_again(watch: Watch, code: int, exit_cod
         assert crew.begun == [0, 1]
 
 
+def test_who_was_ready_once_is_started_again_though_others_begin(watch: Watch) -> None:
+    """It can begin; whatever ended it is another matter."""
+    with crew_of(2, watch) as crew:
+        crew._tend()
+        crew.say(0, READY)
+        crew._ended_with(crew._workers[0], 1)
+        watch.now += 1
+        crew._tend()
+        assert crew.begun == [0, 0]
+        crew.ready()
+        assert (crew.begun, crew.announced) == ([0, 0, 1], 1)
+
+
 def test_a_worker_that_ends_is_started_again_after_longer_and_longer_pauses(watch: Watch) -> None:
     """Up to a bound, however often: the others must not end for it. Who proves itself begins anew."""
     with crew_of(2, watch) as crew:
@@ -211,12 +229,18 @@ def test_who_falls_silent_is_killed_and_nobody_else(watch: Watch, ready: bool) -
             crew._tend()
         crew._tend()
         crew.killed(1)
+        assert crew._workers[1].report == -1
         assert crew.running(0)
         assert [call.args for call in crew.told.calls] == [("worker silent",), ("worker ended",)]
         watch.now += PAUSE_FIRST
         crew.say(0, ALIVE)
         crew._tend()
         assert crew.begun == [0, 1, 1]
+        watch.now += 11
+        crew.say(0, ALIVE)
+        crew._tend()
+        assert crew.running(1), "it begins anew"
+        assert len(crew.told.calls) == 2
 
 
 def test_who_does_not_stop_in_time_is_killed(watch: Watch) -> None:
@@ -252,6 +276,19 @@ def test_the_first_signal_to_stop_counts(watch: Watch) -> None:
             crew._heed()
             watch.now += 10
             crew._tend()
+        crew.killed(0)
+        assert crew.told.calls == []
+
+
+def test_who_hangs_up_is_listened_to_no_more(watch: Watch) -> None:
+    """It would be heard to have hung up for ever; and it is silent then."""
+    with crew_of(1, watch) as crew:
+        crew.ready()
+        os.close(crew.ends.pop())
+        crew._hear(crew._workers[0])
+        assert crew._workers[0].report == -1
+        watch.now += 11
+        crew._tend()
         crew.killed(0)
 
 
@@ -318,7 +355,7 @@ def test_signals_reach_every_worker(number: signal.Signals) -> None:
         told.process.send_signal(signal.SIGHUP)
         assert sorted(told.next() for _ in range(2)) == ["0 hears SIGHUP", "1 hears SIGHUP"]
         told.process.send_signal(number)
-        assert sorted(told.rest()) == ["0 hears SIGTERM", "1 hears SIGTERM"]
+        assert sorted(told.rest()) == ["0 hears SIGTERM", "1 hears SIGTERM", "over"]
         assert told.process.wait() == 0
 
 
@@ -327,6 +364,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_stay() -> None:
     with supervised("serve", "serve", "serve") as told:
         told.until_ready()
         before = told.pids()
+        assert len({line.split()[3] for line in told.said if "begins" in line}) == 1, "none has another's"
         files = told.files()
         os.kill(before[1], signal.SIGKILL)
         assert told.next().startswith("1 begins")
@@ -348,3 +386,4 @@ def test_who_cannot_begin_ends_the_program(hows: tuple[str, str]) -> None:
         assert told.process.wait() == 3
         assert "ready" not in said
         assert len([line for line in said if "begins" in line]) == (1 if hows[0] == "fail" else 2)
+        assert said.count("over") == 1
