@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
-from chatchain.bus import Bus
+from chatchain.bus import MOST, Bus
 from chatchain.errors import BadConfig
 from deploy import certificates
 from tests.fixtures.chains import DevChain
@@ -154,3 +155,66 @@ async def test_workers_wake_each_other_over_tls_or_look_by_themselves(
             done = run(stage, "--nats-ca", str(folder / "none.pem"), "--port", "0", "--workers", "1")
             assert_ends(done, 2, "The authority of the NATS server")
         stage.stop()
+
+
+async def test_only_what_others_say_and_what_is_short_is_heard(nats: Nats) -> None:
+    """Nobody hears himself, nor a message that is longer than any of ours."""
+    client = Client()
+    await client.connect(nats.url)
+    async with joined(nats.url, None) as (bus, heard, told), asyncio.timeout(60):
+        while not heard:
+            await client.publish("talk", b"begin")
+            await asyncio.sleep(0.05)
+        await bus.say(b"own")
+        await client.publish("talk", bytes(MOST + 1))
+        await client.publish("talk", bytes(MOST))
+        await client.publish("talk", b"end")
+        while heard[-1] != b"end":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert [each for each in heard if each != b"begin"] == [bytes(MOST), b"end"]
+        assert told == []
+    await client.close()
+
+
+async def test_who_hung_up_hears_and_says_nothing_more(
+    nats: Nats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it try to connect, whether it was connected or not."""
+    monkeypatch.setattr("chatchain.bus._RETRY", 3_600)
+    (tmp_path / "away").mkdir()
+    away = Nats(tmp_path / "away")
+    away.kill()
+    for server in (nats, away):
+        async with joined(server.url, None) as (bus, heard, told):
+            async with asyncio.timeout(60):
+                while not (bus.connected or told):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            task = bus._task
+        assert task is not None
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not bus.connected
+        await bus.say(b"nothing")
+        assert heard == []
+
+
+async def test_a_server_that_is_not_there_yet_is_found_when_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it was not; the same complaint is made once."""
+    monkeypatch.setattr("chatchain.bus._RETRY", 0.01)
+    server = Nats(tmp_path)
+    server.kill()
+    async with joined(server.url, None) as (one, _, told), joined(server.url, None) as (_, heard, _):
+        async with asyncio.timeout(60):
+            while not told:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await one.say(b"lost")
+            await asyncio.sleep(0.3)  # in which it is tried some times more
+            server.start()
+            while not heard:
+                await one.say(b"look")
+                await asyncio.sleep(0.05)
+        assert b"lost" not in heard
+        assert told == ["ConnectionRefusedError"]
+    server.stop()
