@@ -62,7 +62,10 @@ AUTO_S: Final = 10.0
 """How long a message waits to be shown for such a file."""
 
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Between attempts of one session to upload; after the last it is left to the next."""
+"""Between attempts of one session to upload that bring nothing; after the last it is left to the next."""
+
+KEPT_BYTES: Final = 1024 * 1024
+"""By how much later an attempt begins if the one before has brought something: relays keep whole MiB."""
 
 Enter = Callable[[], AbstractAsyncContextManager[Transfer]]
 """Gives a connection for files, a new one or one that is at hand."""
@@ -88,6 +91,8 @@ class Courier:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failures = 0  # attempts since one brought something
+        self._latest = b"", 0  # which blob was gone on with, and how much of it was on its way then
 
     async def start(self) -> None:
         """Begins with what earlier runs left."""
@@ -126,7 +131,7 @@ class Courier:
                     await self._idle.wait()
 
     async def _run(self) -> None:
-        failures = 0
+        self._failures = 0
         while True:
             self._wake.clear()
             if not (waiting := self._store.uploads()):
@@ -136,11 +141,11 @@ class Courier:
                 continue
             try:
                 await self._round(waiting)
-                failures = 0
+                self._failures = 0
             except ChatchainError as obstacle:
-                if isinstance(obstacle, NetworkError) and failures < len(PAUSES_S):
-                    await asyncio.sleep(PAUSES_S[failures])
-                    failures += 1
+                if isinstance(obstacle, NetworkError) and self._failures < len(PAUSES_S):
+                    await asyncio.sleep(PAUSES_S[self._failures])
+                    self._failures += 1
                     continue
                 for upload in self._store.uploads():
                     self._outbox.conclude(upload.id, Outcome(MessageState.QUEUED, obstacle))
@@ -172,11 +177,24 @@ class Courier:
         self._forget_sent()
 
     async def _send(self, transfer: Transfer, upload: WaitingUpload) -> None:
-        with _sealed(self._folder / upload.blob.hex()) as source:
-            await transfer.upload(upload.blob, upload.size, source, self._moved)
+        goes_on = True
 
-    def _moved(self, _: int) -> None:
-        self._outbox.progress = asyncio.get_running_loop().time()
+        def moved(sent: int) -> None:
+            nonlocal goes_on
+            self._outbox.progress = asyncio.get_running_loop().time()
+            if goes_on:
+                goes_on = False
+                self._gone_on(upload.blob, sent)
+
+        with _sealed(self._folder / upload.blob.hex()) as source:
+            await transfer.upload(upload.blob, upload.size, source, moved)
+
+    def _gone_on(self, blob: bytes, sent: int) -> None:
+        """An attempt has begun: if it begins much later than the one before, that was no failure."""
+        before, at = self._latest
+        if blob == before and sent >= at + KEPT_BYTES:
+            self._failures = 0
+        self._latest = blob, sent
 
     def _forget_sent(self) -> None:
         """Deletes sealed files that no message waits for any more."""

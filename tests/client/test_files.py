@@ -12,6 +12,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from chatchain.client import attachments
 from chatchain.client.attachments import AUTO_BYTES
 from chatchain.client.showing import described
 from chatchain.client.views import Sent, Shown
@@ -22,6 +23,7 @@ from chatchain.errors import (
     ChainUnreachable,
     KeyChanged,
     LimitReached,
+    NetworkError,
     NoSuchFile,
     NotFoundError,
     NoTick,
@@ -208,6 +210,23 @@ async def test_a_connection_that_breaks_off_is_made_again_within_one_command(wor
     world.relay.shelf.cut_up = [3 * STEP, 2 * STEP]
     assert (await give(world, big)).state == "sent"
     assert world.relay.shelf.uploaded < blob_size(BIG) + 3 * STEP
+
+
+async def test_an_upload_that_gets_on_is_tried_on_however_often_it_breaks_off(
+    world: World, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a relay that lets others have their turn; one that gets no further is given up for now."""
+    monkeypatch.setattr(attachments, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(attachments, "KEPT_BYTES", STEP)
+    shelf = world.relay.shelf
+    shelf.cut_up = [STEP + 1] * 8
+    assert (await give(world, big)).state == "sent"
+    assert shelf.cut_up == []
+    shelf.cut_up = [1] * 8
+    async with world.client("ada") as ada:
+        with pytest.raises(NetworkError):
+            await one(ada.send_file("bob", big))
+    assert len(shelf.cut_up) == 8 - 3
 
 
 async def test_without_a_relay_a_file_is_kept_sealed(world: World, big: Path) -> None:
