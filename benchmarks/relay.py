@@ -9,7 +9,7 @@ header as long as suite 2's, random ids, one receiving device. The server's limi
                            ticked, delivered, acknowledged, deleted. `p50_ms` and `p99_ms` are from submission
                            to tick, which follows the commit; `delivered_…` to the receiver's hands.
     workers_2              the same as window_50 with two server processes on two cores, and how many times it
-                           is what one does on one core (below)
+                           is what one does on one core (below); medians of several rounds
     idle_2000, idle_10000  logged-in devices that say nothing: resident memory each, and logins a second
     waiting_1m             a mailbox of a million messages: login, and the first hundred of them
     file_25mb              a file up and down, kept in a folder on this disk, and what a message waits for its
@@ -26,6 +26,12 @@ than two cores it has others to itself, and nothing is counted. That rate is com
     times_one_by_cpu       by processor time alone: twice what a message costs the one on one core, by what it
                            costs the two; what they would do if nothing but processor time held them up
 
+Each round takes the three in turn, so that they meet the machine in much the same hour, and has its own
+ratios; `…_rounds` has all of them, in order of size.
+
+`machine` says how fast the machine was before and after a case (machine.py): two figures can be compared
+only as far as these agree, and two workers cannot do more than the two cores do together.
+
 MariaDB runs with innodb_flush_log_at_trx_commit=1 and its doublewrite buffer, as it always should.
 """
 
@@ -34,6 +40,7 @@ import contextlib
 import json
 import os
 import secrets
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -49,6 +56,7 @@ import msgspec  # noqa: E402
 import pymysql  # noqa: E402
 
 from benchmarks.load import HEADER, KDF, PAYLOAD, VERIFIER, Site, rss_kib, signer_of  # noqa: E402
+from benchmarks.machine import pace  # noqa: E402
 from chatchain.chain.calls import Calls  # noqa: E402
 from chatchain.chain.rpc import Request, Rpc, hexed  # noqa: E402
 from chatchain.identity.keys import NOBODY, address_of, to_checksum  # noqa: E402
@@ -68,6 +76,8 @@ PAIRS: Final = 10
 CROWD: Final = 10_000
 MAILBOX: Final = 1_000_000
 PATIENCE_S: Final = 300.0
+ROUNDS: Final = 7
+WARM_S: Final = 1.5
 
 LIMITS: Final = (
     "messages_per_second=1000000,message_burst=1000000,mailbox_messages=10000000,mailbox_mib=100000,"
@@ -208,11 +218,16 @@ def figures_of(child: "subprocess.Popen[bytes]") -> dict[str, Any]:
 
 
 def window(
-    bench: Bench, size: int, seconds: float, *more: str, cores: "tuple[set[int], set[int]] | None" = None
+    bench: Bench,
+    size: int,
+    seconds: float,
+    *more: str,
+    cores: "tuple[set[int], set[int]] | None" = None,
+    warm: float = 2 * WARM_S,
 ) -> dict[str, Any]:
     """Traffic at a window; `cores` are for server and database, and for the load process."""
     traffic = "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
-    with bench.serving(*more) as site, loading(site, *traffic) as child:
+    with bench.serving(*more) as site, loading(site, *traffic, "--warm", str(warm)) as child:
         if cores is None:
             return figures_of(child)
         serving, load = cores
@@ -235,9 +250,11 @@ def pin(pid: int, cores: set[int]) -> None:
 
 
 def workers(bench: Bench, seconds: float) -> dict[str, Any]:
-    """Two server processes on two cores, one on one of them, and one on both, right after each other."""
+    """Two server processes on two cores, one on one of them, and one on both, in turn, some times over."""
     first, second, *others = sorted(os.sched_getaffinity(0))
     both = {first, second}
+    load = set(others) or both
+    part = 3 * seconds / ROUNDS
 
     def alone(told: dict[str, Any]) -> float:
         """The rate if the load process took nothing of the two cores."""
@@ -247,22 +264,31 @@ def workers(bench: Bench, seconds: float) -> dict[str, Any]:
     def spent(told: dict[str, Any]) -> float:
         return float(told["server_cpu_us"] + told["db_cpu_us"])
 
-    load = set(others) or both
-    two = window(bench, 50, seconds, "--workers", "2", cores=(both, load))
-    one = window(bench, 50, seconds, "--workers", "1", cores=({first}, {second, *others}))
-    unpinned = window(bench, 50, seconds, "--workers", "1", cores=(both, load))
+    twos, ones, ratios = [], [], []
+    for _ in range(ROUNDS):
+        two = window(bench, 50, part, "--workers", "2", cores=(both, load), warm=WARM_S)
+        one = window(bench, 50, part, cores=({first}, {second, *others}), warm=WARM_S)
+        unpinned = window(bench, 50, part, cores=(both, load), warm=WARM_S)
+        twos.append({**two, "without_load_msgs_per_s": round(alone(two))})
+        ones.append({f"one_{key}": one[key] for key in ("msgs_per_s", "server_cpu_us", "db_cpu_us")})
+        ratios.append(
+            {
+                "times_one": alone(two) / one["msgs_per_s"],
+                "times_one_unpinned": alone(two) / alone(unpinned),
+                "times_one_by_cpu": 2 * spent(one) / spent(two),
+            }
+        )
     return {
-        **two,
-        "without_load_msgs_per_s": round(alone(two)),
-        "one_msgs_per_s": one["msgs_per_s"],
-        "one_server_cpu_us": one["server_cpu_us"],
-        "one_db_cpu_us": one["db_cpu_us"],
-        "unpinned_one_msgs_per_s": unpinned["msgs_per_s"],
-        "unpinned_one_without_load_msgs_per_s": round(alone(unpinned)),
-        "times_one": round(alone(two) / one["msgs_per_s"], 2),
-        "times_one_unpinned": round(alone(two) / alone(unpinned), 2),
-        "times_one_by_cpu": round(2 * spent(one) / spent(two), 2),
+        **medians(twos, 1),
+        **medians(ones, 1),
+        **medians(ratios, 2),
+        **{f"{key}_rounds": sorted(round(ratio[key], 2) for ratio in ratios) for key in ratios[0]},
     }
+
+
+def medians(rounds: "list[dict[str, Any]]", digits: int) -> dict[str, float]:
+    """Of each figure the median over the rounds."""
+    return {key: round(statistics.median(told[key] for told in rounds), digits) for key in rounds[0]}
 
 
 def idle(bench: Bench, count: int) -> dict[str, Any]:
@@ -346,10 +372,9 @@ def main() -> None:
                 bench = Bench(folder, chain, database)
                 bench.register(users)
                 for case in chosen:
-                    print(
-                        json.dumps({"bench": "relay", "case": case, **cases[case](bench)}),
-                        flush=True,
-                    )
+                    before = pace()
+                    told = {"bench": "relay", "case": case, **cases[case](bench)}
+                    print(json.dumps({**told, "machine": [before, pace()]}), flush=True)
             finally:
                 database.stop()
         finally:
