@@ -91,8 +91,8 @@ class Shared(Protocol):
     def beat(self) -> int:
         """Shows that this process lives; gives how many others there are."""
 
-    def lead(self) -> bool:
-        """Whether this process follows the chain for all."""
+    def lead(self) -> int:
+        """For the how-many-eth time this process follows the chain for all; 0 when another does."""
 
     def looked(self, head: int) -> None:
         """Tells the others that the chain was looked at."""
@@ -145,6 +145,7 @@ class SharedKeeper:
         self._folded = folded
         self._make = fold
         self._fold: Fold | None = None
+        self._term = 0
         self._told_to = shared.counts().fold
 
     @property
@@ -155,7 +156,7 @@ class SharedKeeper:
     def refresh(self) -> Changes:
         """Looks at the chain, or waits until that has been done; raises ChainError or StoreUnavailable."""
         began, start = time.monotonic(), self._shared.counts().looks
-        while not self._shared.lead():
+        while not (term := self._shared.lead()):
             self._fold = None
             time.sleep(_LOOK)
             counts = self._shared.counts()
@@ -163,6 +164,8 @@ class SharedKeeper:
                 return self._changes(Changes(counts.head))
             if time.monotonic() > began + PATIENCE:
                 raise ChainUnreachable("No process of this relay has looked at the chain for a while.")
+        if term != self._term:  # another may have followed it meanwhile, unnoticed while this one stood still
+            self._fold, self._term = None, term
         return self._changes(self._follow())
 
     def _follow(self) -> Changes:

@@ -78,6 +78,7 @@ class NodeStore:
         self._pulse: Connection | None = None
         self._peers: dict[bytes, _Seen] = {}
         self._connections: set[int] = set()
+        self._terms = 0  # how often this process took up following the chain
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "close", self._disconnected)
 
@@ -176,8 +177,10 @@ class NodeStore:
 
     # --- following the chain for all ---
 
-    def lead(self) -> bool:
-        """Whether this process follows the chain, which it takes up if nobody who lives does."""
+    def lead(self) -> int:
+        """For the how-many-eth time this process follows the chain, which it takes up if nobody who lives
+        does; 0 when another follows it.
+        """
         with translated(), self._engine.begin() as connection:
             query = (
                 select(leases.c.holder, nodes.c.id)
@@ -186,11 +189,14 @@ class NodeStore:
             )
             row = connection.execute(query).one()
             if bytes(row.holder) == self.id:
-                return True
+                return self._terms
             if row.id is not None:
-                return False
+                return 0
             free = update(leases).where(leases.c.name == _CHAIN, leases.c.holder == row.holder)
-            return connection.execute(free.values(holder=self.id)).rowcount == 1
+            if connection.execute(free.values(holder=self.id)).rowcount != 1:
+                return 0
+            self._terms += 1
+            return self._terms
 
     def looked(self, head: int) -> None:
         """Tells the others that the chain was looked at; raises LeaseLost."""

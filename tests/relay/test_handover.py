@@ -334,8 +334,8 @@ class Database:
     def beat(self) -> int:
         return 1
 
-    def lead(self) -> bool:
-        return False
+    def lead(self) -> int:
+        return 0
 
     def looked(self, head: int) -> None: ...
 

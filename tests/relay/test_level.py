@@ -53,7 +53,7 @@ class Database:
         self.folds: list[int] = []
         self.looks = 0
         self.head = 0
-        self.leads = False
+        self.leads = 0
         self.asked = 0
         self.said: list[str] = []
         self.announced: list[list[Device]] = []
@@ -74,7 +74,7 @@ class Database:
         self._check()
         return self.others
 
-    def lead(self) -> bool:
+    def lead(self) -> int:
         self._check()
         return self.leads
 
@@ -752,7 +752,7 @@ def test_who_follows_tells_the_others_and_begins_anew_each_time_it_takes_that_up
 ) -> None:
     """Others have written meanwhile."""
     database = chain.database
-    database.leads = True
+    database.leads = 1
     for _ in range(2):
         assert keeper.refresh() == Changes(9, time_ms=77)
     assert (chain.begun, keeper.leads, database.said) == (1, True, ["looked 9"] * 2)
@@ -761,18 +761,21 @@ def test_who_follows_tells_the_others_and_begins_anew_each_time_it_takes_that_up
         assert not keeper.leads
         database.looks += 2
 
-    database.leads = False
+    database.leads = 0
     monkeypatch.setattr(several, "time", Watch(looks))
     keeper.refresh()
-    database.leads = True
+    database.leads = 2
     keeper.refresh()
     assert chain.begun == 2
+    database.leads = 3  # it stood still, lost the task and has it again, all between two looks
+    keeper.refresh()
+    assert chain.begun == 3
 
 
 def test_who_cannot_reach_the_chain_lets_another_try(chain: Chain, keeper: SharedKeeper) -> None:
     """Whatever goes wrong, the next time begins with a fold of its own."""
     database = chain.database
-    database.leads = True
+    database.leads = 1
     keeper.refresh()
     database.said.clear()
     failures = (ChainUnreachable("Gone."), StoreUnavailable("Away."), ZeroDivisionError())

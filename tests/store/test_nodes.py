@@ -89,16 +89,16 @@ def test_of_those_that_begin_together_all_go_on_in_one_space(join: Join) -> None
 def test_one_process_follows_the_chain_and_another_takes_over(join: Join) -> None:
     """When it leaves, gives up, or is killed, which ends its connections."""
     (first_store, first), (_, second), (_, third) = join("first"), join("second"), join("third")
-    assert first.lead()
+    assert first.lead() == 1
     assert not second.lead()
-    assert first.lead()
+    assert first.lead() == 1
     second.give_up()  # which is not its to give
     assert not second.lead()
     first.give_up()
     assert second.lead()
     assert not first.lead()
     second.give_up()
-    assert first.lead()
+    assert first.lead() == 2
     first_store.close()
     assert third.lead()
 
