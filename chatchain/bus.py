@@ -66,14 +66,14 @@ class Bus:
         self._context = _context(authority) if urlsplit(url).scheme == "tls" else None
         self._subject = subject
         self._told = told
-        self._client = _Guarded()
+        self._client: _Guarded | None = None
         self._task: asyncio.Task[None] | None = None
         self._complained: dict[str, float] = {}
 
     @property
     def connected(self) -> bool:
         """Whether what is said now is likely to be heard."""
-        return self._client.is_connected
+        return self._client is not None and self._client.is_connected
 
     def start(self, heard: Callable[[bytes], None]) -> None:
         """Begins to connect, for as long as it takes; `heard` gets what others say, on the loop."""
@@ -81,15 +81,18 @@ class Bus:
 
     async def say(self, message: bytes) -> None:
         """Says something to all others, if they can be reached right now."""
-        if not self._client.is_connected:
+        client = self._client
+        if client is None or not client.is_connected:
             return
         with contextlib.suppress(Error, OSError):
-            await self._client.publish(self._subject, message)
+            await client.publish(self._subject, message)
 
     async def close(self) -> None:
         """Hangs up."""
         if self._task is not None:
             self._task.cancel()
+        if self._client is None:  # one that was never told to connect cannot be closed
+            return
         with contextlib.suppress(Error, OSError, TimeoutError):
             async with asyncio.timeout(_CONNECT):
                 await self._client.close()
@@ -108,8 +111,9 @@ class Bus:
             async def end(closed: asyncio.Event = closed) -> None:
                 closed.set()
 
+            client = self._client = _Guarded()
             try:
-                await self._client.connect(
+                await client.connect(
                     self._url,
                     tls=self._context,
                     name="chatchain relay",
@@ -125,16 +129,16 @@ class Bus:
                     closed_cb=end,
                 )
                 # What comes faster than it is heard is dropped: the next message says the same.
-                await self._client.subscribe(
+                await client.subscribe(
                     self._subject, cb=hear, pending_msgs_limit=256, pending_bytes_limit=256 * MOST
                 )
             except (Error, OSError, TimeoutError) as error:
                 self._complain(error)
                 with contextlib.suppress(Error, OSError):
-                    await self._client.close()
+                    await client.close()
             else:
                 await closed.wait()  # it reconnects by itself until a server refuses it
-            self._client = _Guarded()
+            self._client = None
             await asyncio.sleep(_RETRY)
 
     def _complain(self, error: Exception) -> None:

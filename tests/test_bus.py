@@ -114,6 +114,17 @@ async def test_a_server_without_tls_is_not_told_the_password(ours: Path) -> None
     server.close()
 
 
+async def test_who_hangs_up_at_once_may() -> None:
+    """Before it has begun to connect, and one that never began."""
+    for begins in (True, False):
+        bus = Bus("nats://127.0.0.1:1", "talk", print)
+        if begins:
+            bus.start(print)
+        await bus.close()
+        await bus.say(b"nothing")
+        assert not bus.connected
+
+
 def test_an_authority_that_cannot_be_read_is_said_at_once(tmp_path: Path) -> None:
     """Missing, or no certificate."""
     (tmp_path / "ca.pem").write_text("nothing")
@@ -218,3 +229,29 @@ async def test_a_server_that_is_not_there_yet_is_found_when_it_comes(
         assert b"lost" not in heard
         assert told == ["ConnectionRefusedError"]
     server.stop()
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_who_was_thrown_out_comes_again(monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """The library ends for good then, and so another of its clients begins; who hangs up in between may."""
+    monkeypatch.setattr("chatchain.bus._RETRY", 0.01 if again else 3_600)
+    came = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        info = {"server_id": "x", "version": "2.9.10", "max_payload": 65536}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        async for line in reader:
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+            elif line.startswith(b"SUB"):
+                came += 1
+                writer.write(b"-ERR 'Maximum Connections Exceeded'\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with joined(f"nats://127.0.0.1:{port}", None) as (bus, _, _), asyncio.timeout(60):
+        while came < 3 if again else not came or bus._client is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    server.close()
