@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -254,25 +255,48 @@ async def test_a_relay_that_ends_waits_for_nobody_for_ever(
         await link.close()
 
 
-async def test_whoever_ends_takes_nothing_up_again(tmp_path: Path) -> None:
-    """Tasks, threads and the other processes end with it."""
+class Others:
+    """The other processes, as the relay begins and ends to talk with them."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.passed: object = None
+
+    async def start(self, inmates: object) -> None:
+        self.said.append("start")
+
+    def work(self) -> list[Coroutine[None, None, None]]:
+        return [self.look()]
+
+    async def look(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.said.append("close")
+
+
+class Bus(Others):
+    def start(self, heard: object) -> None:  # type: ignore[override]  # a bus begins at once
+        self.said.append("start")
+
+
+async def test_a_relay_begins_all_of_its_work_and_ends_all_of_it(tmp_path: Path) -> None:
+    """Tasks, threads, and the talk with the other processes."""
     here = Here(tmp_path)
+    relay, nodes, bus = here.relay, Others(), Bus()
+    relay._nodes = relay._signals._nodes = cast(Any, nodes)
+    relay._signals._bus = cast(Any, bus)
     await here.start()
-    closed: list[str] = []
-
-    class Ear:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        async def close(self) -> None:
-            closed.append(self.name)
-
-    relay = here.relay
-    relay._nodes, relay._signals._bus = cast(Any, Ear("nodes")), cast(Any, Ear("signals"))
+    names = [cast(Any, task.get_coro()).__qualname__ for task in relay._tasks._tasks]
+    assert {"Follower.follow", "Files.sweep", "Sponsoring.tend", "Others.look", "sweep", "keep_time"} <= {
+        *names
+    }
+    assert nodes.passed is not None
+    assert relay._keys._writer is here.writer
     await here.stop()
     await until(lambda: not relay._tasks._tasks)
-    assert closed == ["nodes", "signals"]
-    for threads in (relay._readers, relay._follower._threads):
+    assert (nodes.said, bus.said) == (["start", "close"], ["start", "close"])
+    for threads in (relay._readers, relay._follower._threads, relay._sponsoring._threads):
         with pytest.raises(RuntimeError, match="shutdown"):
             threads.executor.submit(print)
     assert relay._files._stopped
