@@ -255,6 +255,18 @@ async def test_a_relay_that_ends_waits_for_nobody_for_ever(
         await link.close()
 
 
+async def test_who_goes_by_itself_is_not_cut(here: Here) -> None:
+    """It may read the farewell first."""
+    stranger = opened(here)
+    ending = asyncio.create_task(here.relay.drain(3_600))
+    await until(lambda: len(stranger.told) == 2)
+    await asyncio.sleep(0.05)
+    assert not ending.done()
+    here.relay.closed(cast(Peer, stranger))
+    await ending
+    assert not stranger.aborted
+
+
 class Others:
     """The other processes, as the relay begins and ends to talk with them."""
 
