@@ -28,8 +28,10 @@ from chatchain.wire.messages import (
     FilesOpen,
     Goodbye,
     Keys,
+    Login,
     Message,
     Ping,
+    Signal,
     Submit,
     Tick,
 )
@@ -120,10 +122,42 @@ async def test_what_a_connection_said_behind_its_end_is_dropped(here: Here) -> N
     inbox: deque[Message] = deque([Submit(envelope(1)), Submit(envelope(2))])
     here.relay.submitted(cast(Peer, stranger), inbox)
     assert list(inbox) == [Submit(envelope(2))]
-    for message in (Ping(1), FetchKeys(1, (ADA,))):
+    proof = Login(ADA, 1, 0, b"", bytes(65), bytes(65))
+    for message in (Ping(1), FetchKeys(1, (ADA,)), proof):
         here.relay.received(cast(Peer, stranger), message)
     here.relay.writable(cast(Peer, stranger))
-    assert here.relay.letters.pending == 0
+    assert (here.relay.letters.pending, stranger.holds) == (0, 0)
+
+
+async def test_nothing_else_is_served_while_a_login_or_a_signal_is_looked_at(here: Here) -> None:
+    """Nobody has more of them under way than one; a login that fails is no bug."""
+    stranger = opened(here)
+    with capture_logs() as log:
+        here.relay.received(cast(Peer, stranger), Login(ADA, 1, 0, b"", bytes(65), bytes(65)))
+        assert stranger.holds == 1
+        await until(lambda: stranger.holds == 0)
+    assert stranger.codes() == ["Challenge", "login_refused"]
+    assert [line["event"] for line in log] == ["login refused"]
+    member = opened(here)
+    here.relay.letters.enter(cast(Peer, member), user(ADA, DeviceState.ACTIVE), 1)
+    here.relay.received(cast(Peer, member), Signal(envelope(1)))
+    assert member.holds == 1
+    await until(lambda: member.holds == 0)
+
+
+async def test_who_reads_again_is_given_more_by_the_part_that_serves_it(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages or files."""
+    links = [await here.connect(), await enter_files(here)]
+    told: list[object] = []
+    monkeypatch.setattr(here.relay.letters, "writable", told.append)
+    monkeypatch.setattr(here.relay._files, "writable", told.append)
+    for peer in here.relay._peers:
+        here.relay.writable(peer)
+        assert told.pop() is peer.session
+    for link in links:
+        await link.close()
 
 
 async def test_breaches_of_an_address_are_counted_and_noted_up_to_a_bound(here: Here) -> None:
