@@ -92,7 +92,7 @@ class Courier:
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # attempts since one brought something
-        self._latest = b"", 0  # which blob was gone on with, and how much of it was on its way then
+        self._furthest = b"", 0  # which blob was gone on with, and how much of it was on its way then at most
 
     async def start(self) -> None:
         """Begins with what earlier runs left."""
@@ -131,7 +131,7 @@ class Courier:
                     await self._idle.wait()
 
     async def _run(self) -> None:
-        self._failures = 0
+        self._failures, self._furthest = 0, (b"", 0)
         while True:
             self._wake.clear()
             if not (waiting := self._store.uploads()):
@@ -190,11 +190,14 @@ class Courier:
             await transfer.upload(upload.blob, upload.size, source, moved)
 
     def _gone_on(self, blob: bytes, sent: int) -> None:
-        """An attempt has begun: if it begins much later than the one before, that was no failure."""
-        before, at = self._latest
-        if blob == before and sent >= at + KEPT_BYTES:
-            self._failures = 0
-        self._latest = blob, sent
+        """An attempt has begun: if much later than any before, these were no failures. A relay that forgets
+        again and again what it had brings nothing.
+        """
+        before, furthest = self._furthest
+        if blob != before:
+            self._furthest = blob, sent
+        elif sent >= furthest + KEPT_BYTES:
+            self._failures, self._furthest = 0, (blob, sent)
 
     def _forget_sent(self) -> None:
         """Deletes sealed files that no message waits for any more."""

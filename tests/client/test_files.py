@@ -229,6 +229,26 @@ async def test_an_upload_that_gets_on_is_tried_on_however_often_it_breaks_off(
     assert len(shelf.cut_up) == 8 - 3
 
 
+async def test_an_upload_that_a_relay_forgets_again_and_again_is_given_up_for_now(
+    world: World, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is regained of it is no progress: else the same pieces would be sent without end."""
+    monkeypatch.setattr(attachments, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(attachments, "KEPT_BYTES", STEP)
+    shelf = world.relay.shelf
+    shelf.cut_up = [STEP + 1] * 20
+
+    def forget(_: m.Upload) -> None:
+        if len(shelf.cut_up) % 2 == 0:
+            shelf.begun.clear()
+
+    shelf.refuse = forget
+    async with world.client("ada") as ada:
+        with pytest.raises(NetworkError):
+            await one(ada.send_file("bob", big))
+    assert len(shelf.cut_up) == 20 - 4
+
+
 async def test_without_a_relay_a_file_is_kept_sealed(world: World, big: Path) -> None:
     """Queued with the reason; the next command that connects uploads and sends it."""
     world.relay.up = False
