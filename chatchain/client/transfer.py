@@ -45,6 +45,11 @@ PIECE_BYTES: Final = 128 * 1024
 ANSWER_S: Final = 60.0
 """How long a relay may take to look into its disk or its bucket."""
 
+TURN_S: Final = 900.0
+"""How long it may then make one wait for a turn, while heartbeats show that it lives: who comes anew stands
+behind all others, and would never have a turn if giving up sooner than it takes to come.
+"""
+
 
 class Source(Protocol):
     """What a blob is read from: an open file."""
@@ -134,7 +139,7 @@ class Transfer:
                     break
                 offset += len(piece)
                 on_progress(offset)
-            return await self._within(verdict)
+            return await self._within(verdict, TURN_S)
         finally:
             verdict.cancel()
             await asyncio.gather(verdict, return_exceptions=True)
@@ -150,8 +155,10 @@ class Transfer:
             raise VerificationError(
                 f"The relay's file has {head.size:,} bytes, the message names one of {size:,}."
             )
+        patience = TURN_S
         while length:
-            piece = await self._next()
+            piece = await self._next(patience)
+            patience = ANSWER_S
             if not isinstance(piece, Piece):
                 raise ProtocolViolation("The relay answered another question than was asked.")
             length -= len(piece.data)
@@ -166,12 +173,12 @@ class Transfer:
         if not isinstance(await self._next(), Done):
             raise ProtocolViolation("The relay answered another question than was asked.")
 
-    async def _next(self) -> RelayMessage:
-        return await self._within(asyncio.ensure_future(self._listen()))
+    async def _next(self, patience: float | None = None) -> RelayMessage:
+        return await self._within(asyncio.ensure_future(self._listen()), patience or ANSWER_S)
 
-    async def _within(self, answer: asyncio.Future[RelayMessage]) -> RelayMessage:
+    async def _within(self, answer: asyncio.Future[RelayMessage], patience: float) -> RelayMessage:
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(patience):
                 return await answer
         except TimeoutError as late:
             raise RelayFailure("The relay takes too long with a file.", "Try again in a moment.") from late

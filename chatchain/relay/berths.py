@@ -1,5 +1,8 @@
 """Which connections move files at a time: so many of one process, and whoever comes beyond waits in turn.
 
+They go on in the order of coming, but first those whose party has the fewest berths: who comes with many
+connections keeps nobody out who comes with one.
+
 A connection costs most from its first upload or download on: parts in memory, and what TLS has grown by,
 which it keeps as long as the connection lasts. So a berth is a connection's until it ends. Who has none has
 sent or been sent nothing of a file yet, and costs next to nothing however long it waits.
@@ -12,7 +15,8 @@ then is kept, and is gone on with at the next turn. The clock is an argument, in
 from __future__ import annotations
 
 from asyncio import Future, get_running_loop
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 BERTH_BYTES: Final = 4 * 1024 * 1024
@@ -35,8 +39,10 @@ Who = TypeVar("Who")
 class Berths(Generic[Who]):
     """The berths of one process."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, party: Callable[[Who], Hashable]) -> None:
+        """`party` says to whom a connection belongs."""
         self._count = count
+        self._party = party
         self._taken: dict[Who, float] = {}  # since when; those who have had one longest stand first
         self._leaving: set[Who] = set()
         self._queue: dict[Who, Future[bool]] = {}
@@ -68,17 +74,22 @@ class Berths(Generic[Who]):
         return given
 
     def leave(self, who: Who, now: float) -> None:
-        """Has the first of those who wait follow one that is done, or forgets one that waits no longer."""
+        """Has one of those who wait follow one that is done, or forgets one that waits no longer."""
         if (given := self._queue.pop(who, None)) is not None and not given.done():
             given.set_result(False)
         self._leaving.discard(who)
         self._taken.pop(who, None)
         while self._queue and len(self._taken) < self._count:
-            following = next(iter(self._queue))
+            following = self._next()
             given = self._queue.pop(following)
             if not given.done():
                 self._taken[following] = now
                 given.set_result(True)
+
+    def _next(self) -> Who:
+        """The first to have come of those whose party has the fewest berths."""
+        has = Counter(map(self._party, self._taken))
+        return min(self._queue, key=lambda who: has[self._party(who)])
 
     def give_way(self, now: float, idle: Callable[[Who], float]) -> list[Who]:
         """Who has to leave for those who wait, each named once; `idle` says for how long one has had nothing

@@ -153,7 +153,7 @@ class Files:
         self._of_user: Counter[int] = Counter()
         self._uploads: dict[tuple[int, bytes], _Upload] = {}
         self._requests = Buckets(requests)
-        self.berths: Final = Berths[FileSession](max(1, moving // BERTH_BYTES))
+        self.berths: Final = Berths[FileSession](max(1, moving // BERTH_BYTES), lambda session: session.uid)
         metrics.files_moving.set_function(lambda: self.berths.taken)
         metrics.files_waiting.set_function(lambda: self.berths.waiting)
         self._making_way = False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chatchain.client import transfer
 from chatchain.client.transfer import Transfer
 from chatchain.errors import TooLarge
 from chatchain.model import Blob, BlobState
@@ -21,7 +22,7 @@ from chatchain.relay.files import WRITES, FileSession
 from chatchain.relay.limits import Buckets, Rate
 from chatchain.relay.orphans import Orphans
 from chatchain.store.blobs import BlobFolder, BlobTable
-from chatchain.transport import WRITE_QUEUE, dial
+from chatchain.transport import WRITE_QUEUE, RelayLink, dial
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
@@ -34,6 +35,7 @@ from chatchain.wire.messages import (
     Goodbye,
     Message,
     Piece,
+    RelayMessage,
     Stored,
     Uploading,
 )
@@ -751,6 +753,45 @@ async def test_a_berth_is_free_only_when_nothing_of_its_upload_is_in_memory(
     gate.set()
     assert isinstance(await up, Stored)
     await bob.close()
+
+
+async def test_a_client_waits_longer_for_its_turn_than_for_an_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up and down: whoever gave up meanwhile would stand behind all others again."""
+    server = await start(berths=1)
+    data, other = some(1000), some(1000)
+    zoe = await enter(server, 9)
+    assert isinstance(await zoe.upload(data), Stored)
+    await zoe.close()
+
+    class Answered(RelayLink):
+        """From its first answer on nobody waits for another."""
+
+        async def receive(self) -> RelayMessage:
+            message = await super().receive()
+            if isinstance(message, Fetching | Uploading):
+                monkeypatch.setattr(transfer, "ANSWER_S", 1e-9)
+            return message
+
+    async def up(client: Transfer) -> object:
+        return await client.upload(hashlib.sha256(other).digest(), len(other), io.BytesIO(other))
+
+    async def down(client: Transfer) -> object:
+        return [piece async for piece in client.fetch(hashlib.sha256(data).digest(), 1000, 0, 1000)]
+
+    for work in (up, down):
+        ada, bob = await stalled(server, 1, some(SIZE)), await enter(server, 2)
+        bob.link.__class__ = Answered
+        client = Transfer(bob.link)
+        client._largest = SIZE
+        working = asyncio.create_task(work(client))
+        await until(lambda: server.files.berths.waiting == 1 and transfer.ANSWER_S < 1)
+        await ada.close()
+        assert await working
+        await bob.close()
+        await until(lambda: server.files.berths.taken == 0)
+        monkeypatch.undo()
 
 
 async def test_who_hangs_up_while_waiting_keeps_nobody_out(start: Start) -> None:
