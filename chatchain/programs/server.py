@@ -290,10 +290,18 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(config: ServerConfig, log: FilteringBoundLogger, place: Place) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if place.life is not None:
+            loop.remove_reader(place.life)  # it stays at its end
+        if not stop.is_set():
+            stop.set()
+            _end_in(END_SECONDS, log)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     if place.life is not None:
-        loop.add_reader(place.life, stop.set)
+        loop.add_reader(place.life, end)
     loop.set_exception_handler(lambda _, context: log.error("bug", **_described(context)))
     context, spki = _certificate(config)
     endpoints = Endpoints(config.rpc)
@@ -427,7 +435,6 @@ async def _serve(
         await stop.wait()
         place.stopping()
         log.info("stopping")
-        _end_in(END_SECONDS, log)
         listener.stop()
         await relay.drain(DRAIN_SECONDS)
     finally:

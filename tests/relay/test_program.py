@@ -231,3 +231,17 @@ async def test_a_terminated_relay_says_goodbye_and_ends_with_0(stage: Stage) -> 
     await device.close()
     await again.close()
     stage.stop()
+
+
+def test_a_relay_ends_with_0_though_it_waits_for_its_database_to_start(stage: Stage) -> None:
+    """Of one that is silent it would hear nothing for half a minute, and then end with that."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        command = stage.command("--db", f"mysql+pymysql://u:p@127.0.0.1:{silent.getsockname()[1]}/x")
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as relay:
+            asked, _ = silent.accept()
+            with asked:
+                relay.terminate()
+                _, said = relay.communicate(timeout=60)
+    assert relay.returncode == 0, said
+    assert "cut short" in said
