@@ -361,7 +361,9 @@ class Files:
                 part = upload.waiting.popleft()
                 number = await self._in(partial(assembly.keep, part))
                 await self._written(upload, WRITES - 1)
-                upload.writes.add(asyncio.create_task(self._put(upload, folder, number, part)))
+                write = asyncio.create_task(self._put(upload, folder, number, part))
+                write.add_done_callback(_heard)
+                upload.writes.add(write)
                 self._metrics.file_bytes.labels("up").inc(len(part))
                 self._let_go(upload)
             if assembly.complete and not upload.dropped:
@@ -382,7 +384,7 @@ class Files:
         await self._in(partial(self._parts.put, folder, number, part))
         sync = partial(self._parts.sync, folder, number)
         future = asyncio.get_running_loop().run_in_executor(self._syncs, sync)
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # told once it matters
+        future.add_done_callback(_heard)
         upload.syncs.append(future)
 
     @staticmethod
@@ -526,6 +528,12 @@ class Files:
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _heard(done: asyncio.Future[None]) -> None:
+    """What kept a part from the disk is told once it matters; where another was told first, it never does."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _idle(session: FileSession, now: float) -> float:

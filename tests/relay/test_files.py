@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import io
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from chatchain.client import transfer
 from chatchain.client.transfer import Transfer
-from chatchain.errors import TooLarge
+from chatchain.errors import StoreUnavailable, TooLarge
 from chatchain.model import Blob, BlobState
 from chatchain.relay import berths as turns
 from chatchain.relay.berths import BERTH_BYTES
@@ -610,6 +612,29 @@ async def test_the_sender_of_a_slow_upload_is_read_no_faster_than_its_parts_are_
     assert isinstance(await sending, Stored)
     assert server.store.blobs.own(1, hashlib.sha256(data).digest()).state is BlobState.STORED  # type: ignore[union-attr]
     await ada.close()
+
+
+async def test_a_full_disk_is_no_bug_however_many_parts_fail_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that fails is told, and nothing of the others is left for the loop to complain of."""
+    server, loop = await start(), asyncio.get_running_loop()
+    both, complaints = threading.Barrier(WRITES), list[object]()
+
+    def full(*_: object) -> None:
+        both.wait(60)
+        raise StoreUnavailable("The relay has no room for files at the moment.")
+
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    monkeypatch.setattr(server.parts, "put", full)
+    ada = await enter(server)
+    assert failed(await ada.upload(some(WRITES * PART_BYTES))) == "store_unavailable"
+    monkeypatch.undo()
+    assert isinstance(await ada.upload(some(1000)), Stored)
+    await ada.close()
+    await until(lambda: server.files.berths.taken == 0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_what_is_stored_was_on_the_disk_before(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
