@@ -4,8 +4,8 @@ They go on in the order of coming, but first those whose party has the fewest be
 connections keeps nobody out who comes with one.
 
 A connection costs most from its first upload or download on: parts in memory, and what TLS has grown by,
-which it keeps as long as the connection lasts. So a berth is a connection's until it ends. Who has none has
-sent or been sent nothing of a file yet, and costs next to nothing however long it waits.
+which it keeps as long as the connection lasts. So a berth is a connection's until it ends. Who has none was
+sent nothing of a file yet, and no more than one read was taken in of it, however long it waits.
 
 While somebody waits, those give way who have nothing to do, and after them those who have had their berth for
 longest: who is slow, or says nothing, keeps the others out no longer than for one turn. What was uploaded by
