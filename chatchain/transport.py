@@ -647,14 +647,22 @@ class Peer(asyncio.Protocol):
         if stopped:
             self._stopped_at = now
             transport.pause_reading()
-            # Else TLS would go on taking in half a MiB that nobody reads.
-            cast(_Limited, transport).set_read_buffer_limits(0, 0)
+            self._take_in_nothing()
+            # Once more when this turn is over: within `data_received` TLS goes on when that returns.
+            asyncio.get_running_loop().call_soon(self._take_in_nothing)
         else:
             self.heard = now  # it could not be heard before: nobody listened
             if self._frame_began:
                 self._frame_began += now - self._stopped_at
             cast(_Limited, transport).set_read_buffer_limits()
             transport.resume_reading()
+
+    def _take_in_nothing(self) -> None:
+        """Else TLS would take in half a MiB that nobody reads."""
+        if self._stopped and self._transport is not None and not self._transport.is_closing():
+            limited = cast(_Limited, self._transport)
+            limited.set_read_buffer_limits()  # with nothing taken in, each 0 takes the one before back
+            limited.set_read_buffer_limits(0, 0)
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         if self._transport is not None and not self._transport.is_closing():

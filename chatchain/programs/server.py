@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import gc
@@ -64,6 +65,12 @@ END_SECONDS: Final = 9.0
 """When the process ends though something still waits for a database or a chain that does not answer: what was
 not committed by then was not ticked either.
 """
+
+LARGE_BYTES: Final = 256 * 1024
+"""From this size on a block of memory is mapped by itself: what TLS reads into, and parts of files."""
+
+_MMAP_THRESHOLD: Final = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
 
 GATHER_SECONDS: Final = 2.0
 """How long a sponsored vote waits for others where blocks are made seconds apart."""
@@ -410,6 +417,7 @@ async def _serve(
     place: Place,
 ) -> None:
     _raise_file_limit()
+    _return_large_blocks()
     await relay.start(writer)
     _settle_garbage()
     listener = Listener(
@@ -633,6 +641,16 @@ def _settle_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def _return_large_blocks() -> None:
+    """Has the C library give large blocks back to the system whenever they are freed.
+
+    Else it stops doing so once the first was freed, and what one connection needed while it moved a file
+    stays with the process, in pieces between what others still need.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another library than glibc does as it likes
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _raise_file_limit() -> None:

@@ -269,6 +269,7 @@ class Files:
         """Frees the berth once nothing of a connection is in memory any more."""
         await last.idle.wait()
         await asyncio.gather(*last.writes, return_exceptions=True)
+        session.last = None  # else it and its session would keep each other, and all of the connection
         self.berths.leave(session, _now())
 
     # --- up ---

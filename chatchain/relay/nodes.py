@@ -517,10 +517,11 @@ class Nodes:
         called, self._called = self._called, False
         # One after the other: a device that logs in here meanwhile, for the second time perhaps, is in the
         # next announcement, and newer than whatever is read now.
-        devices = list(self._logged_in)[:NAMED]
-        if devices:
-            for announced in devices:
-                del self._logged_in[announced]
+        logged_in = list(self._logged_in)[:NAMED]
+        for each in logged_in:
+            del self._logged_in[each]
+        # Whoever has gone since may be elsewhere by now, and would be closed there.
+        if devices := [each for each in logged_in if self._inmates.holds(*each)]:
             try:
                 await asyncio.to_thread(lambda: self._shared.announce(devices))
             except StoreUnavailable:
@@ -530,8 +531,8 @@ class Nodes:
             if self._near is not None:
                 for other in self._near.others:
                     self._tell(other, _Look(devices))
-            if self._logged_in:
-                self._look.set()
+        if self._logged_in:
+            self._look.set()
         counts = await asyncio.to_thread(self._shared.counts)
         if counts.sequence > self._frontier.known and not called:
             await asyncio.sleep(PATIENCE_NEAR)  # most of it is on its way here, from the writer at least

@@ -188,6 +188,11 @@ class Place:
     def holds(self, uid: int, device: int) -> bool:
         return (uid, device) in self.devices
 
+    def log_in(self, device: Device) -> None:
+        """The device connects here."""
+        self.devices.add(device)
+        self.nodes.logged_in(*device)
+
     def woken(self, devices: Iterable[tuple[int, int, int]]) -> None:
         self.told.append(("woken", list(devices)))
 
@@ -260,7 +265,7 @@ async def test_it_begins_where_everything_stands() -> None:
 async def test_a_login_is_announced_once_and_told_to_everybody() -> None:
     """In the database first, and then to neighbours and machines, who look there."""
     place = await Place().start()
-    place.nodes.logged_in(*AT_BOB)
+    place.log_in(AT_BOB)
     assert place.nodes._look.is_set()
     place.database.during = lambda: place.told.append(("before", [*place.called_for, *place.near.told[1]]))
     await place.nodes._exchange()
@@ -275,7 +280,7 @@ async def test_a_login_is_announced_once_and_told_to_everybody() -> None:
 async def test_a_login_that_could_not_be_announced_is_announced_later() -> None:
     """The database was away; nobody is told of what is not there."""
     place = await Place().start()
-    place.nodes.logged_in(*AT_BOB)
+    place.log_in(AT_BOB)
     place.database.away = True
     with pytest.raises(StoreUnavailable):
         await place.nodes._exchange()
@@ -285,12 +290,28 @@ async def test_a_login_that_could_not_be_announced_is_announced_later() -> None:
     assert place.database.announced == [[AT_BOB]]
 
 
+async def test_who_has_gone_before_the_announcement_is_not_announced() -> None:
+    """The device is at another process by then, which would close its connection as the older one."""
+    place = await Place().start()
+    place.log_in(AT_BOB)
+    place.database.away = True
+    with pytest.raises(StoreUnavailable):
+        await place.nodes._exchange()
+    place.database.away = False
+    place.devices.clear()
+    place.log_in(AT_CARL)
+    await place.nodes._exchange()
+    await place.nodes._exchange()
+    assert place.database.announced == [[AT_CARL]]
+    assert place.called_for == [AT_CARL]
+
+
 async def test_who_logs_in_while_others_are_announced_is_next() -> None:
     """At once."""
     place = await Place().start()
-    place.nodes.logged_in(*AT_BOB)
+    place.log_in(AT_BOB)
     place.nodes._look.clear()
-    place.database.during = lambda: place.nodes.logged_in(*AT_CARL)
+    place.database.during = lambda: place.log_in(AT_CARL)
     await place.nodes._exchange()
     assert place.nodes._look.is_set()
     await place.nodes._exchange()
@@ -300,11 +321,11 @@ async def test_who_logs_in_while_others_are_announced_is_next() -> None:
 async def test_the_newest_of_three_logins_stays_however_slow_the_database_is() -> None:
     """Here, elsewhere, and here again while the first of them is being announced."""
     place = await Place(AT_BOB).start()
-    place.nodes.logged_in(*AT_BOB)
+    place.log_in(AT_BOB)
 
     def meanwhile() -> None:
         place.database.logged_in.append(AT_BOB)
-        place.nodes.logged_in(*AT_BOB)
+        place.log_in(AT_BOB)
 
     place.database.during = meanwhile
     await place.nodes._exchange()
@@ -319,7 +340,7 @@ async def test_many_logins_are_announced_in_bounded_messages(monkeypatch: pytest
     place = await Place().start()
     devices = [(uid, 1) for uid in range(1, 6)]
     for device in devices:
-        place.nodes.logged_in(*device)
+        place.log_in(device)
     place.nodes._look.clear()
     await place.nodes._exchange()
     assert place.nodes._look.is_set()
@@ -331,8 +352,8 @@ async def test_who_logged_in_elsewhere_is_told_once_and_not_who_came_back() -> N
     """Whoever is about to be announced here is newer than what is read."""
     place = await Place(AT_BOB, AT_CARL).start()
     place.database.logged_in += [AT_BOB, AT_CARL]
-    place.database.during = lambda: place.nodes.logged_in(*AT_CARL)
-    place.nodes.logged_in(*AT_DORA)
+    place.database.during = lambda: place.log_in(AT_CARL)
+    place.log_in(AT_DORA)
     for _ in range(2):
         await place.nodes._exchange()
         assert place.heard("elsewhere") in ([AT_BOB], [])

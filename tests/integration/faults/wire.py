@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import socket
 import struct
@@ -95,7 +96,7 @@ class Wire:
         forth: bool = False,
     ) -> None:
         lost = False
-        while data := await reader.read(CHUNK):
+        while data := await _read(reader):
             if self.swallows or lost:
                 lost = True  # what comes later makes no sense any more
                 continue
@@ -107,3 +108,12 @@ class Wire:
             await writer.drain()
             if left is not None and left[0] <= 0:
                 return
+        if lost or self.swallows:
+            await asyncio.Event().wait()  # that one side has hung up is swallowed, too
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """What came next; nothing when that end has hung up, however it did."""
+    with contextlib.suppress(OSError):
+        return await reader.read(CHUNK)
+    return b""
