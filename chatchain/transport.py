@@ -50,8 +50,8 @@ READ_QUEUE: Final = 32 * 1024
 CHUNK: Final = 64 * 1024
 
 _READ: Final = memoryview(bytearray(256 * 1024))
-"""What a relay reads at a time. As a `Protocol` each read would have a block of that size made for it, which
-costs more than all else in a short one.
+"""Where all of a relay's connections are read into, one after the other: a process has one loop. As a
+`Protocol` each read would have a block of this size made for it, of which a short one needs next to nothing.
 """
 
 BUSY_MS: Final = 5_000
@@ -468,7 +468,7 @@ class Peer(asyncio.BufferedProtocol):
         self._handler.opened(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where TLS puts what it reads: one place for all, because nothing stays there."""
+        """Where TLS puts what it reads, until `buffer_updated` has copied it."""
         return _READ
 
     def buffer_updated(self, nbytes: int) -> None:
