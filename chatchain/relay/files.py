@@ -92,8 +92,8 @@ class _Upload:
         self.ref = ref
         self.assembly = assembly
         self.waiting: deque[bytes] = deque()
-        self.writes: set[asyncio.Future[None]] = set()
-        self.syncs: list[asyncio.Future[None]] = []
+        self.writes: set[asyncio.Task[None]] = set()
+        self.syncs: list[asyncio.Task[None]] = []
         """Parts that are written and on their way to the disk: these cost no memory here."""
         self.dropped = False
         """Nothing more is taken of it: it failed, or goes on elsewhere."""
@@ -327,6 +327,7 @@ class Files:
         assembly = Assembly(blob, parts)
         for part, start, end in slices(0, assembly.offset):
             assembly.keep(self._parts.get(blob.folder, part, start, end))
+            self._parts.sync(blob.folder, part)  # whoever wrote it may not have come to that
         return assembly
 
     def _take(self, session: FileSession, ref: int, data: bytes) -> None:
@@ -338,8 +339,7 @@ class Files:
         try:
             parts = upload.assembly.take(data)
         except RefusedError as error:
-            self._drop(session)
-            self._fail(session, ref, error)
+            self._give_up(upload, error)
             return
         if parts:
             upload.waiting.extend(parts)
@@ -362,35 +362,44 @@ class Files:
                 part = upload.waiting.popleft()
                 number = await self._in(partial(assembly.keep, part))
                 await self._written(upload, WRITES - 1)
-                write = asyncio.create_task(self._put(upload, folder, number, part))
-                write.add_done_callback(_heard)
-                upload.writes.add(write)
+                upload.writes.add(asyncio.create_task(self._put(upload, folder, number, part)))
                 self._metrics.file_bytes.labels("up").inc(len(part))
                 self._let_go(upload)
-            if assembly.complete and not upload.dropped:
+            if assembly.complete:
                 await self._written(upload, 0)
                 await asyncio.gather(*upload.syncs)
-                self._drop(session)
+            if assembly.complete and not upload.dropped:
+                self._detach(session)
                 expires_ms = await self._in(lambda: self._finished(assembly))
                 self._metrics.files.labels("stored").inc()
                 session.peer.send(Stored(upload.ref, expires_ms))
         except ChatchainError as error:
-            self._drop(session)
             self._fail(session, upload.ref, error)
         finally:
             upload.idle.set()
             self._let_go(upload)
 
     async def _put(self, upload: _Upload, folder: str, number: int, part: bytes) -> None:
-        await self._in(partial(self._parts.put, folder, number, part))
+        # What keeps a part from the disk is dealt with at once: the task would keep the error, which keeps
+        # the calls that it went through, and these the part, the upload and so the task.
+        try:
+            await self._in(partial(self._parts.put, folder, number, part))
+            upload.syncs.append(asyncio.create_task(self._sync(upload, folder, number)))
+        except ChatchainError as error:
+            self._give_up(upload, error)
+
+    async def _sync(self, upload: _Upload, folder: str, number: int) -> None:
+        if self._stopped:
+            return
         sync = partial(self._parts.sync, folder, number)
-        future = asyncio.get_running_loop().run_in_executor(self._syncs, sync)
-        future.add_done_callback(_heard)
-        upload.syncs.append(future)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._syncs, sync)
+        except ChatchainError as error:
+            self._give_up(upload, error)
 
     @staticmethod
     async def _written(upload: _Upload, left: int) -> None:
-        """Waits until no more than so many parts are being written; raises what kept one from it."""
+        """Waits until no more than so many parts are being written."""
         while len(upload.writes) > left:
             done, upload.writes = await asyncio.wait(upload.writes, return_when=asyncio.FIRST_COMPLETED)
             for each in done:
@@ -416,10 +425,16 @@ class Files:
             raise RefusedError("The upload was given up elsewhere.")
         return expires_ms
 
+    def _give_up(self, upload: _Upload, error: ChatchainError) -> None:
+        """Says why no more is taken of an upload, unless something else was said before."""
+        if not upload.dropped:
+            self._drop(upload.session)
+            self._fail(upload.session, upload.ref, error)
+
     def _drop(self, session: FileSession) -> None:
         """Takes no more of the upload on this connection; the parts that are kept stay."""
         upload = self._detach(session)
-        if upload is not None and not upload.assembly.complete:
+        if upload is not None:
             self._spawn(self._tidy(upload))
 
     def _detach(self, session: FileSession) -> _Upload | None:
@@ -529,12 +544,6 @@ class Files:
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-def _heard(done: asyncio.Future[None]) -> None:
-    """What kept a part from the disk is told once it matters; where another was told first, it never does."""
-    if not done.cancelled():
-        done.exception()
 
 
 def _idle(session: FileSession, now: float) -> float:

@@ -20,7 +20,8 @@ from chatchain.relay.ports import BlobParts, BlobTable
 SHELVES: Final = 256
 """Shares that the names are looked through in: by the first byte of the id."""
 
-_NAME: Final = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-\d+-\d+")
+_NAME: Final = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-\d+-\d+(?:~[0-9a-f]+)*")
+"""Of a folder, also of one that a node that died had put aside to delete it."""
 
 
 class Orphans:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -129,7 +130,9 @@ class BlobFolder:
         with _translated():
             if self._root is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(self._root / folder)
+                    # Aside first: a folder that is moved while it is emptied would go on losing parts.
+                    aside = self._root / f"{folder}~{secrets.token_hex(4)}"
+                    shutil.rmtree((self._root / folder).rename(aside))
                 return
             if paths := self._paths(folder):
                 self._store.delete(paths)

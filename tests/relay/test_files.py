@@ -39,6 +39,7 @@ from chatchain.wire.messages import (
     Piece,
     RelayMessage,
     Stored,
+    Upload,
     Uploading,
 )
 from deploy import certificates
@@ -662,6 +663,76 @@ async def test_what_is_stored_was_on_the_disk_before(start: Start, monkeypatch: 
     ada = await enter(server)
     assert isinstance(await ada.upload(some(SIZE)), Stored)
     assert done == [*["part"] * 4, "names", "row"]
+    await ada.close()
+
+
+async def test_what_somebody_wrote_and_did_not_sync_is_on_the_disk_before_it_is_stored(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that was killed between the two left parts that are whole, until the machine loses power."""
+    server = await start()
+    monkeypatch.setattr(server.parts, "sync", lambda *_: None)
+    data, synced = some(SIZE), set[int]()
+    ada = await enter(server)
+    await ada.announce(hashlib.sha256(data).digest(), SIZE)
+    await ada.pieces(data[: 2 * PART_BYTES])
+    await until(lambda: parts_on_disk(tmp_path / "blobs") == 2)
+    await ada.close()
+    server = await start()
+    monkeypatch.setattr(server.parts, "sync", lambda _, part: synced.add(part))
+    ada = await enter(server)
+    assert isinstance(await ada.upload(data), Stored)
+    assert synced == {0, 1, 2, 3}
+    await ada.close()
+
+
+async def test_what_an_upload_that_was_given_up_still_meets_is_not_another_s(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was taken over, its connection serves the next; told is each of them once."""
+    server, gate, loop = await start(), asyncio.Event(), asyncio.get_running_loop()
+    sync, first = server.parts.sync, list[str]()
+
+    def hang_and_fail(folder: str, part: int) -> None:
+        if not first:
+            first.append(folder)
+            asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+            raise StoreUnavailable("The disk failed.")
+        sync(folder, part)
+
+    monkeypatch.setattr(server.parts, "sync", hang_and_fail)
+    data, other = some(1000), some(1000)
+    blob = hashlib.sha256(data).digest()
+    old, new = await enter(server), await enter(server)
+    assert await old.announce(blob, len(data)) == Uploading(1, 0)
+    await old.pieces(data)
+    await until(lambda: bool(first))
+    await new.say(Upload(1, blob, len(data)))
+    assert failed(await old.next()) == "refused"
+    assert await old.announce(hashlib.sha256(other).digest(), len(other)) == Uploading(2, 0)
+    gate.set()
+    assert await new.next() == Uploading(1, len(data))
+    assert isinstance(await new.next(), Stored)
+    await old.pieces(other)
+    answer = await old.next()
+    assert isinstance(answer, Stored)
+    assert answer.ref == 2
+    await old.close()
+    await new.close()
+
+
+async def test_a_disk_that_fails_is_told_of_though_nothing_more_comes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that waits for something else within a part does not learn it only with the next."""
+    server = await start()
+
+    def full(*_: object) -> None:
+        raise StoreUnavailable("The relay has no room for files at the moment.")
+
+    monkeypatch.setattr(server.parts, "put", full)
+    ada = await stalled(server, 1, some(SIZE))
+    assert failed(await ada.next()) == "store_unavailable"
     await ada.close()
 
 

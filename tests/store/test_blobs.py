@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,28 @@ def test_parts_move_to_another_name(parts: BlobFolder) -> None:
     assert bytes(parts.get("ab/two", 0, 0, 6)) == b"ab/one"
     assert parts.sizes("ab/two") == [6, 2]
     assert parts.sizes("ab/one-more") == [11, 2]
+
+
+def test_parts_that_are_moved_while_they_are_deleted_are_all_there_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload goes on at one node while another tidies up after its end there: what the former has seen and
+    hashed must stay.
+    """
+    parts, unlink, seen = BlobFolder(str(tmp_path / "files")), os.unlink, list[list[int]]()
+    for number in range(3):
+        parts.put("ab/one", number, b"part")
+
+    def unlink_late(path: str, *, dir_fd: int | None = None) -> None:
+        if not seen:
+            parts.move("ab/one", "ab/two")
+            seen.append(parts.sizes("ab/two"))
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink_late)
+    parts.delete("ab/one")
+    assert seen == [parts.sizes("ab/two")]
+    assert parts.folders("ab").keys() == ({"ab/two"} if seen[0] else set())
 
 
 def test_what_follows_a_gap_is_not_counted(parts: BlobFolder) -> None:
