@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,6 +91,16 @@ MAX_SIGNALS: Final = 64
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """Bytes of such deliveries: eight times what a relay sends before it wants acknowledgements."""
+
+ACKNOWLEDGE_S: Final = 0.02
+ACKNOWLEDGE_MOST: Final = 64
+"""An acknowledgement goes at once, unless another went so many seconds before: then it waits for the rest of
+them, or until so many deliveries are stored. So a relay that has much for a device hears of many at a time,
+and goes on meanwhile: it sends eight times as many before it waits.
+"""
+
+FAREWELL_S: Final = 1.0
+"""How long the end of a session waits for the relay to take the last acknowledgement."""
 
 ANSWER_S: Final = 20.0
 """How long a relay may think about a request before it counts as gone."""
@@ -195,6 +206,9 @@ class Session:
         self._held = 0  # bytes of the deliveries that wait
         self._receiving = False
         self._space = 0  # in which the relay's sequences count
+        self._stored: list[int] = []  # sequences that the relay is not told of yet
+        self._told_at = -math.inf  # when it was told last
+        self._telling: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
         self._ended: ChatchainError | None = None
         self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
@@ -218,9 +232,16 @@ class Session:
         return self._ended is None
 
     async def close(self) -> None:
-        """Ends the link; never raises."""
-        self._end(NetworkError("The session was closed."))
-        self._reader.cancel()
+        """Says what else is stored, as far as the relay listens, and ends the link; never raises."""
+        if self._telling is not None:
+            self._telling.cancel()
+        try:
+            with suppress(ChatchainError, TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._acknowledge()
+        finally:
+            self._end(NetworkError("The session was closed."))
+            self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self.link.close()
 
@@ -377,8 +398,25 @@ class Session:
         return self._deliveries.empty()
 
     async def acknowledge(self, sequences: tuple[int, ...]) -> None:
-        """Says that these deliveries are stored."""
-        await self._send(Acknowledge(sequences))
+        """Says that these deliveries are stored: now, or in a moment together with those that follow."""
+        self._check()
+        self._stored += sequences
+        due_in = self._told_at + ACKNOWLEDGE_S - asyncio.get_running_loop().time()
+        if due_in <= 0 or len(self._stored) >= ACKNOWLEDGE_MOST:
+            await self._acknowledge()
+        elif self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._acknowledge_in(due_in))
+
+    async def _acknowledge_in(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(ChatchainError):  # the link has ended, which whoever uses it next is told
+            await self._acknowledge()
+
+    async def _acknowledge(self) -> None:
+        if self._stored:
+            stored, self._stored = tuple(self._stored), []
+            self._told_at = asyncio.get_running_loop().time()
+            await self._send(Acknowledge(stored))
 
     # --- inside ---------------------------------------------------------------------------------------------
 
