@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 import msgspec  # noqa: E402
 
+from chatchain.client.session import ACKNOWLEDGE_MOST, ACKNOWLEDGE_S  # noqa: E402
 from chatchain.identity.login import login_proof, verifier_for  # noqa: E402
 from chatchain.model import Copy, Envelope, Network, Suite  # noqa: E402
 from chatchain.transport import client_context  # noqa: E402
@@ -212,8 +213,20 @@ class Pair:
         self._head, _, self._tail = frame(Submit(envelope)).partition(mark)
         self.sent: list[tuple[bytes, float]] = []
         self.ticked = self.arrived = 0
+        self.stored: list[int] = []
+        self._told_at = 0.0
         self.latencies: list[float] = []
         self.deliveries: list[float] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything was ticked, delivered and acknowledged."""
+        return self.arrived == self.ticked == len(self.sent) and not self.stored
+
+    def begin(self) -> None:
+        """Forgets what was sent before, which is settled."""
+        self.sent.clear()
+        self.ticked = self.arrived = 0
 
     def send(self, count: int) -> None:
         """So many new messages in one write."""
@@ -242,7 +255,6 @@ class Pair:
     def hear_deliveries(self) -> None:
         """Takes in and acknowledges what the receiver is given."""
         now = time.perf_counter()
-        done = []
         for payload in self.receiver.frames():
             if payload.startswith(DELIVER):
                 name, at = self.sent[self.arrived]
@@ -250,64 +262,83 @@ class Pair:
                     raise SystemExit("a delivery out of order, twice, or of something else")
                 self.deliveries.append(now - at)
                 self.arrived += 1
-                done.append(sequence_of(payload))
+                self.stored.append(sequence_of(payload))
             else:
                 self.receiver.other(payload)
-        if done:
-            self.receiver.say(Acknowledge(tuple(done)))
+        self.acknowledge(now)
+
+    def acknowledge(self, now: float) -> None:
+        """Says what has arrived, as seldom as a client does."""
+        if self.stored and (now >= self._told_at + ACKNOWLEDGE_S or len(self.stored) >= ACKNOWLEDGE_MOST):
+            self.receiver.say(Acknowledge(tuple(self.stored)))
+            self.stored.clear()
+            self._told_at = now
 
 
-def traffic(site: Site, pairs: int, window: int, warm_s: float, seconds: float) -> dict[str, object]:
-    """Messages through pairs at a window."""
-    crowd = [Pair(site, number) for number in range(pairs)]
-    poll = select.epoll()
-    act = {}
-    for pair in crowd:
-        for client, hear in ((pair.sender, True), (pair.receiver, False)):
-            poll.register(client.socket.fileno(), select.EPOLLIN)
-            act[client.socket.fileno()] = pair, hear
+class Traffic:
+    """Pairs that write at a window, each with so many messages unticked."""
 
-    def run_until(end: float, *, sending: bool) -> None:
-        while time.perf_counter() < end:
-            for file, _ in poll.poll(0.2):
-                pair, ticks = act[file]
+    def __init__(self, site: Site, pairs: int, window: int) -> None:
+        self._site = site
+        self._window = window
+        self._crowd = [Pair(site, number) for number in range(pairs)]
+        self._poll = select.epoll()
+        self._act: dict[int, tuple[Pair, bool]] = {}
+        for pair in self._crowd:
+            for client, hear in ((pair.sender, True), (pair.receiver, False)):
+                self._poll.register(client.socket.fileno(), select.EPOLLIN)
+                self._act[client.socket.fileno()] = pair, hear
+
+    def measure(self, warm_s: float, seconds: float) -> dict[str, object]:
+        """Fills the windows, and counts for so many seconds once so many have passed."""
+        site, crowd = self._site, self._crowd
+        for pair in crowd:
+            pair.begin()
+            pair.send(self._window)
+        self._run_until(time.perf_counter() + warm_s, sending=True)
+        for pair in crowd:
+            pair.latencies.clear()
+            pair.deliveries.clear()
+        ticked, begun = sum(pair.ticked for pair in crowd), time.perf_counter()
+        server, database, own = cpu_s(site.server), cpu_s(site.database), time.process_time()
+        self._run_until(begun + seconds, sending=True)
+        took, counted = time.perf_counter() - begun, sum(pair.ticked for pair in crowd) - ticked
+        self._run_until(time.perf_counter() + PATIENCE_S, sending=False)
+        own = time.process_time() - own
+        time.sleep(SETTLE_S)
+        server, database = cpu_s(site.server) - server, cpu_s(site.database) - database
+        everything = sum(pair.ticked for pair in crowd) - ticked
+        latencies = sorted(latency for pair in crowd for latency in pair.latencies)
+        deliveries = sorted(latency for pair in crowd for latency in pair.deliveries)
+        return {
+            "msgs_per_s": round(counted / took),
+            "server_cpu_us": round(server / everything * 1e6, 1),
+            "db_cpu_us": round(database / everything * 1e6, 1),
+            "p50_ms": milliseconds(latencies, 0.5),
+            "p99_ms": milliseconds(latencies, 0.99),
+            "delivered_p50_ms": milliseconds(deliveries, 0.5),
+            "delivered_p99_ms": milliseconds(deliveries, 0.99),
+            "load_cpu_us": round(own / everything * 1e6, 1),
+            "messages": everything,
+        }
+
+    def _run_until(self, end: float, *, sending: bool) -> None:
+        look_at = 0.0
+        while (now := time.perf_counter()) < end:
+            if now >= look_at:
+                look_at = now + ACKNOWLEDGE_S / 4
+                for pair in self._crowd:
+                    pair.acknowledge(now)
+            for file, _ in self._poll.poll(ACKNOWLEDGE_S / 4):
+                pair, ticks = self._act[file]
                 if not ticks:
                     pair.hear_deliveries()
                 elif (count := pair.hear_ticks()) and sending:
                     pair.send(count)
-            if not sending and all(pair.arrived == pair.ticked == len(pair.sent) for pair in crowd):
+            if not sending and all(pair.settled for pair in self._crowd):
                 return
         if not sending:
             raise SystemExit("not everything was ticked and delivered")
-
-    for pair in crowd:
-        pair.send(window)
-    run_until(time.perf_counter() + warm_s, sending=True)
-    for pair in crowd:
-        pair.latencies.clear()
-        pair.deliveries.clear()
-    ticked, begun = sum(pair.ticked for pair in crowd), time.perf_counter()
-    server, database, own = cpu_s(site.server), cpu_s(site.database), time.process_time()
-    run_until(begun + seconds, sending=True)
-    took, counted = time.perf_counter() - begun, sum(pair.ticked for pair in crowd) - ticked
-    run_until(time.perf_counter() + PATIENCE_S, sending=False)
-    own = time.process_time() - own
-    time.sleep(SETTLE_S)
-    server, database = cpu_s(site.server) - server, cpu_s(site.database) - database
-    everything = sum(pair.ticked for pair in crowd) - ticked
-    latencies = sorted(latency for pair in crowd for latency in pair.latencies)
-    deliveries = sorted(latency for pair in crowd for latency in pair.deliveries)
-    return {
-        "msgs_per_s": round(counted / took),
-        "server_cpu_us": round(server / everything * 1e6, 1),
-        "db_cpu_us": round(database / everything * 1e6, 1),
-        "p50_ms": milliseconds(latencies, 0.5),
-        "p99_ms": milliseconds(latencies, 0.99),
-        "delivered_p50_ms": milliseconds(deliveries, 0.5),
-        "delivered_p99_ms": milliseconds(deliveries, 0.99),
-        "load_cpu_us": round(own / everything * 1e6, 1),
-        "messages": everything,
-    }
 
 
 def milliseconds(ordered: Sequence[float], share: float) -> float:
@@ -391,7 +422,7 @@ def rss_kib(pids: Sequence[int]) -> int:
 def main() -> None:
     """Plays one case against the relay that stdin's first line describes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=["traffic", "idle", "waiting", "stalled"])
+    parser.add_argument("case", choices=["traffic", "slices", "idle", "waiting", "stalled"])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--window", type=int, default=50)
     parser.add_argument("--warm", type=float, default=3.0)
@@ -407,8 +438,13 @@ def main() -> None:
     elif options.case == "stalled":
         print(json.dumps(stalled(site, options.count)), flush=True)
     else:
-        told = traffic(site, options.pairs, options.window, options.warm, options.seconds)
-        print(json.dumps(told), flush=True)
+        traffic = Traffic(site, options.pairs, options.window)
+        if options.case == "traffic":
+            print(json.dumps(traffic.measure(options.warm, options.seconds)), flush=True)
+            return
+        print(json.dumps({"ready": True}), flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(traffic.measure(options.warm, options.seconds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ PAIRS: Final = 10
 CROWD: Final = 10_000
 MAILBOX: Final = 1_000_000
 PATIENCE_S: Final = 300.0
-ROUNDS: Final = 7
-WARM_S: Final = 1.5
+ROUNDS: Final = 16
+SLICE_WARM_S: Final = 0.5
+SLICE_S: Final = 1.5
 
 LIMITS: Final = (
     "messages_per_second=1000000,message_burst=1000000,mailbox_messages=10000000,mailbox_mib=100000,"
@@ -127,6 +128,7 @@ class Bench:
                 requests.append(Request("eth_sendTransaction", (transaction,)))
             rpc.batch(requests)
             rpc.call("evm_mine")
+        rpc.call("evm_setAutomine", True)
 
     @contextlib.contextmanager
     def serving(self, *more: str) -> Iterator[Site]:
@@ -218,29 +220,38 @@ def figures_of(child: "subprocess.Popen[bytes]") -> dict[str, Any]:
 # --- the cases --------------------------------------------------------------------------------------------
 
 
-def window(
-    bench: Bench,
-    size: int,
-    seconds: float,
-    *more: str,
-    cores: "tuple[set[int], set[int]] | None" = None,
-    warm: float = 2 * WARM_S,
-) -> dict[str, Any]:
-    """Traffic at a window; `cores` are for server and database, and for the load process."""
+def window(bench: Bench, size: int, seconds: float) -> dict[str, Any]:
+    """Traffic at a window."""
     traffic = "traffic", "--pairs", str(PAIRS), "--window", str(size), "--seconds", str(seconds)
-    with bench.serving(*more) as site, loading(site, *traffic, "--warm", str(warm)) as child:
-        if cores is None:
-            return figures_of(child)
-        serving, load = cores
-        everywhere = os.sched_getaffinity(0)
-        for pid in (*site.server, *site.database):
+    with bench.serving() as site, loading(site, *traffic) as child:
+        return figures_of(child)
+
+
+class Rig:
+    """A relay and its load process, which work for a slice of time when they are told."""
+
+    def __init__(self, site: Site, child: "subprocess.Popen[bytes]") -> None:
+        self._site = site
+        self._child = child
+        figures_of(child)  # all are logged in
+
+    def slice(self, serving: set[int], load: set[int]) -> dict[str, Any]:
+        """What came of one slice: on which cores server and database, and the load process."""
+        assert self._child.stdin is not None
+        for pid in (*self._site.server, *self._site.database):
             pin(pid, serving)
-        pin(child.pid, load)
-        try:
-            return figures_of(child)
-        finally:
-            for pid in site.database:
-                pin(pid, everywhere)
+        pin(self._child.pid, load)
+        self._child.stdin.write(b"go\n")
+        self._child.stdin.flush()
+        return figures_of(self._child)
+
+
+@contextlib.contextmanager
+def rig(bench: Bench, *more: str) -> Iterator[Rig]:
+    """A relay under traffic at window 50, a slice at a time."""
+    slices = "slices", "--pairs", str(PAIRS), "--warm", str(SLICE_WARM_S), "--seconds", str(SLICE_S)
+    with bench.serving(*more) as site, loading(site, *slices) as child:
+        yield Rig(site, child)
 
 
 def pin(pid: int, cores: set[int]) -> None:
@@ -250,12 +261,11 @@ def pin(pid: int, cores: set[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
-def workers(bench: Bench, seconds: float) -> dict[str, Any]:
-    """Two server processes on two cores, one on one of them, and one on both, in turn, some times over."""
+def workers(bench: Bench, rounds: int) -> dict[str, Any]:
+    """Two server processes on two cores, one on one of them, and one on both: a slice of each in turn."""
     first, second, *others = sorted(os.sched_getaffinity(0))
     both = {first, second}
     load = set(others) or both
-    part = 3 * seconds / ROUNDS
 
     def alone(told: dict[str, Any]) -> float:
         """The rate if the load process took nothing of the two cores."""
@@ -266,23 +276,29 @@ def workers(bench: Bench, seconds: float) -> dict[str, Any]:
         return float(told["server_cpu_us"] + told["db_cpu_us"])
 
     twos, ones, ratios = [], [], []
-    for _ in range(ROUNDS):
-        before = pace()
-        two = window(bench, 50, part, "--workers", "2", cores=(both, load), warm=WARM_S)
-        one = window(bench, 50, part, cores=({first}, {second, *others}), warm=WARM_S)
-        unpinned = window(bench, 50, part, cores=(both, load), warm=WARM_S)
-        twos.append({**two, "without_load_msgs_per_s": round(alone(two))})
-        ones.append({f"one_{key}": one[key] for key in ("msgs_per_s", "server_cpu_us", "db_cpu_us")})
-        after = pace()
-        cores = statistics.mean(machine["two_cores"] / machine["one_core"] for machine in (before, after))
-        ratios.append(
-            {
-                "machine_times_one": cores,
-                "times_one": alone(two) / one["msgs_per_s"],
-                "times_one_unpinned": alone(two) / alone(unpinned),
-                "times_one_by_cpu": 2 * spent(one) / spent(two),
-            }
-        )
+    beside = Bench(bench.folder / "beside", bench.chain, bench.database)
+    beside.register(2 * PAIRS)
+    with rig(bench, "--workers", "2") as pair, rig(beside) as single:
+        for number in range(rounds):
+            takes: list[Callable[[], dict[str, Any]]] = [
+                lambda: pair.slice(both, load),
+                lambda: single.slice({first}, {second, *others}),
+                lambda: single.slice(both, load),
+            ]
+            turn = range(3) if number % 2 else range(2, -1, -1)  # what comes later meets an older database
+            told = {which: takes[which]() for which in turn}
+            two, one, unpinned = (told[which] for which in range(3))
+            machine = pace()
+            twos.append({**two, "without_load_msgs_per_s": round(alone(two))})
+            ones.append({f"one_{key}": one[key] for key in ("msgs_per_s", "server_cpu_us", "db_cpu_us")})
+            ratios.append(
+                {
+                    "machine_times_one": machine["two_cores"] / machine["one_core"],
+                    "times_one": alone(two) / one["msgs_per_s"],
+                    "times_one_unpinned": alone(two) / alone(unpinned),
+                    "times_one_by_cpu": 2 * spent(one) / spent(two),
+                }
+            )
     return {
         **medians(twos, 1),
         **medians(ones, 1),
@@ -359,7 +375,7 @@ def main() -> None:
     cases: dict[str, Callable[[Bench], dict[str, Any]]] = {
         "window_50": lambda bench: window(bench, 50, options.seconds),
         "window_1": lambda bench: window(bench, 1, options.seconds),
-        "workers_2": lambda bench: workers(bench, options.seconds),
+        "workers_2": lambda bench: workers(bench, ROUNDS),
         "idle_2000": lambda bench: idle(bench, 2000),
         "idle_10000": lambda bench: idle(bench, CROWD),
         "stalled_reader": stalled,
