@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, text, update
 
 from chatchain.errors import RefusedError, StoreUnavailable, UsageError
 from chatchain.store.database import migrate, open_database, translated
@@ -78,14 +78,19 @@ def saved() -> list[Table]:
 
 
 def save(url: str, path: Path) -> int:
-    """Writes a backup, which only its owner may read; gives the number of rows. The relay may go on."""
-    engine = open_database(url)
+    """Writes a backup, which only its owner may read; gives the number of rows. The relay may go on.
+
+    Raises UsageError for a database that no relay has used.
+    """
+    engine = open_database(url, existing=True)
     half = path.with_name(f"{path.name}.half")
     rows = 0
     try:
         with translated(), engine.connect() as connection, _secret(half) as file:
             if engine.name != "sqlite":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            if not inspect(connection).has_table("alembic_version"):
+                raise UsageError("No relay has used this database.", "Check --db (DATABASE_URL).")
             writing = _Writing(file)
             writing.put(Header(_revision(connection), _marks(connection)))
             for table in saved():

@@ -15,6 +15,7 @@ from pymysql.constants import CLIENT
 from sqlalchemy import (
     URL,
     Connection,
+    Dialect,
     Engine,
     create_engine,
     delete,
@@ -39,16 +40,30 @@ MIGRATION_SECONDS: Final = 60
 OLDEST_REVISION: Final = "oldest_revision"
 """In the table `network`: whose programs may still use the database."""
 
-_ACCESS_DENIED: Final = (1044, 1045, 1698)
+_ACCESS_DENIED: Final = (1045, 1698)
+_NOT_THERE_OR_NOT_YOURS: Final = 1044
+"""MySQL does not tell a user whether a database exists of which he has no part."""
+
 _NO_DATABASE: Final = 1049
+_NOT_GRANTED: Final = (1142, 1143, 1227)
+_NO_ANSWER: Final = (2002, 2003, 2006, 2013)
+
+_CHECK_URL: Final = (
+    "Check --db (DATABASE_URL); in it % is written as %25, and in user and password @ as %40, / as %2F, "
+    "# as %23 and ? as %3F."
+)
+_GRANT: Final = "The relay makes its tables itself: GRANT ALL ON that database to its user."
 
 
-def open_database(url: str) -> Engine:
-    """Gives an engine for a SQLAlchemy URL; connects to nothing yet. Raises BadConfig."""
+def open_database(url: str, *, existing: bool = False) -> Engine:
+    """Gives an engine for a SQLAlchemy URL; connects to nothing yet. Raises BadConfig.
+
+    With `existing`, a file that is not there is not made: StoreUnavailable says so.
+    """
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(parsed)
+            return _sqlite(parsed, existing=existing)
         if parsed.get_backend_name() in ("mysql", "mariadb"):
             return _mysql(parsed)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
@@ -100,27 +115,27 @@ def translated() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StoreUnavailable(*_sentence(error)) from error
+        raise StoreUnavailable(*sentence(error)) from error
 
 
-def _sentence(error: SQLAlchemyError) -> tuple[str, str]:
+def sentence(error: SQLAlchemyError) -> tuple[str, str]:
+    """What a failure of the database is in words, and what to do about it; it holds no password."""
     original = error.orig if isinstance(error, DBAPIError) else None
     arguments = original.args if original is not None else ()
     number = arguments[0] if arguments and isinstance(arguments[0], int) else 0
     if number in _ACCESS_DENIED:
-        return "The database server refuses the user or the password.", "Check --db (DATABASE_URL)."
+        return "The database server refuses the user or the password.", _CHECK_URL
+    if number == _NOT_THERE_OR_NOT_YOURS:
+        return "The database named in the URL does not exist, or this user has no rights to it.", _GRANT
     if number == _NO_DATABASE:
         return (
             "The database named in the URL does not exist.",
             "Create it: CREATE DATABASE … CHARACTER SET utf8mb4.",
         )
-    if number in (2002, 2003):
-        return (
-            "The database server does not answer.",
-            "Check that it runs, and the host and port in --db (DATABASE_URL).",
-        )
+    if number in _NO_ANSWER:
+        return "The database server does not answer.", f"Check that it runs. {_CHECK_URL}"
     detail = str(arguments[-1]) if arguments else type(error).__name__
-    return f"The relay's database failed: {detail}.", ""
+    return f"The relay's database failed: {detail}.", _GRANT if number in _NOT_GRANTED else ""
 
 
 def claim(engine: Engine) -> Claim:
@@ -144,11 +159,15 @@ _TAKEN_HINT: Final = "Stop it first, or give this one a database of its own with
 # --- SQLite ---------------------------------------------------------------------------------------------
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, *, existing: bool) -> Engine:
     if url.database in (None, "", ":memory:"):
         raise BadConfig("The relay's database is a file; one in memory would forget what was ticked.")
     assert url.database is not None
     path = Path(url.database)
+    if path.is_dir():
+        raise StoreUnavailable(f"The database file {path} cannot be opened: it is a folder.")
+    if existing and not path.exists():
+        raise StoreUnavailable(f"There is no database file {path}.", "Check --db (DATABASE_URL).")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -201,7 +220,7 @@ def _mysql(url: URL) -> Engine:
     if not url.database:
         raise BadConfig("The database URL names no database.", "It ends in /name.")
     url = url.set(drivername=f"{url.get_backend_name()}+pymysql").update_query_dict({"charset": "utf8mb4"})
-    return create_engine(
+    engine = create_engine(
         url,
         isolation_level="READ COMMITTED",  # no gap locks between several processes
         hide_parameters=True,
@@ -214,6 +233,24 @@ def _mysql(url: URL) -> Engine:
             "client_flag": CLIENT.MULTI_STATEMENTS,
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Dialect, _record: object, args: list[Any], options: dict[str, Any]) -> Any:
+        # The driver's own errors go through; these are what the URL says behind its question mark.
+        try:
+            return dialect.connect(*args, **options)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise BadConfig(
+                "The database URL asks for what the driver does not know.",
+                "Behind its question mark may stand such as ssl_ca=FILE.",
+            ) from error
+        except OSError as error:
+            raise StoreUnavailable(
+                f"A file that the database URL names cannot be used: {error.strerror or error}.",
+                "Check what stands behind the question mark in --db (DATABASE_URL).",
+            ) from error
+
+    return engine
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from chatchain.errors import RefusedError, UsageError
+from chatchain.errors import RefusedError, StoreUnavailable, UsageError
 from chatchain.store import backup
 from chatchain.store.database import open_database
 from chatchain.store.server import ServerStore
@@ -168,6 +168,20 @@ def test_a_damaged_backup_leaves_nothing_behind(tmp_path: Path) -> None:
     file.write_bytes(data)
     backup.load(target, file)
     assert held(target)[0] == held(url)[0]
+
+
+def test_no_backup_is_made_of_what_is_not_there(new_database: NewDatabase, tmp_path: Path) -> None:
+    """Neither of a mistyped name, which leaves no file behind, nor of a database without a relay's data."""
+    missing = tmp_path / "folder" / "typo.db"
+    with pytest.raises(StoreUnavailable, match="There is no database file"):
+        backup.save(f"sqlite:///{missing}", tmp_path / "backup")
+    assert not missing.parent.exists()
+    ServerStore(empty := new_database()).close()  # which makes the file
+    with pytest.raises(UsageError, match="No relay has used this database"):
+        backup.save(empty, tmp_path / "backup")
+    assert not list(tmp_path.glob("backup*"))
+    ServerStore(empty).migrate()
+    backup.save(empty, tmp_path / "backup")
 
 
 def test_a_backup_is_loaded_into_an_empty_database_that_nobody_uses(
