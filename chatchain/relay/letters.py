@@ -452,9 +452,9 @@ class Letters:
         else:
             self._nodes.committed(notices)
 
-    def store_failed(self) -> None:
+    def store_failed(self, reason: str) -> None:
         """The database went away."""
-        self._log.error("database away")
+        self._log.error("database away", reason=reason)
         self.store_sound = False
         self._mailbox.store_failed()
 

@@ -37,6 +37,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
+from chatchain.store.database import sentence
 from chatchain.store.scripts import BOXED, Statement, drawing, run_statements, takes_boxes, written_out
 from chatchain.store.tables import counters
 
@@ -85,7 +86,8 @@ class Listener(msgspec.Struct, frozen=True):
 
     kept: Callable[[Told, list[Run]], None]
     """What became of letters, in their order, and in which runs those stored wait for whom."""
-    failed: Callable[[], None]
+    failed: Callable[[str], None]
+    """Why the database is away."""
     settled: Callable[[], None]
     expired: Callable[[list[Run], list[Run]], None] = lambda *_: None
     """Which runs were given up for their age, and in which runs the relay's own word of it waits for whom."""
@@ -317,7 +319,7 @@ class Writer:
             told, runs = self._stored(letters, done)
         except Exception as error:  # whatever the driver makes of a row: the thread must live
             if isinstance(error, SQLAlchemyError) and _is_away(error):
-                self._lost()
+                self._lost(error)
                 self._fail(letters)
                 return
             self._disconnect()
@@ -358,7 +360,7 @@ class Writer:
             job.future.set_result(job.after(self._attempt(job.work)))
         except SQLAlchemyError as error:
             if _is_away(error):
-                self._lost()
+                self._lost(error)
             self._disconnect()
             failure = StoreUnavailable("The relay's database did not carry this out.")
             failure.__cause__ = error
@@ -403,12 +405,12 @@ class Writer:
                 self._connection.close()
             self._connection = None
 
-    def _lost(self) -> None:
+    def _lost(self, error: SQLAlchemyError) -> None:
         self._disconnect()
         if not self._backoff:
             self._backoff = RETRY_FIRST
             self._retry_at = time.monotonic() + self._backoff
-            self._listener.failed()
+            self._listener.failed(sentence(error)[0])
 
     def _settle(self) -> None:
         """Gets one transaction through, which waits for any that a lost connection left behind."""

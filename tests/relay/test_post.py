@@ -823,7 +823,7 @@ async def test_with_the_database_back_all_is_counted_and_read_anew() -> None:
     ada, bob = office.connect(ADA), office.connect(BOB)
     office.letters.receive(office.session(bob))
     await until(lambda: not office.tasks._tasks)
-    office.letters.store_failed()
+    office.letters.store_failed("It does not answer.")
     assert not office.letters.store_sound
     await office.submit(ada, write(1))
     await office.commit()

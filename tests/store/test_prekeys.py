@@ -59,7 +59,7 @@ def store(url: str) -> Iterator[ServerStore]:
 @pytest.fixture
 def writer(store: ServerStore) -> Iterator[ServerWriter]:
     """The committing thread."""
-    made = store.writer(Listener(lambda told, runs: None, lambda: None, lambda: None))
+    made = store.writer(Listener(lambda told, runs: None, lambda reason: None, lambda: None))
     yield made
     made.stop()
 
@@ -350,7 +350,7 @@ def test_a_device_that_is_gone_leaves_no_prekeys(store: ServerStore, writer: Ser
 
 def test_two_relays_never_give_one_key_twice(store: ServerStore, url: str) -> None:
     """Two stores with their own connections empty one stock while a third fills it."""
-    ears = Listener(lambda told, runs: None, lambda: None, lambda: None)
+    ears = Listener(lambda told, runs: None, lambda reason: None, lambda: None)
     stores = [ServerStore(url) for _ in range(3)]
     writers = [each.writer(ears) for each in stores]
     publish(writers[0], batch(range(1, 31), range(1, 31)))
@@ -378,7 +378,7 @@ import sys
 from chatchain.store.server import ServerStore
 from chatchain.store.writer import Listener
 store = ServerStore(sys.stdin.readline().strip())
-writer = store.writer(Listener(lambda told, runs: None, lambda: None, lambda: None))
+writer = store.writer(Listener(lambda told, runs: None, lambda reason: None, lambda: None))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(20):

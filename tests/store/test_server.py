@@ -63,6 +63,7 @@ class Ears:
         self.batches: list[int] = []
         self.runs: list[Run] = []
         self.words: list[str] = []
+        self.reasons: list[str] = []
         self.expired: list[tuple[list[Run], list[Run]]] = []
 
     def kept(self, told: Told, runs: list[Run]) -> None:
@@ -74,10 +75,14 @@ class Ears:
     def listener(self) -> Listener:
         return Listener(
             self.kept,
-            lambda: self._hear("failed"),
+            self._failed,
             lambda: self._hear("settled"),
             expired=lambda gone, told: self.expired.append((gone, told)),
         )
+
+    def _failed(self, reason: str) -> None:
+        self.reasons.append(reason)
+        self._hear("failed")
 
     def _hear(self, word: str) -> None:
         self.words.append(word)
@@ -737,6 +742,7 @@ def test_a_stopped_database_is_no_false_tick(mariadb: MariaDB, ears: Ears) -> No
         with pytest.raises(StoreUnavailable):
             store.usage()
         assert ears.words == ["failed"], "said once, and it is away still"
+        assert ["database" in reason for reason in ears.reasons] == [True]
     finally:
         mariadb.start()
     ears.wait_for("settled")
