@@ -99,9 +99,15 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext:
     """TLS 1.3 with this certificate chain and key (PEM files); raises OSError or ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(certificate, key)
+    show_pair(context, certificate, key)
     context.num_tickets = 0  # sessions are not resumed: each proves its login anew
     return context
+
+
+def show_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Has new connections shown this pair; raises OSError or ssl.SSLError."""
+    # Without a passphrase given here OpenSSL asks at the terminal, which stops a running relay.
+    context.load_cert_chain(certificate, key, password="")
 
 
 # --- the client's side ----------------------------------------------------------------------------------

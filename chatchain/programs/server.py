@@ -19,10 +19,12 @@ import resource
 import signal
 import socket
 import ssl
+import stat
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
@@ -35,7 +37,7 @@ from chatchain import __version__
 from chatchain.chain.rpc import Endpoints
 from chatchain.chain.sync import DEV_CHAINS
 from chatchain.chain.view import CONFIRMATIONS, ChainView
-from chatchain.config import ServerConfig, load_server
+from chatchain.config import ENV_FILE, ServerConfig, load_server
 from chatchain.errors import BadConfig, ChatchainError, MissingInput
 from chatchain.identity.keys import parse_address, to_checksum
 from chatchain.model import Address, Network, Run
@@ -56,7 +58,7 @@ from chatchain.store.nodes import NodeStore
 from chatchain.store.server import ServerStore, ServerWriter
 from chatchain.store.writer import Listener as StoreListener
 from chatchain.store.writer import Told
-from chatchain.transport import Listener, fingerprint, server_context, spki_of
+from chatchain.transport import Listener, fingerprint, server_context, show_pair, spki_of
 
 DRAIN_SECONDS: Final = 8.0
 """Less than the ten seconds after which an impatient supervisor kills."""
@@ -82,11 +84,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
     def start() -> int:
         config = load_server(arguments)
-        log = _log(debug=config.debug)
-        _require_known(config)
-        return _alone(config, log) if config.workers == 1 else _together(config, log)
+        return _guarded(lambda: _start(config), debug=config.debug)
 
     sys.exit(_guarded(start, debug=bool(arguments["debug"])))
+
+
+def _start(config: ServerConfig) -> int:
+    """Runs the relay that the settings describe."""
+    log = _log(debug=config.debug)
+    _require_known(config)
+    _warn_of_readable_secrets(config, log)
+    return _alone(config, log) if config.workers == 1 else _together(config, log)
 
 
 def _guarded(work: Callable[[], int], *, debug: bool) -> int:
@@ -96,15 +104,16 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
     except ChatchainError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
         if debug:
-            raise
+            traceback.print_exc()
         return error.exit_code
     except KeyboardInterrupt:  # before the relay listens to signals itself
         return 130
     except Exception as error:
         print(f"The relay failed, which is a bug: {type(error).__name__}: {error}", file=sys.stderr)
         if debug:
-            raise
-        print("Run it with --debug to see where, and please report it.", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print("Run it with --debug to see where, and please report it.", file=sys.stderr)
         return 1
 
 
@@ -431,7 +440,7 @@ async def _serve(
     beating = asyncio.create_task(_beat(place))
     try:
         if config.metrics_port is not None:
-            with _naming(config.host, config.metrics_port):
+            with _naming(config.host, config.metrics_port, "--metrics-port"):
                 web = await pages.serve(config.host, config.metrics_port, relay.metrics, relay.health)
             port = web.sockets[0].getsockname()[1]
             log.info("metrics", host=config.host, port=port)
@@ -475,7 +484,8 @@ async def _renew(
             log.warning("certificate kept", reason="not on chain", fingerprint=fingerprint(spki))
             return
         assert config.cert is not None
-        context.load_cert_chain(config.cert, config.key)
+        assert config.key is not None
+        show_pair(context, str(config.cert), str(config.key))
     except (ChatchainError, ssl.SSLError, OSError) as error:
         log.warning("certificate kept", reason=str(error))
         return
@@ -546,6 +556,15 @@ def _require_known(config: ServerConfig) -> None:
             )
 
 
+def _warn_of_readable_secrets(config: ServerConfig, log: FilteringBoundLogger) -> None:
+    """Warns when every user of this machine can read what only the relay should know."""
+    assert config.key is not None
+    for path in (Path(ENV_FILE), config.key):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mode & stat.S_IROTH:
+                log.warning("readable by others", file=str(path.absolute()))
+
+
 def _directory(config: ServerConfig) -> Address:
     assert config.directory is not None
     return parse_address(config.directory)
@@ -564,9 +583,15 @@ def _certificate(config: ServerConfig) -> tuple[ssl.SSLContext, bytes]:
         certificate = ssl.PEM_cert_to_DER_cert(_first_certificate(config.cert))
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", "") or ""
-        if "MISMATCH" in reason:
+        # OpenSSL keeps certificates by kind of key, and finds none for a key of another kind.
+        if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":
             raise BadConfig(
                 f"The private key {config.key} does not belong to the certificate {config.cert}."
+            ) from error
+        if "TOO_SMALL" in reason or "TOO_WEAK" in reason:
+            raise BadConfig(
+                f"The certificate {config.cert} is too weak ({reason.lower().replace('_', ' ')}).",
+                "Make one with RSA of 2048 bits or more, ECDSA or Ed25519.",
             ) from error
         raise BadConfig(
             f"The certificate {config.cert} or the private key {config.key} is not valid PEM.",
@@ -617,7 +642,7 @@ def _sponsor(
 
 
 @contextlib.contextmanager
-def _naming(host: str, port: int) -> Any:
+def _naming(host: str, port: int, flag: str = "--port") -> Any:
     """Says in a sentence why an address cannot be bound."""
     try:
         yield
@@ -629,7 +654,7 @@ def _naming(host: str, port: int) -> Any:
         }
         reason = reasons.get(error.errno or 0, error.strerror or str(error))
         raise BadConfig(
-            f"The relay cannot listen on {host}:{port}: {reason}.", "Choose another with --host and --port."
+            f"The relay cannot listen on {host}:{port}: {reason}.", f"Choose another with --host and {flag}."
         ) from error
 
 

@@ -53,6 +53,15 @@ def sentences(done: subprocess.CompletedProcess[str]) -> str:
     return "\n".join(line for line in done.stderr.splitlines() if not line.startswith("{"))
 
 
+def pair(folder: Path, *kind: str) -> tuple[Path, Path]:
+    """A certificate and its key, as openssl makes them."""
+    folder.mkdir()
+    certificate, key = folder / "relay.pem", folder / "relay.key"
+    made = ["openssl", "req", "-x509", "-days", "9", "-subj", "/CN=relay.example", *kind]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], capture_output=True, check=True)
+    return certificate, key
+
+
 def assert_ends(done: subprocess.CompletedProcess[str], code: int, sentence: str) -> None:
     assert sentence in sentences(done), done.stderr
     assert done.returncode == code
@@ -85,6 +94,55 @@ def test_files_that_are_no_pair_are_named(stage: Stage, tmp_path: Path) -> None:
     assert_ends(run(stage, "--key", str(tmp_path / "none.pem")), 2, "cannot be read: No such file")
     assert_ends(run(stage, "--cert", str(tmp_path / "text")), 2, "is not valid PEM")
     assert_ends(run(stage, "--key", str(other.key)), 2, "does not belong to the certificate")
+    rsa = pair(tmp_path / "rsa", "-newkey", "rsa:2048", "-nodes")
+    assert_ends(run(stage, "--key", str(rsa[1])), 2, "does not belong to the certificate")
+    weak = pair(tmp_path / "weak", "-newkey", "rsa:1024", "-nodes")
+    assert_ends(run(stage, "--cert", str(weak[0]), "--key", str(weak[1])), 2, "is too weak")
+
+
+def test_a_key_with_a_passphrase_is_refused_and_not_asked_for(stage: Stage, tmp_path: Path) -> None:
+    """OpenSSL would ask at the terminal, where nobody may be: at a reload for ever."""
+    certificate, key = pair(tmp_path / "locked", "-newkey", "rsa:2048", "-passout", "pass:sesame")
+    done = run(stage, "--cert", str(certificate), "--key", str(key))
+    assert_ends(done, 2, "A key with a passphrase is not supported.")
+    assert "pass phrase:" not in done.stderr + done.stdout
+
+
+def test_with_debug_the_exit_code_stays_and_the_stack_trace_comes(stage: Stage) -> None:
+    """Also where the environment asks for it."""
+    done = run(stage, "--db", "sqlite://", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    stage.environment["CHATCHAIN_DEBUG"] = "true"
+    try:
+        done = run(stage, "--db", "sqlite://")
+    finally:
+        del stage.environment["CHATCHAIN_DEBUG"]
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_secrets_that_others_can_read_are_warned_of(stage: Stage, tmp_path: Path) -> None:
+    """The key's file and the settings in the current folder; what is the owner's alone is not."""
+    made = certificates.make(tmp_path)
+    settings = stage.folder / ".env"
+    settings.touch(mode=0o600)
+
+    def warned() -> list[str]:
+        done = run(
+            stage, "--cert", str(made.certificate), "--key", str(made.key), "--db", f"sqlite:///{tmp_path}"
+        )
+        assert_ends(done, 4, "it is a folder")
+        lines = (json.loads(line) for line in done.stderr.splitlines() if line.startswith("{"))
+        return [line["file"] for line in lines if line["event"] == "readable by others"]
+
+    try:
+        assert warned() == []
+        for path in (settings, made.key):
+            path.chmod(0o644)
+        assert warned() == [str(settings), str(made.key)]
+    finally:
+        settings.unlink()
 
 
 def test_a_port_in_use_is_named(stage: Stage) -> None:
@@ -93,8 +151,11 @@ def test_a_port_in_use_is_named(stage: Stage) -> None:
         port = taken.getsockname()[1]
         for flag in ("--port", "--metrics-port"):
             assert_ends(
-                run(stage, flag, str(port)), 2, f"cannot listen on 127.0.0.1:{port}: another program uses it"
+                done := run(stage, flag, str(port)),
+                2,
+                f"cannot listen on 127.0.0.1:{port}: another program uses it",
             )
+            assert f"with --host and {flag}." in done.stderr
     assert_ends(run(stage, "--host", "203.0.113.1"), 2, "this machine has no such address")
 
 
