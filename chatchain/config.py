@@ -33,6 +33,7 @@ _MAX_NETWORK: Final = 64 * 1024
 DEFAULT_PORT: Final = 5555
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_SPONSOR_ETHER: Final = 1.0
+"""What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""
 
 LIMITS: Final = (
     "messages_per_second",
@@ -69,7 +70,9 @@ LIMITS: Final = (
     "moving_mib",
 )
 """What RELAY_LIMITS may name; `relay.allowance` says what each means and how much it is otherwise."""
-"""What the sponsor spends in 24 hours at most: some 500 registrations at 10 gwei."""
+
+MOST_DAYS: Final = 36_500
+"""More would be a time that the databases cannot hold."""
 
 DEFAULT_WORK_BITS: Final = 16
 """What a newcomer's program works for its registration: 65,536 hashes, some 0.03 s."""
@@ -300,8 +303,11 @@ def _limits(raw: Raw) -> tuple[tuple[str, int], ...]:
         name, equals, number = word.partition("=")
         if not equals or name not in LIMITS:
             raise ValueError(f"expected NAME=NUMBER of {', '.join(LIMITS)}")
-        if not number.isdecimal() or not 0 < int(number) < 10**12:
-            raise ValueError(f"{name} is a whole number above 0")
+        most = MOST_DAYS if name.endswith("_days") else 10**12 - 1
+        if not (number.isascii() and number.isdecimal()) or not 0 < int(number) <= most:
+            raise ValueError(f"{name} is a whole number from 1 to {most}, without a unit")
+        if name in found:
+            raise ValueError(f"{name} is given twice")
         found[name] = int(number)
     return tuple(found.items())
 

@@ -170,6 +170,13 @@ def test_a_malformed_client_setting_names_its_origin(variable: str, value: str, 
         ("ACCOUNT", "me"),
         ("SPONSOR_ETHER_PER_DAY", "-1"),
         ("SPONSOR_ETHER_PER_DAY", "nan"),
+        ("RELAY_LIMITS", "message_per_second=1"),
+        ("RELAY_LIMITS", "mailbox_mib=256MiB"),
+        ("RELAY_LIMITS", "connections = 5"),
+        ("RELAY_LIMITS", "connections=0"),
+        ("RELAY_LIMITS", "connections=5 connections=6"),
+        ("RELAY_LIMITS", "connections=\u0665"),
+        ("RELAY_LIMITS", "files_days=36501"),
     ],
 )
 def test_a_malformed_server_setting_names_its_origin_and_no_secret(
