@@ -109,7 +109,7 @@ class ChainView:
         if self._network is None:
             with self._asking:
                 if self._network is None:
-                    self._network = self.endpoints.agree(self._check)
+                    self._network = self.endpoints.agree(self._check, tell=_in_words)
         return self._network
 
     def relays(self) -> tuple[RelayAddress, ...]:
@@ -559,6 +559,11 @@ def _same_device(stored: DeviceInfo, folded: Device) -> bool:
         return False
     # What signer a revoked device had is of no consequence.
     return folded.state is DeviceState.REVOKED or stored.signer == folded.current.signer
+
+
+def _in_words(network: Network) -> str:
+    parts = to_checksum(network.registry), to_checksum(network.membership)
+    return f"chain {network.chain_id} with registry {parts[0]} and membership {parts[1]}"
 
 
 def _code(address: Address) -> Request:

@@ -235,7 +235,7 @@ class Files:
         self._metrics.files.labels(error.code).inc()
         retry = getattr(error, "retry_after_ms", BUSY_MS if isinstance(error, StoreUnavailable) else 0)
         if isinstance(error, StoreUnavailable):
-            self._log.warning("files failed", reason=error.message, cause=str(error.__cause__ or "")[:200])
+            self._log.warning("files failed", reason=error.message, cause=_cause(error))
         session.peer.send(Failed(ref, error.code, f"{error.message} {error.hint}".strip()[:1000], retry))
 
     # --- in turn ---
@@ -461,7 +461,7 @@ class Files:
         try:
             await self._in(lambda: self._tidied(blob))
         except StoreUnavailable as error:
-            self._log.warning("files not swept", reason=error.message)
+            self._log.warning("files not swept", reason=error.message, cause=_cause(error))
 
     def _tidied(self, blob: Blob) -> None:
         own = self._table.own(blob.owner, blob.id)
@@ -530,7 +530,7 @@ class Files:
                 if not found:
                     await self._clear_orphans()
             except StoreUnavailable as error:
-                self._log.warning("files not swept", reason=error.message)
+                self._log.warning("files not swept", reason=error.message, cause=_cause(error))
                 found = []
             if not found:
                 await asyncio.sleep(SWEEP)
@@ -544,6 +544,11 @@ class Files:
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _cause(error: ChatchainError) -> str:
+    """What a folder or bucket said, for the log; whoever uploads is told only that it failed."""
+    return str(error.__cause__ or "")[:200]
 
 
 def _idle(session: FileSession, now: float) -> float:

@@ -131,8 +131,9 @@ def test_an_endpoint_that_is_down_is_done_without(world: World) -> None:
     with proxy(world.chain.port) as second:
         world.view(store, dead, world.chain.url, second.url).sync()
     assert state(store) == state(fresh(world))
-    with pytest.raises(EndpointsDisagree, match=f"{dead} does not answer"):
+    with pytest.raises(EndpointsDisagree, match=f"{dead} does not answer") as raised:
         world.view(None, world.chain.url, dead).sync()
+    assert f"{world.chain.url}: chain {world.chain.chain_id} with registry 0x" in str(raised.value)
     with pytest.raises(ChainUnreachable):
         world.view(None, dead, f"http://127.0.0.1:{free_port()}").sync()
 

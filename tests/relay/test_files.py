@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from chatchain.client import transfer
 from chatchain.client.transfer import Transfer
@@ -330,6 +331,21 @@ async def test_an_expired_file_is_not_served_and_its_bytes_go(
     sweep.cancel()
     assert await fetched(ada, kept) == kept
     await ada.close()
+
+
+async def test_the_log_says_why_a_sweep_failed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the folder or the bucket: without credentials, say."""
+
+    def look(_: Orphans, now_ms: int) -> int:
+        raise StoreUnavailable("The relay's store of files failed.") from OSError("no credentials")
+
+    server = await start()
+    monkeypatch.setattr(Orphans, "look", look)
+    with capture_logs() as log:
+        sweep = asyncio.create_task(server.files.sweep())
+        await until(lambda: bool(log))
+        sweep.cancel()
+    assert [(line["event"], line["cause"]) for line in log] == [("files not swept", "no credentials")]
 
 
 async def test_a_newer_connection_takes_an_upload_over(start: Start, tmp_path: Path) -> None:
