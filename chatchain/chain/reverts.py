@@ -258,7 +258,9 @@ FAILURES: Final[dict[str, _Failure]] = {
     "ERC20InvalidSpender(address)": _plain("ERC20InvalidSpender", _NOT_ZERO),
     # Directory, and the deployer's role
     "NotDeployer(address)": lambda caller: RefusedError(
-        f"{_address(caller)} may not do this: before the seal, only the deployer may."
+        f"{_address(caller)} may not do this: before the seal, only the deployer may.",
+        "Give the deployer's key with --key-file; else PRIVATE_KEY is taken, which in a relay's settings is "
+        "its sponsor's.",
     ),
     "NotMembership(address)": lambda caller: RefusedError(
         f"{_address(caller)} may not do this: only a vote of the network's members does."

@@ -169,7 +169,7 @@ def _relay(text: str) -> RelayAddress:
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536 or len(endpoint.encode()) > 255:
         raise UsageError(f"{text[:80]!r} is not a relay: write host:port=KEY or host:port=KEY,NEXTKEY.")
-    now, _, later = pins.partition(",")
+    now, _, later = pins.replace(":", "").partition(",")  # a relay's log shows its fingerprint with colons
     what = f"The key of {endpoint} (SHA-256 of its public key)"
     return RelayAddress(endpoint, _hash(now, what), _hash(later, what) if later else bytes(32))
 

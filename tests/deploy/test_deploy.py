@@ -155,6 +155,21 @@ def test_the_sponsors_key_is_its_own_and_stays_in_its_file(
     assert Path("relay.env").read_text() == text
 
 
+def test_a_key_that_is_not_the_deployers_is_refused_with_the_way_to_give_the_right_one(
+    anvil: DevChain,
+    key_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where a relay's settings are, its sponsor's key is what deploy.py finds first."""
+    assert deploy.main(arguments(anvil, key_file, "--relay-env", ".env")) == 0
+    register(anvil, deployed(anvil).network, "dora")
+    capsys.readouterr()
+    without_key = ["seat", "dora", "--rpc", anvil.url]
+    assert deploy.main(without_key) == 7
+    assert "--key-file" in capsys.readouterr().err
+    assert deploy.main([*without_key, "--key-file", str(key_file)]) == 0
+
+
 def test_what_is_compiled_here_is_what_the_package_carries(anvil: DevChain, key_file: Path) -> None:
     """--compile deploys code that the package recognises as its own."""
     assert deploy.main(arguments(anvil, key_file, "--compile")) == 0
