@@ -381,7 +381,7 @@ async def test_offices_are_proposed_from_what_is_typed(closed: World) -> None:
             SetWitnesses(1, (Address(b"\x0c" * 20), Address(b"\xad" * 20))),
         ),
         (
-            decisions.relays([f"[::1]:5555={KEY},{KEY}", f"b.example:1={KEY}"]),
+            decisions.relays([f"[::1]:5555={KEY},0x{KEY}", f"b.example:1={':'.join(['0B'] * 32)}"]),
             SetRelays(
                 (
                     RelayAddress("[::1]:5555", b"\x0b" * 32, b"\x0b" * 32),
