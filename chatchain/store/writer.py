@@ -56,6 +56,9 @@ COMPANY: Final = 0.001
 time sends the next one now, and all of these then cost one commit instead of two.
 """
 
+ENOUGH: Final = 64
+"""Letters that are worth a commit, whoever else may come: nobody waits for company any more."""
+
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 """Seconds between attempts to reach a database that is away."""
@@ -121,6 +124,7 @@ class Writer:
         self._change = threading.Lock()  # for what follows, up to where the thread alone is at work
         self._jobs: deque[_Job] = deque()
         self._came: set[int] = set()  # sessions of which letters wait
+        self._queued = 0  # letters that wait
         self._urgent = False  # whether something waits that no company is waited for
         self._wakes_at = 0.0
         self._done: dict[tuple[int, int], int] = {}  # what is to be deleted: devices, and up to where
@@ -148,6 +152,7 @@ class Writer:
                 start, weight = end, 0
         with self._change:
             self._jobs += jobs
+            self._queued += len(letters)
             self._came.update([letter.session for letter in letters])
             sleeps = self._oversleeps()
         if sleeps:
@@ -208,7 +213,8 @@ class Writer:
             return 0.0
         due_at = self._done_since + ALONE if self._done else math.inf
         if self._jobs:
-            due_at = min(due_at, 0.0 if self._company <= self._came else self._company_until)
+            complete = self._company <= self._came or self._queued >= ENOUGH
+            due_at = min(due_at, 0.0 if complete else self._company_until)
         if self._backoff:
             due_at = min(due_at, self._retry_at)
         return due_at
@@ -255,6 +261,7 @@ class Writer:
                 came.update([letter.session for letter in job.letters])
             elif isinstance(job, _Stop):
                 break
+        self._queued -= items
         if came:
             self._company = came
         self._came = set()

@@ -807,6 +807,27 @@ def test_who_was_just_told_waits_for_company(
     writer.stop()
 
 
+def test_who_brings_enough_waits_for_nobody(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once or letter by letter, and again after the next commit; one letter fewer does wait."""
+    monkeypatch.setattr(writing, "COMPANY", 3600.0)
+    writer = store.writer(ears.listener())
+    writer.keep([letter(session=1), letter(session=2)])
+    ears.verdicts(2)
+    writer.keep([letter(session=1) for _ in range(writing.ENOUGH)])
+    ears.verdicts(writing.ENOUGH)
+    writer.keep([letter(session=1), letter(session=2)])
+    ears.verdicts(2)
+    for number in range(1, writing.ENOUGH + 1):
+        if number == writing.ENOUGH:
+            assert ears.batches == [2, writing.ENOUGH, 2]
+        writer.keep([letter(session=2)])
+    ears.verdicts(writing.ENOUGH)
+    assert ears.batches == [2, writing.ENOUGH, 2, writing.ENOUGH]
+    writer.stop()
+
+
 def test_deletions_wait_for_a_commit_but_not_for_ever(
     store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
 ) -> None:
