@@ -98,12 +98,13 @@ class Follower:
     async def _refreshed(self) -> None:
         """Waits for a look at the chain that begins after this call; those who ask meanwhile share it."""
         if self._next_look is None:
-            self._next_look = asyncio.create_task(self._after(self._look))
+            self._next_look = asyncio.create_task(self._after_this())
         await asyncio.shield(self._next_look)
 
-    async def _after(self, current: asyncio.Task[None] | None) -> None:
-        if current is not None:
-            await asyncio.wait([current])
+    async def _after_this(self) -> None:
+        # Nothing here keeps the look before: one that failed keeps its error, and that whoever asked.
+        if self._look is not None:
+            await asyncio.wait([self._look])
             await asyncio.sleep(max(0.0, self._look_ended + LOOK_GAP - time.monotonic()))
         self._look, self._next_look = self._next_look, None
         try:

@@ -49,14 +49,17 @@ class Users:
             return self._cached[uid]
         self._asked.add(uid)
         if self._next is None:
-            self._next = asyncio.create_task(self._look_up(self._current))
+            self._next = asyncio.create_task(self._look_up())
             self._next.add_done_callback(lambda done: done.cancelled() or done.exception())
         return (await asyncio.shield(self._next)).get(uid)
 
-    async def _look_up(self, current: asyncio.Task[dict[int, User]] | None) -> dict[int, User]:
-        """Waits for the look-up that is under way, and then asks for all who have gathered."""
-        if current is not None:
-            await asyncio.wait([current])
+    async def _look_up(self) -> dict[int, User]:
+        """Waits for the look-up that is under way, and then asks for all who have gathered.
+
+        It keeps none before it: one that failed keeps its error, and that whoever asked.
+        """
+        if self._current is not None:
+            await asyncio.wait([self._current])
         uids, self._asked = sorted(self._asked), set()
         self._current, self._next = self._next, None
         meanwhile: dict[int, User | None] = {}

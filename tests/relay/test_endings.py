@@ -1,6 +1,6 @@
-"""However a connection for files ends, nothing of it stays, not even until garbage is looked for.
+"""However a connection ends, nothing of it stays, not even until garbage is looked for.
 
-A relay looks for that seldom, and a part is a MiB.
+A relay looks for that seldom, and a part of a file is a MiB.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import pytest
 import uvloop
 
 from chatchain.errors import StoreUnavailable
+from chatchain.model import User
+from chatchain.relay import follower
 from chatchain.relay.berths import BERTH_BYTES
 from chatchain.relay.blobs import PART_BYTES
 from chatchain.relay.files import FileSession, _Upload
-from chatchain.transport import Peer
-from chatchain.wire.messages import Failed, Fetch, Fetching, Goodbye, Message, Piece, Stored, Uploading
+from chatchain.transport import Peer, dial
+from chatchain.wire.messages import Failed, Fetch, Fetching, Goodbye, Login, Message, Piece, Stored, Uploading
 from deploy import certificates
 from tests.relay.fileserver import FileServer, Mover, enter, some, until
+from tests.relay.here import Begin
 
 SIZE: Final = 2 * PART_BYTES + 5
 BERTHS: Final = 1
@@ -204,3 +207,33 @@ def test_nothing_is_left_of_a_connection_that_has_ended(
             runner.run(end())
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("away", ["database", "chain"])
+async def test_strangers_leave_nothing_while_nobody_can_be_looked_up(
+    away: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that lasts: no look that failed keeps the one before it, and so all who ever asked."""
+    here = await begin()
+
+    def lost(_: object) -> list[User]:
+        raise StoreUnavailable("It does not answer.")
+
+    def kept() -> int:
+        """Connections, and tasks that have ended."""
+        gc.collect()
+        ended = [each for each in gc.get_objects() if type(each) is asyncio.Task and each.done()]
+        return left().count("Peer") + len(ended)
+
+    if away == "database":
+        monkeypatch.setattr(here.store, "users", lost)
+    else:
+        here.chain.up = False
+        monkeypatch.setattr(follower, "LOOK_GAP", 0.0)
+    before = kept()
+    for stranger in range(1, 21):
+        mover = Mover(await dial(here.named))
+        await mover.say(Login(stranger, 1, 0, b"", bytes(65), bytes(65)))
+        await said(mover, Goodbye)
+    # The last look, at users or chain, and who asked for it; what runs by itself may just have ended.
+    await until(lambda: not here.relay._peers and kept() < before + 10)
