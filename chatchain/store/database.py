@@ -132,9 +132,14 @@ def sentence(error: SQLAlchemyError) -> tuple[str, str]:
             "The database named in the URL does not exist.",
             "Create it: CREATE DATABASE … CHARACTER SET utf8mb4.",
         )
+    detail = str(arguments[-1]) if arguments else type(error).__name__
+    if number in _NO_ANSWER and "[SSL" in detail:
+        return (
+            "TLS with the database server failed.",
+            "Its certificate must name the host, and ssl_ca in --db (DATABASE_URL) its authority.",
+        )
     if number in _NO_ANSWER:
         return "The database server does not answer.", f"Check that it runs. {_CHECK_URL}"
-    detail = str(arguments[-1]) if arguments else type(error).__name__
     return f"The relay's database failed: {detail}.", _GRANT if number in _NOT_GRANTED else ""
 
 

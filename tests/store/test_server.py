@@ -49,6 +49,7 @@ from chatchain.store.writer import BATCH_BYTES, BATCH_ITEMS, Listener, Told, Ver
 from chatchain.wire.connection import frame
 from chatchain.wire.messages import Deliver
 from chatchain.wire.parcels import deliver_frames
+from deploy import certificates
 from tests.fixtures.mariadb import MariaDB
 
 ADA, BOB, CARL = 100_000_000_000_001, 100_000_000_000_002, 100_000_000_000_003
@@ -292,6 +293,22 @@ def test_a_database_that_is_not_there_is_named_in_a_sentence(mariadb: MariaDB, t
     for path in (tmp_path / "file" / "relay.db", tmp_path):
         with pytest.raises(StoreUnavailable, match="cannot be opened"):
             ServerStore(f"sqlite:///{path}")
+
+
+def test_tls_with_the_database_goes_by_the_authority_that_its_url_names(tmp_path: Path) -> None:
+    """A server for which somebody else vouches gets no password, and the sentence says what failed."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    pair = certificates.make(tmp_path / "tls")
+    server = MariaDB(folder, f"--ssl-cert={pair.certificate}", f"--ssl-key={pair.key}")
+    try:
+        url = server.new_database()
+        ServerStore(f"{url}?ssl_ca={tmp_path / 'tls' / 'ca.pem'}").check()
+        certificates.make(tmp_path / "other")
+        with pytest.raises(StoreUnavailable, match="TLS with the database server failed"):
+            ServerStore(f"{url}?ssl_ca={tmp_path / 'other' / 'ca.pem'}").check()
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("asked", ["ssl=1", "nonsense=1"])
