@@ -49,9 +49,9 @@ READ_QUEUE: Final = 32 * 1024
 
 CHUNK: Final = 64 * 1024
 
-_READ: Final = memoryview(bytearray(256 * 1024))
-"""Where all of a relay's connections are read into, one after the other: a process has one loop. As a
-`Protocol` each read would have a block of this size made for it, of which a short one needs next to nothing.
+READ_ROOM: Final = 256 * 1024
+"""Bytes for all connections of one listener, which its loop reads one after the other. As a `Protocol` each
+read would have a block of this size made for it, of which a short one needs next to nothing.
 """
 
 BUSY_MS: Final = 5_000
@@ -415,6 +415,7 @@ class Peer(asyncio.BufferedProtocol):
         "_inbox",
         "_intake",
         "_outgoing",
+        "_room",
         "_stopped",
         "_stopped_at",
         "_transport",
@@ -428,7 +429,8 @@ class Peer(asyncio.BufferedProtocol):
         "was_opened",
     )
 
-    def __init__(self, handler: Handler, gate: Gate, intake: Intake, address: str) -> None:
+    def __init__(self, handler: Handler, gate: Gate, intake: Intake, address: str, room: memoryview) -> None:
+        """`room` is where bytes come, its own until `buffer_updated` has copied them."""
         self.address = address
         self.session: object = None
         """Whatever the handler remembers about this peer."""
@@ -446,6 +448,7 @@ class Peer(asyncio.BufferedProtocol):
         self._handler = handler
         self._gate = gate
         self._intake = intake
+        self._room = room
         self._connection = Connection(Role.RELAY)
         self._transport: asyncio.Transport | None = None
         self._inbox: deque[Message] = deque()
@@ -474,12 +477,12 @@ class Peer(asyncio.BufferedProtocol):
         self._handler.opened(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where TLS puts what it reads, until `buffer_updated` has copied it."""
-        return _READ
+        """Where TLS puts what it reads."""
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came."""
-        self.data_received(bytes(_READ[:nbytes]))
+        self.data_received(bytes(self._room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: decode, answer heartbeats, hand the rest on in order.
@@ -724,6 +727,7 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self.gate = Gate(connections, strangers_per_address)
         self._intake = intake or Intake()
+        self._room = memoryview(bytearray(READ_ROOM))
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
         """Binds and accepts; gives the port (a free one for 0). `shared` lets several processes bind it."""
@@ -768,7 +772,7 @@ class Listener:
                 self._admit(accepted, address[0])
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
-        peer = Peer(self._handler, self.gate, self._intake, _subject(address))
+        peer = Peer(self._handler, self.gate, self._intake, _subject(address), self._room)
         if self.gate.enter(peer):
             peer.handshake = self._spawn(self._welcome(accepted, peer))
         else:

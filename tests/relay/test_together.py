@@ -199,7 +199,7 @@ class Handler:
 
 def connected(handler: Handler) -> Peer:
     """A peer whose login holds."""
-    peer = Peer(handler, Gate(1, 1), Intake(), "127.0.0.1")
+    peer = Peer(handler, Gate(1, 1), Intake(), "127.0.0.1", memoryview(bytearray()))
     peer.connection_made(Transport())
     peer.data_received(frame(Login(ADA, 1, 0, b"", bytes(65), bytes(65))))
     assert peer.state is State.READY
