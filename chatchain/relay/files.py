@@ -233,10 +233,11 @@ class Files:
 
     def _fail(self, session: FileSession, ref: int, error: ChatchainError) -> None:
         self._metrics.files.labels(error.code).inc()
-        retry = getattr(error, "retry_after_ms", BUSY_MS if isinstance(error, StoreUnavailable) else 0)
-        if isinstance(error, StoreUnavailable):
+        retry, sentence = getattr(error, "retry_after_ms", 0), f"{error.message} {error.hint}".strip()
+        if isinstance(error, StoreUnavailable):  # what to do about that is the operator's business
             self._log.warning("files failed", reason=error.message, cause=_cause(error))
-        session.peer.send(Failed(ref, error.code, f"{error.message} {error.hint}".strip()[:1000], retry))
+            retry, sentence = BUSY_MS, error.message
+        session.peer.send(Failed(ref, error.code, sentence[:1000], retry))
 
     # --- in turn ---
 

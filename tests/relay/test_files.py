@@ -333,6 +333,24 @@ async def test_an_expired_file_is_not_served_and_its_bytes_go(
     await ada.close()
 
 
+async def test_what_an_operator_should_do_is_told_to_nobody_else(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client learns what is wrong and when to come again; where the database lies is not its business."""
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("The database server does not answer.", "Check --db (DATABASE_URL).")
+
+    server = await start()
+    ada = await enter(server)
+    monkeypatch.setattr(server.files._table, "begin", fail)
+    refused = await ada.upload(some(1000))
+    assert isinstance(refused, Failed)
+    assert (refused.code, refused.message) == ("store_unavailable", "The database server does not answer.")
+    assert refused.retry_after_ms > 0
+    await ada.close()
+
+
 async def test_the_log_says_why_a_sweep_failed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the words of the folder or the bucket: without credentials, say."""
 
