@@ -73,10 +73,17 @@ class BlobFolder:
             self._store.put(_object(folder, part), data, use_multipart=False)
 
     def sync(self, folder: str, part: int) -> None:
-        """Returns when the part is on the disk; its name is once `settle` has returned."""
+        """Returns when the part is on the disk; its name is once `settle` has returned. A part that cannot be
+        brought there is gone: the kernel says so once, and could say otherwise the next time.
+        """
         if self._root is not None:
+            path = self._root / _object(folder, part)
             with _translated():
-                _sync(self._root / _object(folder, part), os.O_RDONLY)
+                try:
+                    _sync(path, os.O_RDONLY)
+                except OSError:
+                    path.unlink(missing_ok=True)
+                    raise
 
     def settle(self, folder: str) -> None:
         """Returns when the names of all parts that were put are on the disk."""

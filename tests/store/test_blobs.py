@@ -268,3 +268,25 @@ def test_a_part_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pyt
     assert synced == [str(root / folder / "0000")]
     parts.settle(folder)
     assert synced[1:] == [str(root / folder), str((root / folder).parent), str(root)]
+
+
+def test_a_part_that_the_disk_did_not_take_has_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fsync of the same file would go well, whatever became of the pages that the first one lost."""
+    parts = BlobFolder(str(tmp_path / "blobs"))
+    for number in range(3):
+        parts.put("aa/1", number, bytes(1000))
+        parts.sync("aa/1", number)
+
+    def lost(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", lost)
+        with pytest.raises(StoreUnavailable):
+            parts.sync("aa/1", 1)
+    assert parts.sizes("aa/1") == [1000], "only what lies before it counts"
+    with pytest.raises(StoreUnavailable):
+        parts.sync("aa/1", 1)
+    parts.sync("aa/1", 2)
