@@ -94,9 +94,10 @@ MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 
 ACKNOWLEDGE_S: Final = 0.02
 ACKNOWLEDGE_MOST: Final = 64
+ACKNOWLEDGE_BYTES: Final = 64 * 1024
 """An acknowledgement goes at once, unless another went so many seconds before: then it waits for the rest of
-them, or until so many deliveries are stored. So a relay that has much for a device hears of many at a time,
-and goes on meanwhile: it sends eight times as many before it waits.
+them, or until so many deliveries or bytes are stored. So a relay that has much for a device hears of many at
+a time, and goes on meanwhile: it sends eight times as many, and as much, before it waits.
 """
 
 FAREWELL_S: Final = 1.0
@@ -206,7 +207,9 @@ class Session:
         self._held = 0  # bytes of the deliveries that wait
         self._receiving = False
         self._space = 0  # in which the relay's sequences count
+        self._taken = 0  # bytes that were given out to be stored
         self._stored: list[int] = []  # sequences that the relay is not told of yet
+        self._stored_bytes = 0
         self._told_at = -math.inf  # when it was told last
         self._telling: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
@@ -233,11 +236,12 @@ class Session:
 
     async def close(self) -> None:
         """Says what else is stored, as far as the relay listens, and ends the link; never raises."""
-        if self._telling is not None:
-            self._telling.cancel()
         try:
             with suppress(ChatchainError, TimeoutError):
                 async with asyncio.timeout(FAREWELL_S):
+                    if self._telling is not None:
+                        self._telling.cancel()
+                        await asyncio.wait([self._telling])  # it gives back what it has not said
                     await self._acknowledge()
         finally:
             self._end(NetworkError("The session was closed."))
@@ -384,6 +388,7 @@ class Session:
             if delivery is not None:
                 if delivery.sequence:
                     self.announced = max(self.announced - 1, 0)
+                    self._taken += _size(delivery)
                 self._held -= _size(delivery)
                 batch.append(delivery)
             elif not batch:
@@ -401,22 +406,33 @@ class Session:
         """Says that these deliveries are stored: now, or in a moment together with those that follow."""
         self._check()
         self._stored += sequences
-        due_in = self._told_at + ACKNOWLEDGE_S - asyncio.get_running_loop().time()
-        if due_in <= 0 or len(self._stored) >= ACKNOWLEDGE_MOST:
-            await self._acknowledge()
-        elif self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._acknowledge_in(due_in))
+        self._stored_bytes, self._taken = self._stored_bytes + self._taken, 0
+        enough = len(self._stored) >= ACKNOWLEDGE_MOST or self._stored_bytes >= ACKNOWLEDGE_BYTES
+        try:
+            if enough or self._due_in() <= 0:
+                await self._acknowledge()
+        finally:
+            if self._stored and (self._telling is None or self._telling.done()):
+                self._telling = asyncio.create_task(self._acknowledge_soon())
 
-    async def _acknowledge_in(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def _due_in(self) -> float:
+        return self._told_at + ACKNOWLEDGE_S - asyncio.get_running_loop().time()
+
+    async def _acknowledge_soon(self) -> None:
         with suppress(ChatchainError):  # the link has ended, which whoever uses it next is told
-            await self._acknowledge()
+            while self._stored:  # more may be stored while the relay takes its time
+                await asyncio.sleep(self._due_in())
+                await self._acknowledge()
 
     async def _acknowledge(self) -> None:
         if self._stored:
-            stored, self._stored = tuple(self._stored), []
+            stored, self._stored, self._stored_bytes = self._stored, [], 0
             self._told_at = asyncio.get_running_loop().time()
-            await self._send(Acknowledge(stored))
+            try:
+                await self._send(Acknowledge(tuple(stored)))
+            except asyncio.CancelledError:
+                self._stored[:0] = stored  # better twice than never: the relay would wait for it
+                raise
 
     # --- inside ---------------------------------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from chatchain.client import session as sessions
-from chatchain.client.session import ACKNOWLEDGE_MOST, Session
+from chatchain.client.session import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_MOST, Session
 from chatchain.errors import ChatchainError, NetworkError
-from chatchain.model import RelayAddress
-from chatchain.wire.messages import Acknowledge, Challenge, ClientMessage, RelayMessage
+from chatchain.model import Delivery, RelayAddress
+from chatchain.wire.messages import Acknowledge, Challenge, ClientMessage, Deliver, RelayMessage, Resumed
 
 HOUR = 3600.0
+PATIENCE = 60.0
 
 
 class Line:
@@ -26,12 +27,14 @@ class Line:
         self.down = asyncio.Event()
         self.takes = asyncio.Event()
         self.takes.set()
+        self.asked = asyncio.Event()
 
     @property
     def challenge(self) -> Challenge:
         raise AssertionError("nobody logs in here")
 
     async def send(self, message: ClientMessage) -> None:
+        self.asked.set()
         await self.takes.wait()
         if self.down.is_set():
             raise NetworkError("The line is down.")
@@ -138,3 +141,82 @@ async def test_a_line_that_breaks_meanwhile_is_reported_to_whoever_uses_it_next(
     with pytest.raises(ChatchainError, match="line is down"):
         await session.acknowledge((3,))
     await session.close()
+
+
+def large(sequence: int) -> Delivery:
+    """Two of these, but not one, are as much as is acknowledged at once."""
+    return Delivery(sequence, bytes(16), 1, 2, 1, 1, 1, b"header", bytes(ACKNOWLEDGE_BYTES * 2 // 3))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_is_large_does_not_wait_for_many(line: Line) -> None:
+    """A relay has no more than a few large ones on their way before it waits for their acknowledgement."""
+    session = Session(line)
+    session._dispatch(Resumed(1, 0))
+    told = []
+    for sequence in range(1, 6):
+        session._dispatch(Deliver(large(sequence)))
+        assert len(await session.deliveries(1)) == 1
+        await session.acknowledge((sequence,))
+        told.append(line.told())
+    assert told == [[(1,)], [], [(2, 3)], [], [(4, 5)]]
+    await session.close()
+
+
+async def test_what_is_stored_while_the_relay_takes_its_time_is_said_after_that(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ACKNOWLEDGE_S", 1.0)
+    session = Session(line)
+    await session.acknowledge((1,))
+    await session.acknowledge((2,))
+    line.takes.clear()
+    line.asked.clear()
+    await line.asked.wait()  # with the second, which the relay does not take yet
+    await session.acknowledge((3,))
+    line.takes.set()
+    heard: list[int] = []
+    async with asyncio.timeout(PATIENCE):
+        while len(heard) < 3:
+            message = await line.heard.get()
+            assert isinstance(message, Acknowledge)
+            heard += message.sequences
+    assert heard == [1, 2, 3]
+    await session.close()
+
+
+async def test_whoever_is_cancelled_while_the_relay_takes_its_time_leaves_nothing_unsaid(line: Line) -> None:
+    session = Session(line)
+    line.takes.clear()
+    stored = asyncio.create_task(session.acknowledge((1, 2)))
+    await line.asked.wait()
+    stored.cancel()
+    await asyncio.wait([stored])
+    assert stored.cancelled()
+    line.takes.set()
+    async with asyncio.timeout(PATIENCE):
+        assert await line.heard.get() == Acknowledge((1, 2))
+    await session.close()
+
+
+async def test_the_end_says_what_waits_for_its_turn(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another message is being sent when the time for the acknowledgement has come, and still at the end."""
+    monkeypatch.setattr(sessions, "ACKNOWLEDGE_S", 0.01)
+    monkeypatch.setattr(sessions, "FAREWELL_S", HOUR)
+    session, begun = Session(line), asyncio.Event()
+    await session.acknowledge((1,))
+    send = session._send
+
+    async def noted(message: ClientMessage) -> None:
+        begun.set()
+        await send(message)
+
+    monkeypatch.setattr(session, "_send", noted)
+    async with session._writing:
+        await session.acknowledge((2,))
+        await begun.wait()
+        end = asyncio.create_task(session.close())
+        assert session._telling is not None
+        await asyncio.wait([session._telling])
+    await end
+    assert line.told() == [(1,), (2,)]
