@@ -69,6 +69,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "ACKNOWLEDGE_S", HOUR)
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never time at once, and always in a moment."""
+    monkeypatch.setattr(Session, "_due_in", lambda _: 0.01)
+
+
 async def test_a_delivery_that_comes_alone_is_acknowledged_at_once(line: Line, patient: None) -> None:
     session = Session(line)
     await session.acknowledge((7,))
@@ -163,25 +169,17 @@ async def test_what_is_large_does_not_wait_for_many(line: Line) -> None:
     await session.close()
 
 
-async def test_what_is_stored_while_the_relay_takes_its_time_is_said_after_that(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "ACKNOWLEDGE_S", 1.0)
+@pytest.mark.usefixtures("soon")
+async def test_what_is_stored_while_the_relay_takes_its_time_is_said_after_that(line: Line) -> None:
     session = Session(line)
-    await session.acknowledge((1,))
-    await session.acknowledge((2,))
     line.takes.clear()
-    line.asked.clear()
-    await line.asked.wait()  # with the second, which the relay does not take yet
-    await session.acknowledge((3,))
-    line.takes.set()
-    heard: list[int] = []
+    await session.acknowledge((1,))
     async with asyncio.timeout(PATIENCE):
-        while len(heard) < 3:
-            message = await line.heard.get()
-            assert isinstance(message, Acknowledge)
-            heard += message.sequences
-    assert heard == [1, 2, 3]
+        await line.asked.wait()
+        await session.acknowledge((2,))
+        line.takes.set()
+        assert await line.heard.get() == Acknowledge((1,))
+        assert await line.heard.get() == Acknowledge((2,))
     await session.close()
 
 
@@ -199,12 +197,11 @@ async def test_whoever_is_cancelled_while_the_relay_takes_its_time_leaves_nothin
     await session.close()
 
 
+@pytest.mark.usefixtures("soon")
 async def test_the_end_says_what_waits_for_its_turn(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another message is being sent when the time for the acknowledgement has come, and still at the end."""
-    monkeypatch.setattr(sessions, "ACKNOWLEDGE_S", 0.01)
     monkeypatch.setattr(sessions, "FAREWELL_S", HOUR)
     session, begun = Session(line), asyncio.Event()
-    await session.acknowledge((1,))
     send = session._send
 
     async def noted(message: ClientMessage) -> None:
@@ -212,11 +209,12 @@ async def test_the_end_says_what_waits_for_its_turn(line: Line, monkeypatch: pyt
         await send(message)
 
     monkeypatch.setattr(session, "_send", noted)
-    async with session._writing:
-        await session.acknowledge((2,))
-        await begun.wait()
-        end = asyncio.create_task(session.close())
-        assert session._telling is not None
-        await asyncio.wait([session._telling])
-    await end
-    assert line.told() == [(1,), (2,)]
+    async with asyncio.timeout(PATIENCE):
+        async with session._writing:
+            await session.acknowledge((1,))
+            await begun.wait()
+            end = asyncio.create_task(session.close())
+            assert session._telling is not None
+            await asyncio.wait([session._telling])
+        await end
+    assert line.told() == [(1,)]
