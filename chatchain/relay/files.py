@@ -328,7 +328,8 @@ class Files:
         assembly = Assembly(blob, parts)
         for part, start, end in slices(0, assembly.offset):
             assembly.keep(self._parts.get(blob.folder, part, start, end))
-            self._parts.sync(blob.folder, part)  # whoever wrote it may not have come to that
+            if not self._parts.sync(blob.folder, part):  # whoever wrote it may not have come to that
+                raise _elsewhere()
         return assembly
 
     def _take(self, session: FileSession, ref: int, data: bytes) -> None:
@@ -394,7 +395,8 @@ class Files:
             return
         sync = partial(self._parts.sync, folder, number)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._syncs, sync)
+            if not await asyncio.get_running_loop().run_in_executor(self._syncs, sync):
+                raise _elsewhere()
         except ChatchainError as error:
             self._give_up(upload, error)
 
@@ -423,7 +425,7 @@ class Files:
         expires_ms = now + self._limits.kept_ms
         if not self._table.stored(blob, expires_ms):
             self._parts.delete(blob.folder)
-            raise RefusedError("The upload was given up elsewhere.")
+            raise _elsewhere()
         return expires_ms
 
     def _give_up(self, upload: _Upload, error: ChatchainError) -> None:
@@ -545,6 +547,11 @@ class Files:
 
     async def _in(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _elsewhere() -> RefusedError:
+    """Another connection, here or at another node, has gone on with an upload or discarded it."""
+    return RefusedError("The upload was given up elsewhere.")
 
 
 def _cause(error: ChatchainError) -> str:

@@ -279,8 +279,10 @@ class BlobParts(Protocol):
     def put(self, folder: str, part: int, data: bytes) -> None:
         """Writes one part."""
 
-    def sync(self, folder: str, part: int) -> None:
-        """Returns when the part is on the disk; its name is once `settle` has returned."""
+    def sync(self, folder: str, part: int) -> bool:
+        """Returns when the part is on the disk; its name is once `settle` has returned. False when somebody
+        has taken it away.
+        """
 
     def settle(self, folder: str) -> None:
         """Returns when the names of all parts that were put are on the disk."""

@@ -72,18 +72,22 @@ class BlobFolder:
         with _translated():
             self._store.put(_object(folder, part), data, use_multipart=False)
 
-    def sync(self, folder: str, part: int) -> None:
-        """Returns when the part is on the disk; its name is once `settle` has returned. A part that cannot be
-        brought there is gone: the kernel says so once, and could say otherwise the next time.
+    def sync(self, folder: str, part: int) -> bool:
+        """Returns when the part is on the disk; its name is once `settle` has returned. False when somebody
+        has taken it away. A part that cannot be brought there is gone: the kernel says so once, and could say
+        otherwise the next time.
         """
         if self._root is not None:
             path = self._root / _object(folder, part)
             with _translated():
                 try:
                     _sync(path, os.O_RDONLY)
+                except FileNotFoundError:
+                    return False
                 except OSError:
                     path.unlink(missing_ok=True)
                     raise
+        return True
 
     def settle(self, folder: str) -> None:
         """Returns when the names of all parts that were put are on the disk."""

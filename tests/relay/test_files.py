@@ -442,7 +442,8 @@ async def test_other_bytes_under_the_same_id_spoil_nothing(
     assert isinstance(await honest.upload(data), Stored)
     assert await fetched(bob, data) == data
     await liar.pieces(bytes(SIZE - 3 * PART_BYTES))
-    assert failed(await liar.next()) == "not_verified"
+    # Or that its parts went elsewhere, if they were not on the disk before.
+    assert failed(await liar.next()) in ("not_verified", "refused")
     assert await fetched(bob, data) == data
     for mover in (honest, liar, bob):
         await mover.close()
@@ -678,10 +679,11 @@ async def test_what_is_stored_was_on_the_disk_before(start: Start, monkeypatch: 
     done: list[str] = []
     sync, settle, stored = server.parts.sync, server.parts.settle, server.store.blobs.stored
 
-    def slow_sync(folder: str, part: int) -> None:
+    def slow_sync(folder: str, part: int) -> bool:
         time.sleep(0.2)
-        sync(folder, part)
+        there = sync(folder, part)
         done.append("part")
+        return there
 
     def noted_settle(folder: str) -> None:
         settle(folder)
@@ -705,19 +707,53 @@ async def test_what_somebody_wrote_and_did_not_sync_is_on_the_disk_before_it_is_
 ) -> None:
     """A relay that was killed between the two left parts that are whole, until the machine loses power."""
     server = await start()
-    monkeypatch.setattr(server.parts, "sync", lambda *_: None)
+    monkeypatch.setattr(server.parts, "sync", lambda *_: True)
     data, synced = some(SIZE), set[int]()
+
+    def noted_sync(_: str, part: int) -> bool:
+        synced.add(part)
+        return True
+
     ada = await enter(server)
     await ada.announce(hashlib.sha256(data).digest(), SIZE)
     await ada.pieces(data[: 2 * PART_BYTES])
     await until(lambda: parts_on_disk(tmp_path / "blobs") == 2)
     await ada.close()
     server = await start()
-    monkeypatch.setattr(server.parts, "sync", lambda _, part: synced.add(part))
+    monkeypatch.setattr(server.parts, "sync", noted_sync)
     ada = await enter(server)
     assert isinstance(await ada.upload(data), Stored)
     assert synced == {0, 1, 2, 3}
     await ada.close()
+
+
+async def test_who_was_overtaken_at_another_node_is_told_that_and_not_to_come_again(
+    start: Start, pair: certificates.Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its part was moved before it was on the disk: no disk failed, and coming again would be to fight."""
+    server, folder = await start(), tmp_path / "blobs"
+    beside = await FileServer(pair, f"sqlite:///{tmp_path / 'relay.db'}", str(folder)).start()
+    sync, moved = server.parts.sync, threading.Event()
+
+    def late_sync(part_folder: str, part: int) -> bool:
+        moved.wait(60)
+        return sync(part_folder, part)
+
+    monkeypatch.setattr(server.parts, "sync", late_sync)
+    data = some(SIZE)
+    blob = hashlib.sha256(data).digest()
+    slow, fast = await enter(server), await enter(beside)
+    await slow.announce(blob, SIZE)
+    await slow.pieces(data[:PART_BYTES])
+    await until(lambda: parts_on_disk(folder) == 1)
+    assert await fast.announce(blob, SIZE) == Uploading(1, PART_BYTES)
+    moved.set()
+    assert failed(await slow.next()) == "refused"
+    await fast.pieces(data[PART_BYTES:])
+    assert isinstance(await fast.next(), Stored)
+    for mover in (slow, fast):
+        await mover.close()
+    await beside.stop()
 
 
 async def test_what_an_upload_that_was_given_up_still_meets_is_not_another_s(
@@ -727,12 +763,12 @@ async def test_what_an_upload_that_was_given_up_still_meets_is_not_another_s(
     server, gate, loop = await start(), asyncio.Event(), asyncio.get_running_loop()
     sync, first = server.parts.sync, list[str]()
 
-    def hang_and_fail(folder: str, part: int) -> None:
+    def hang_and_fail(folder: str, part: int) -> bool:
         if not first:
             first.append(folder)
             asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
             raise StoreUnavailable("The disk failed.")
-        sync(folder, part)
+        return sync(folder, part)
 
     monkeypatch.setattr(server.parts, "sync", hang_and_fail)
     data, other = some(1000), some(1000)
