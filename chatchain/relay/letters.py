@@ -46,6 +46,9 @@ PENDING_BYTES: Final = 8 * 1024 * 1024
 submitted nothing yet, because what each may bring with its first word adds up.
 """
 
+COUNTED: Final = 200
+"""Runs that a login counts; what lies behind them is announced as the last count of all had it."""
+
 RETRY: Final = 1.0
 """Seconds between two attempts at what the database must do."""
 
@@ -119,14 +122,31 @@ class Letters:
         peer.narrow()
         self._sessions[session.name] = session
         self._act(self._mailbox.opened(session.name, user.uid, device))
-        waiting = self._mailbox.waiting(user.uid, device)
-        peer.send(Welcome(user.uid, waiting, _now_ms()))
+        if self._nodes is None or self._nodes.alone:
+            self._welcome(session, self._mailbox.waiting(user.uid, device))
+        else:
+            self._tasks.hold(peer, self._count_and_welcome(session))
         if self._full:
             self._hold(session)
         if self._nodes is not None:
             self._nodes.logged_in(user.uid, device)
         self._metrics.logins.labels("accepted").inc()
-        self._log.info("login", uid=user.uid, device=device, waiting=waiting)
+
+    async def _count_and_welcome(self, session: Session) -> None:
+        """Counts in the database: what went through other processes is known here only some seconds later."""
+        uid, device = session.uid, session.device
+        after, waiting = self._writer.removed(uid, device), self._mailbox.waiting(uid, device)
+        try:
+            counted, more = await self._threads.run(lambda: self._reader.held(uid, device, after, COUNTED))
+        except StoreUnavailable as error:
+            self._log.warning("read failed", reason=error.message)
+        else:
+            waiting = max(waiting, counted) if more else counted
+        self._welcome(session, waiting)
+
+    def _welcome(self, session: Session, waiting: int) -> None:
+        session.peer.send(Welcome(session.uid, waiting, _now_ms()))
+        self._log.info("login", uid=session.uid, device=session.device, waiting=waiting)
 
     def closed(self, session: Session) -> None:
         """Forgets a connection."""

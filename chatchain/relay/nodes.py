@@ -380,6 +380,11 @@ class Nodes:
         if self._bus is not None:
             self._bus.start(self._heard)
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other process is at work on the database, as far as this one has noticed."""
+        return not self._others
+
     def work(self) -> list[Coroutine[None, None, None]]:
         """What runs as long as the relay does."""
         return [self._beat(), self._follow(), self._recount(), *([self._talk()] if self._bus else [])]
@@ -554,7 +559,7 @@ class Nodes:
         pause = RECOUNT
         while True:
             await asyncio.sleep(pause)
-            if not self._others:
+            if self.alone:
                 continue
             began = time.monotonic()
             try:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from chatchain.errors import ChatchainError, NetworkError
+from chatchain.errors import ChatchainError, NetworkError, StoreUnavailable
 from chatchain.relay.ports import Peer
 from chatchain.wire.messages import Failed, Message
 
@@ -69,6 +69,8 @@ class Tasks:
         except ChatchainError as error:
             retry = getattr(error, "retry_after_ms", 2_000 if isinstance(error, NetworkError) else 0)
             sentence = f"{error.message} {error.hint}".strip()
+            if isinstance(error, StoreUnavailable):  # what to do about that is the operator's business
+                sentence = error.message
             answer = Failed(ref, error.code, sentence[:1000], retry)
         peer.send(answer)
 

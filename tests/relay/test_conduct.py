@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from chatchain.errors import ProtocolViolation
+from chatchain.errors import ProtocolViolation, StoreUnavailable
 from chatchain.model import DeviceState, Letter
 from chatchain.relay import login
 from chatchain.relay.directory import Changes
@@ -24,6 +24,7 @@ from chatchain.wire.connection import State
 from chatchain.wire.messages import (
     Challenge,
     EnterFiles,
+    Failed,
     FetchKeys,
     FilesOpen,
     Goodbye,
@@ -358,3 +359,19 @@ async def test_a_request_is_served_by_the_part_that_it_is_for(here: Here) -> Non
     assert await link.receive() == Keys(3, ())
     for each in (link, files):
         await each.close()
+
+
+async def test_what_an_operator_should_do_is_told_to_nobody_else(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks while the database is away learns that, and when to come again."""
+
+    def away(_: object) -> None:
+        raise StoreUnavailable("The database server does not answer.", "Check --db (DATABASE_URL).")
+
+    link = await here.connect()
+    monkeypatch.setattr(here.store, "bundles", away)
+    await link.send(FetchKeys(5, (ADA,)))
+    failed = await link.receive()
+    assert failed == Failed(5, "store_unavailable", "The database server does not answer.", 2_000)
+    await link.close()

@@ -99,6 +99,31 @@ async def test_a_message_reaches_a_device_on_another_worker(stage: Stage) -> Non
         await device.close()
 
 
+async def test_what_another_worker_has_just_stored_is_announced_at_login(stage: Stage) -> None:
+    """All of it, whichever worker the device comes to: a program that fetches once stops when it has that."""
+    ada, bob = stage.register("announcingada"), stage.register("announcedbob")
+    total = 0
+    for _ in range(5):
+        one, other = await on_different_workers(stage, ada, ada)  # the older one is closed
+        await one.close()
+        for number in range(8):
+            assert isinstance(await other.send(bob, b"%d" % number), Tick)
+        total += 8
+        served = worker_of(other)
+        for elsewhere in (True, False):
+            while True:
+                reader = Device(stage, bob)
+                reader.link = await dial(stage.relays)
+                if (worker_of(reader) != served) == elsewhere:
+                    break
+                await reader.close()
+            await reader.log_in()
+            assert reader.welcome is not None
+            assert reader.welcome.waiting == total
+            await reader.close()
+        await other.close()
+
+
 async def test_a_login_on_another_worker_closes_the_older_connection(stage: Stage) -> None:
     """As one on the same worker does."""
     ada = stage.register("twiceada")

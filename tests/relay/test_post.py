@@ -19,7 +19,7 @@ from chatchain.errors import StoreUnavailable
 from chatchain.model import Copy, Delivery, DeviceState, Envelope, Letter, Policy, Run, User
 from chatchain.relay import letters as post
 from chatchain.relay.allowance import Allowance
-from chatchain.relay.letters import Letters
+from chatchain.relay.letters import COUNTED, Letters
 from chatchain.relay.limits import Rate
 from chatchain.relay.mailbox import Verdict
 from chatchain.relay.metrics import Metrics
@@ -124,7 +124,8 @@ class People:
 class Others:
     """The other processes of this machine, and other machines: both only take in what they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = True) -> None:
+        self.alone = alone
         self.logins: list[tuple[int, int]] = []
         self.runs: list[Run] = []
         self.passed: Callable[[Passed], None] | None = None
@@ -224,6 +225,11 @@ class Office:
         found = [run for run in self.rows if (run.uid, run.device) == (uid, device) and run.first > after]
         return found, False
 
+    def held(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
+        self._check()
+        found = [run for run in self.rows if (run.uid, run.device) == (uid, device) and run.last > after]
+        return sum(len(run.parcels) for run in found[:rows]), len(found) >= rows
+
     def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
         return self.digests.get(id)
 
@@ -318,6 +324,36 @@ async def test_who_logs_in_is_told_what_waits_and_the_others_hear_of_it() -> Non
     assert office.letters.holds(BOB, 1)
     office.letters.closed(office.session(connection))
     assert (office.letters.sessions, office.letters.holds(BOB, 1)) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("runs", "known", "deleted", "away", "waiting"),
+    [
+        (0, 0, 0, 0, 0),
+        (3, 0, 0, 0, 6),  # another process has just stored them
+        (3, 50, 0, 0, 6),  # another process has had them deleted
+        (3, 0, 4, 0, 2),  # here they are about to be
+        (COUNTED + 1, 3, 0, 0, 2 * COUNTED),
+        (COUNTED + 1, 5_000, 0, 0, 5_000),
+        (3, 4, 0, 1, 4),
+    ],
+)
+async def test_among_others_what_waits_is_counted_in_the_database(
+    runs: int, known: int, deleted: int, away: int, waiting: int
+) -> None:
+    """As far as that takes no time; and as this process knows it, where the database does not answer."""
+    office = Office(others=Others(alone=False))
+    if known:
+        office.before[BOB, 1, ADA] = known, 100 * known
+    await office.start()
+    office.rows = [Run(BOB, 1, ADA, 1 + 2 * number, [b"a", b"b"]) for number in range(runs)]
+    office.deleted[BOB, 1], office.away = deleted, away
+    connection = office.connect(BOB)
+    assert (connection.heard(), connection.waits) == ([], True)
+    await until(lambda: not connection.waits)
+    (welcome,) = connection.heard()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.uid, welcome.waiting) == (BOB, waiting)
 
 
 async def test_a_newer_login_here_or_elsewhere_closes_the_older_connection() -> None:

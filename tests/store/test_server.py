@@ -801,6 +801,23 @@ def test_nothing_overtakes_what_failed(store: ServerStore, ears: Ears) -> None:
     writer.stop()
 
 
+def test_what_waits_for_a_device_is_counted_up_to_a_bound(
+    store: ServerStore, writer: ServerWriter, ears: Ears
+) -> None:
+    """Message by message behind a sequence; a run that was acknowledged in part counts whole."""
+    for count in (3, 1, 2):
+        writer.keep([letter() for _ in range(count)])
+        ears.verdicts(count)
+    writer.keep([letter((BOB, 2)), letter((CARL, 1))])
+    ears.verdicts(2)
+    assert store.held(BOB, 1, 0, 10) == (6, False)
+    assert store.held(BOB, 1, 0, 2) == (4, True)
+    assert store.held(BOB, 1, 2, 10) == (6, False)
+    assert store.held(BOB, 1, 3, 10) == (3, False)
+    assert store.held(BOB, 1, 6, 10) == (0, False)
+    assert store.held(ADA, 1, 0, 10) == (0, False)
+
+
 def test_who_was_just_told_waits_for_company(
     store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
 ) -> None:
