@@ -46,12 +46,12 @@ from chatchain.relay.limits import Buckets, Rate, milliseconds
 from chatchain.relay.metrics import Metrics
 from chatchain.relay.orphans import Orphans
 from chatchain.relay.ports import BlobParts, BlobTable, Peer
+from chatchain.relay.tasks import failed
 from chatchain.wire import deadlines
 from chatchain.wire.connection import State
 from chatchain.wire.messages import (
     Discard,
     Done,
-    Failed,
     Fetch,
     Fetching,
     FilesOpen,
@@ -233,11 +233,9 @@ class Files:
 
     def _fail(self, session: FileSession, ref: int, error: ChatchainError) -> None:
         self._metrics.files.labels(error.code).inc()
-        retry, sentence = getattr(error, "retry_after_ms", 0), f"{error.message} {error.hint}".strip()
-        if isinstance(error, StoreUnavailable):  # what to do about that is the operator's business
+        if isinstance(error, StoreUnavailable):
             self._log.warning("files failed", reason=error.message, cause=_cause(error))
-            retry, sentence = BUSY_MS, error.message
-        session.peer.send(Failed(ref, error.code, sentence[:1000], retry))
+        session.peer.send(failed(ref, error, BUSY_MS))
 
     # --- in turn ---
 

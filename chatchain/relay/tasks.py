@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,6 +18,17 @@ from chatchain.relay.ports import Peer
 from chatchain.wire.messages import Failed, Message
 
 T = TypeVar("T")
+
+
+BUSY_MS: Final = 2_000
+"""When to ask again for what could not be looked up."""
+
+
+def failed(ref: int, error: ChatchainError, busy_ms: int = BUSY_MS) -> Failed:
+    """What a client is told of an error; what to do about a store that fails is the operator's business."""
+    sentence = error.message if isinstance(error, StoreUnavailable) else f"{error.message} {error.hint}"
+    retry = getattr(error, "retry_after_ms", busy_ms if isinstance(error, NetworkError) else 0)
+    return Failed(ref, error.code, sentence.strip()[:1000], retry)
 
 
 class Threads:
@@ -67,11 +78,7 @@ class Tasks:
         try:
             answer = await work
         except ChatchainError as error:
-            retry = getattr(error, "retry_after_ms", 2_000 if isinstance(error, NetworkError) else 0)
-            sentence = f"{error.message} {error.hint}".strip()
-            if isinstance(error, StoreUnavailable):  # what to do about that is the operator's business
-                sentence = error.message
-            answer = Failed(ref, error.code, sentence[:1000], retry)
+            answer = failed(ref, error)
         peer.send(answer)
 
     async def _held(self, peer: Peer, work: Coroutine[None, None, None]) -> None:
