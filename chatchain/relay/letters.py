@@ -137,7 +137,9 @@ class Letters:
         uid, device = session.uid, session.device
         after, waiting = self._writer.removed(uid, device), self._mailbox.waiting(uid, device)
         try:
-            counted, more = await self._threads.run(lambda: self._reader.held(uid, device, after, COUNTED))
+            counted, more = await self._threads.run(
+                lambda: self._reader.count_waiting(uid, device, after, COUNTED)
+            )
         except StoreUnavailable as error:
             self._log.warning("read failed", reason=error.message)
         else:

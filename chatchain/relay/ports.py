@@ -208,7 +208,7 @@ class Reader(Protocol):
     def waiting(self, uid: int, device: int, after: int, rows: int, size: int) -> tuple[list[Run], bool]:
         """The next runs after a sequence; whether there may be more."""
 
-    def held(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
+    def count_waiting(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
         """How many messages wait after a sequence in so many runs at most; whether there may be more."""
 
     def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:

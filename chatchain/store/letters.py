@@ -151,7 +151,7 @@ def waiting(
     return runs, count < len(found) or len(found) == rows
 
 
-def held(connection: Connection, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
+def count_waiting(connection: Connection, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
     """How many messages the first runs after a sequence hold; whether there may be more runs than so many."""
     here = and_(mail.c.uid == uid, mail.c.device == device, mail.c.last > after)
     query = select(mail.c.messages).where(here).order_by(mail.c.last).limit(rows)

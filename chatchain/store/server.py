@@ -167,10 +167,10 @@ class ServerStore:
         with translated(), self._engine.connect() as connection:
             return letters.waiting(connection, uid, device, after, rows, size)
 
-    def held(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
+    def count_waiting(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
         """How many messages wait after a sequence in so many runs at most; whether there may be more."""
         with translated(), self._engine.connect() as connection:
-            return letters.held(connection, uid, device, after, rows)
+            return letters.count_waiting(connection, uid, device, after, rows)
 
     def accepted(self, sender: int, device: int, id: bytes) -> bytes | None:
         """The digest under which a message was stored, if it was."""

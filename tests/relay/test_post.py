@@ -225,7 +225,7 @@ class Office:
         found = [run for run in self.rows if (run.uid, run.device) == (uid, device) and run.first > after]
         return found, False
 
-    def held(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
+    def count_waiting(self, uid: int, device: int, after: int, rows: int) -> tuple[int, bool]:
         self._check()
         found = [run for run in self.rows if (run.uid, run.device) == (uid, device) and run.last > after]
         return sum(len(run.parcels) for run in found[:rows]), len(found) >= rows

@@ -810,12 +810,12 @@ def test_what_waits_for_a_device_is_counted_up_to_a_bound(
         ears.verdicts(count)
     writer.keep([letter((BOB, 2)), letter((CARL, 1))])
     ears.verdicts(2)
-    assert store.held(BOB, 1, 0, 10) == (6, False)
-    assert store.held(BOB, 1, 0, 2) == (4, True)
-    assert store.held(BOB, 1, 2, 10) == (6, False)
-    assert store.held(BOB, 1, 3, 10) == (3, False)
-    assert store.held(BOB, 1, 6, 10) == (0, False)
-    assert store.held(ADA, 1, 0, 10) == (0, False)
+    assert store.count_waiting(BOB, 1, 0, 10) == (6, False)
+    assert store.count_waiting(BOB, 1, 0, 2) == (4, True)
+    assert store.count_waiting(BOB, 1, 2, 10) == (6, False)
+    assert store.count_waiting(BOB, 1, 3, 10) == (3, False)
+    assert store.count_waiting(BOB, 1, 6, 10) == (0, False)
+    assert store.count_waiting(ADA, 1, 0, 10) == (0, False)
 
 
 def test_who_was_just_told_waits_for_company(
