@@ -75,7 +75,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_due_in", lambda _: 0.01)
 
 
-async def test_a_delivery_that_comes_alone_is_acknowledged_at_once(line: Line, patient: None) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_delivery_that_comes_alone_is_acknowledged_at_once(line: Line) -> None:
     session = Session(line)
     await session.acknowledge((7,))
     assert line.told() == [(7,)]

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import uvloop
@@ -40,8 +40,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> certificates.Pair:
     return certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
-def full(*_: object) -> Any:
-    raise StoreUnavailable("The relay has no room for files at the moment.")
+def break_disk(server: FileServer, deed: str) -> None:
+    """What is asked of the disk under this name fails from now on."""
+
+    def full(*_: object) -> None:
+        raise StoreUnavailable("The relay has no room for files at the moment.")
+
+    vars(server.parts)[deed] = full
 
 
 async def begun(mover: Mover) -> bytes:
@@ -89,13 +94,13 @@ async def cut_in_a_download(server: FileServer, mover: Mover) -> None:
 
 
 async def failed_to_write(server: FileServer, mover: Mover) -> None:
-    server.parts.put = full  # type: ignore[method-assign,assignment]  # a disk that is full
+    break_disk(server, "put")
     assert isinstance(await mover.upload(some(SIZE)), Failed)
     await mover.close()
 
 
 async def failed_to_sync(server: FileServer, mover: Mover) -> None:
-    server.parts.sync = full  # type: ignore[method-assign,assignment]  # a disk that is full
+    break_disk(server, "sync")
     assert isinstance(await mover.upload(some(SIZE)), Failed)
     await mover.close()
 
@@ -103,7 +108,7 @@ async def failed_to_sync(server: FileServer, mover: Mover) -> None:
 async def failed_to_read(server: FileServer, mover: Mover) -> None:
     data = some(SIZE)
     assert isinstance(await mover.upload(data), Stored)
-    server.parts.get = full  # type: ignore[method-assign,assignment]  # a disk that is full
+    break_disk(server, "get")
     await mover.say(Fetch(2, hashlib.sha256(data).digest(), 0, SIZE))
     await said(mover, Failed)
 

@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import pytest
@@ -168,7 +169,7 @@ def test_each_connection_s_bytes_are_its_own_whatever_is_done_in_whose_turn(
 
         async with asyncio.timeout(60):
             await asyncio.gather(
-                *(talk(port, who, chance, lambda who=who: heard(who)) for who in range(1, 1 + CONNECTIONS))  # type: ignore[misc]
+                *(talk(port, who, chance, partial(heard, who)) for who in range(1, 1 + CONNECTIONS))
             )
         await until(lambda: not handler.holds and not listener.gate.open)
         listener.stop()
@@ -203,3 +204,4 @@ async def test_what_one_listener_reads_another_does_not_touch(pair: certificates
     for listener, _, writer in listeners:
         writer.transport.abort()
         listener.stop()
+    await until(lambda: not any(listener.gate.open for listener, _, _ in listeners))
