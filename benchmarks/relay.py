@@ -1,8 +1,9 @@
 """How much a relay carries: the real server over real TLS with a real MariaDB, clients in another process.
 
 Prints JSON lines only. All users are registered on a local Anvil, whose history the relay reads as it would
-any chain's; each case starts a fresh server on the same database. Messages have a payload of 300 bytes and a
-header as long as suite 2's, random ids, one receiving device. The server's limits stand far above the load.
+any chain's; each case starts a fresh server on the same database (workers_2 one more). Messages have a
+payload of 300 bytes and a header as long as suite 2's, random ids, one receiving device. The server's limits
+stand far above the load.
 
     window_50, window_1    ten pairs, each sender with so many messages unticked. `server_cpu_us` and
                            `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
@@ -26,7 +27,8 @@ than two cores it has others to itself, and nothing is counted. That rate is com
     times_one_by_cpu       by processor time alone: twice what a message costs the one on one core, by what it
                            costs the two; what they would do if nothing but processor time held them up
 
-Each round takes the three in turn, so that they meet the machine in much the same hour, and has its own
+The two relays are there at the same time, each with users and a database of its own, and a round takes the
+three in turn for a second and a half, so that they meet the machine in much the same moment. It has its own
 ratios; `rounds` has them all, behind what two busy cores did to one at the time, which is the most that a
 second worker could bring.
 
@@ -281,12 +283,12 @@ def workers(bench: Bench, rounds: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stack.callback(pin, bench.database.process.pid, os.sched_getaffinity(0))
         pair, single = stack.enter_context(rig(bench, "--workers", "2")), stack.enter_context(rig(beside))
+        takes: list[Callable[[], dict[str, Any]]] = [
+            lambda: pair.slice(both, load),
+            lambda: single.slice({first}, {second, *others}),
+            lambda: single.slice(both, load),
+        ]
         for number in range(rounds):
-            takes: list[Callable[[], dict[str, Any]]] = [
-                lambda: pair.slice(both, load),
-                lambda: single.slice({first}, {second, *others}),
-                lambda: single.slice(both, load),
-            ]
             turn = range(3) if number % 2 else range(2, -1, -1)  # what comes later meets an older database
             told = {which: takes[which]() for which in turn}
             two, one, unpinned = (told[which] for which in range(3))
@@ -372,7 +374,7 @@ def main() -> None:
     """Prepares what all cases need, and measures them one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", help="a case; may be repeated")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of traffic in each case")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of traffic at a window")
     options = parser.parse_args()
     cases: dict[str, Callable[[Bench], dict[str, Any]]] = {
         "window_50": lambda bench: window(bench, 50, options.seconds),
