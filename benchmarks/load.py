@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 import msgspec  # noqa: E402
 
+from benchmarks.placing import connections_of  # noqa: E402
 from chatchain.client.session import ACKNOWLEDGE_MOST, ACKNOWLEDGE_S  # noqa: E402
 from chatchain.identity.login import login_proof, verifier_for  # noqa: E402
 from chatchain.model import Copy, Envelope, Network, Suite  # noqa: E402
@@ -57,6 +58,9 @@ SETTLE_S: Final = 1.0
 """For what the database tidies up after the last message; its processor time counts."""
 
 PATIENCE_S: Final = 60.0
+DIALS: Final = 200
+"""How often a connection is tried that one of several workers is to have; the kernel gives it to any."""
+
 LOGINS_AT_ONCE: Final = 16
 
 TICK: Final = b"\x92\x22\xc4\x10"
@@ -88,17 +92,26 @@ class Site(msgspec.Struct):
     uids: list[int]
     server: list[int]
     """Its process ids."""
+    workers: list[int]
+    """Those of them that hold connections."""
     database: list[int]
 
 
 class Client:
     """One logged-in device."""
 
-    def __init__(self, site: Site, number: int) -> None:
+    def __init__(self, site: Site, number: int, worker: int | None = None) -> None:
+        """`worker` is the process that is to hold the connection; if there is none, any does."""
         self.uid = site.uids[number]
-        plain = socket.create_connection(("127.0.0.1", site.port), PATIENCE_S)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket = CONTEXT.wrap_socket(plain)
+        for _ in range(DIALS):
+            plain = socket.create_connection(("127.0.0.1", site.port), PATIENCE_S)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket = CONTEXT.wrap_socket(plain)
+            if worker is None or (site.port, self.socket.getsockname()[1]) in connections_of(worker):
+                break
+            self.socket.close()
+        else:
+            raise SystemExit(f"none of {DIALS} connections came to process {worker}")
         self.left = b""
         self._connection = Connection(Role.CLIENT)
         self._messages: Iterator[Message] = iter(())
@@ -198,11 +211,17 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 class Pair:
-    """A sender and its receiver, and what has passed between them."""
+    """A sender and its receiver, and what has passed between them.
+
+    Of several workers each holds as many senders and receivers as any other, and every second two pairs are
+    connected to two of them, which is a little more than chance would do.
+    """
 
     def __init__(self, site: Site, number: int) -> None:
-        self.sender = Client(site, 2 * number)
-        self.receiver = Client(site, 2 * number + 1)
+        workers = site.workers
+        across = 1 - number // len(workers) % 2
+        self.sender = Client(site, 2 * number, workers[number % len(workers)])
+        self.receiver = Client(site, 2 * number + 1, workers[(number + across) % len(workers)])
         self.receiver.say(Receive(0))
         for client in (self.sender, self.receiver):
             client.socket.setblocking(False)
@@ -278,10 +297,10 @@ class Pair:
 class Traffic:
     """Pairs that write at a window, each with so many messages unticked."""
 
-    def __init__(self, site: Site, pairs: int, window: int) -> None:
+    def __init__(self, site: Site, pairs: range, window: int) -> None:
         self._site = site
         self._window = window
-        self._crowd = [Pair(site, number) for number in range(pairs)]
+        self._crowd = [Pair(site, number) for number in pairs]
         self._poll = select.epoll()
         self._act: dict[int, tuple[Pair, bool]] = {}
         for pair in self._crowd:
@@ -289,8 +308,8 @@ class Traffic:
                 self._poll.register(client.socket.fileno(), select.EPOLLIN)
                 self._act[client.socket.fileno()] = pair, hear
 
-    def measure(self, warm_s: float, seconds: float) -> dict[str, object]:
-        """Fills the windows, and counts for so many seconds once so many have passed."""
+    def measure(self, warm_s: float, seconds: float, settle_s: float) -> dict[str, object]:
+        """Fills the windows, and counts for so many seconds once so many have passed; at the end it waits."""
         site, crowd = self._site, self._crowd
         for pair in crowd:
             pair.begin()
@@ -305,7 +324,7 @@ class Traffic:
         took, counted = time.perf_counter() - begun, sum(pair.ticked for pair in crowd) - ticked
         self._run_until(time.perf_counter() + PATIENCE_S, sending=False)
         own = time.process_time() - own
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         server, database = cpu_s(site.server) - server, cpu_s(site.database) - database
         everything = sum(pair.ticked for pair in crowd) - ticked
         latencies = sorted(latency for pair in crowd for latency in pair.latencies)
@@ -424,9 +443,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", choices=["traffic", "slices", "idle", "waiting", "stalled"])
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first pair")
     parser.add_argument("--window", type=int, default=50)
     parser.add_argument("--warm", type=float, default=3.0)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--settle", type=float, default=SETTLE_S)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--number", type=int, default=0)
     options = parser.parse_args()
@@ -438,13 +459,14 @@ def main() -> None:
     elif options.case == "stalled":
         print(json.dumps(stalled(site, options.count)), flush=True)
     else:
-        traffic = Traffic(site, options.pairs, options.window)
+        traffic = Traffic(site, range(options.first, options.first + options.pairs), options.window)
+        times = options.warm, options.seconds, options.settle
         if options.case == "traffic":
-            print(json.dumps(traffic.measure(options.warm, options.seconds)), flush=True)
+            print(json.dumps(traffic.measure(*times)), flush=True)
             return
         print(json.dumps({"ready": True}), flush=True)
         for _ in sys.stdin:
-            print(json.dumps(traffic.measure(options.warm, options.seconds)), flush=True)
+            print(json.dumps(traffic.measure(*times)), flush=True)
 
 
 if __name__ == "__main__":

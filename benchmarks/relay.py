@@ -1,9 +1,8 @@
 """How much a relay carries: the real server over real TLS with a real MariaDB, clients in another process.
 
 Prints JSON lines only. All users are registered on a local Anvil, whose history the relay reads as it would
-any chain's; each case starts a fresh server on the same database (workers_2 one more). Messages have a
-payload of 300 bytes and a header as long as suite 2's, random ids, one receiving device. The server's limits
-stand far above the load.
+any chain's; each case starts a fresh server on the same database. Messages have a payload of 300 bytes and a
+header as long as suite 2's, random ids, one receiving device. The server's limits stand far above the load.
 
     window_50, window_1    ten pairs, each sender with so many messages unticked. `server_cpu_us` and
                            `db_cpu_us` are processor time a message, of the whole way: submitted, committed,
@@ -17,20 +16,23 @@ stand far above the load.
                            tick meanwhile (files.py)
     stalled_reader         how much the server grows by while a device takes nothing of what it is sent
 
-workers_2 counts the load process out. On two cores it takes its share of what two workers and their database
-could use, so their rate is what they did, times 2 / (2 - the cores that the load process used). With more
-than two cores it has others to itself, and nothing is counted. That rate is compared in three ways:
+workers_2 compares two workers on two cores with one on one. Each core has a worker, the database's threads
+for its connections, and a load process with half the pairs; the pairs are spread evenly over the workers,
+three fifths of them across (twenty connections that the kernel spreads are rarely level). The load is counted
+out: what the others would do if they had the cores to themselves is what they did, times 2 / (2 - the cores
+that the load used). The one has its core to itself and the load on the other one.
 
-    times_one              with one worker and the database on one core, the load process on the others
-    times_one_unpinned     with one worker and the database on the same two cores, of which they use more than
-                           one; the load is counted out in the same way
-    times_one_by_cpu       by processor time alone: twice what a message costs the one on one core, by what it
-                           costs the two; what they would do if nothing but processor time held them up
+    times_one              two workers so, by one worker so
+    times_one_by_cpu       by processor time alone: twice what a message costs the one, by what it costs the
+                           two; what they would do if nothing but processor time held them up
+    unplaced_two_times_one, unplaced_one_times_one
+                           two workers, and one, on both cores as the kernel places their threads and those of
+                           the database, by the same one worker on its core; one uses more than a core
 
-The two relays are there at the same time, each with users and a database of its own, and a round takes the
-three in turn for a second and a half, so that they meet the machine in much the same moment. It has its own
-ratios; `rounds` has them all, behind what two busy cores did to one at the time, which is the most that a
-second worker could bring.
+Both relays have users and a database of their own and are there at the same time; a round takes the four in
+turn for a second each, so that they meet the machine in much the same moment. It has its own ratios;
+`rounds` has them all, behind what two busy cores did to one at the time, which is the most that a second
+worker could bring.
 
 `machine` says how fast the machine was before and after a case (machine.py): two figures can be compared
 only as far as these agree.
@@ -48,7 +50,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +63,7 @@ import pymysql  # noqa: E402
 
 from benchmarks.load import HEADER, KDF, PAYLOAD, VERIFIER, Site, rss_kib, signer_of  # noqa: E402
 from benchmarks.machine import pace  # noqa: E402
+from benchmarks.placing import bind, children_of, connections_of, threads_of  # noqa: E402
 from chatchain.chain.calls import Calls  # noqa: E402
 from chatchain.chain.rpc import Request, Rpc, hexed  # noqa: E402
 from chatchain.identity.keys import NOBODY, address_of, to_checksum  # noqa: E402
@@ -79,9 +83,10 @@ PAIRS: Final = 10
 CROWD: Final = 10_000
 MAILBOX: Final = 1_000_000
 PATIENCE_S: Final = 300.0
-ROUNDS: Final = 16
-SLICE_WARM_S: Final = 0.5
-SLICE_S: Final = 1.5
+ROUNDS: Final = 32
+SLICE_WARM_S: Final = 0.3
+SLICE_S: Final = 1.0
+SLICE_SETTLE_S: Final = 0.3
 
 LIMITS: Final = (
     "messages_per_second=1000000,message_burst=1000000,mailbox_messages=10000000,mailbox_mib=100000,"
@@ -150,12 +155,14 @@ class Bench:
         )
         try:
             process.wait_until(lambda: "Server is running on" in log.read_text(), PATIENCE_S)
+            workers = children_of(process.pid)
             yield Site(
                 self.port,
                 self.pair.spki,
                 self.network,
                 self.uids(),
-                [process.pid, *children_of(process.pid)],
+                [process.pid, *workers],
+                workers or [process.pid],
                 [self.database.process.pid],
             )
         finally:
@@ -167,6 +174,19 @@ class Bench:
             cursor.execute("SELECT username, uid FROM users")
             found = {str(name): int(uid) for name, uid in cursor.fetchall()}
         return [found[f"user-{number}"] for number in range(len(found))]
+
+    def threads_for(self, processes: Sequence[int]) -> dict[int, list[int]]:
+        """For each of these processes the database's threads that serve its connections."""
+        port = self.database.port
+        whose = {ours: pid for pid in processes for ours, theirs in connections_of(pid) if theirs == port}
+        found: dict[int, list[int]] = {pid: [] for pid in processes}
+        with self.connected() as cursor:
+            cursor.execute("SELECT TID, HOST FROM information_schema.PROCESSLIST")
+            for thread, host in cursor.fetchall():
+                caller = str(host).partition(":")[2]
+                if caller and (pid := whose.get(int(caller))) is not None:
+                    found[pid].append(int(thread))
+        return found
 
     @contextlib.contextmanager
     def connected(self) -> "Iterator[pymysql.cursors.Cursor]":
@@ -183,11 +203,6 @@ class Bench:
         )
         with connection, connection.cursor() as cursor:
             yield cursor
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.contextmanager
@@ -230,85 +245,109 @@ def window(bench: Bench, size: int, seconds: float) -> dict[str, Any]:
 
 
 class Rig:
-    """A relay and its load process, which work for a slice of time when they are told."""
+    """A relay and a load process for each worker: traffic at window 50 for a slice of time when told."""
 
-    def __init__(self, site: Site, child: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, bench: Bench, site: Site, children: "Sequence[subprocess.Popen[bytes]]") -> None:
+        self._bench = bench
         self._site = site
-        self._child = child
-        figures_of(child)  # all are logged in
+        self._children = children
+        for child in children:
+            figures_of(child)  # all are logged in
 
-    def slice(self, serving: set[int], load: set[int]) -> dict[str, Any]:
-        """What came of one slice: on which cores server and database, and the load process."""
-        assert self._child.stdin is not None
+    def slice(self, *shares: set[int], load: set[int] | None = None) -> dict[str, float]:
+        """What came of one slice, each worker and what is its own on a share of the cores, its load process
+        as well if that has no others.
+
+        `alone_msgs_per_s` is the rate if the load processes took nothing of these cores.
+        """
+        cores = set.union(*shares)
         for pid in (*self._site.server, *self._site.database):
-            pin(pid, serving)
-        pin(self._child.pid, load)
-        self._child.stdin.write(b"go\n")
-        self._child.stdin.flush()
-        return figures_of(self._child)
+            bind(threads_of(pid), cores)
+        serving = self._bench.threads_for(self._site.workers)
+        for worker, child, share in zip(self._site.workers, self._children, shares, strict=True):
+            bind([*threads_of(worker), *serving[worker]], share)
+            bind(threads_of(child.pid), load or share)
+        for child in self._children:
+            assert child.stdin is not None
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+        told = [figures_of(child) for child in self._children]
+        messages = sum(each["messages"] for each in told)
+
+        def spent(key: str) -> list[float]:
+            return [each[key] * each["messages"] / messages for each in told]
+
+        rate, load_us = sum(each["msgs_per_s"] for each in told), sum(spent("load_cpu_us"))
+        taken = 0 if load else rate * load_us / 1e6
+        return {
+            "msgs_per_s": rate,
+            "alone_msgs_per_s": rate * len(cores) / (len(cores) - taken),
+            # Each load process has seen what all messages cost.
+            "server_cpu_us": statistics.mean(spent("server_cpu_us")),
+            "db_cpu_us": statistics.mean(spent("db_cpu_us")),
+            "load_cpu_us": load_us,
+            "p50_ms": statistics.mean(each["p50_ms"] for each in told),
+            "p99_ms": max(each["p99_ms"] for each in told),
+        }
 
 
 @contextlib.contextmanager
-def rig(bench: Bench, *more: str) -> Iterator[Rig]:
-    """A relay under traffic at window 50, a slice at a time."""
-    slices = "slices", "--pairs", str(PAIRS), "--warm", str(SLICE_WARM_S), "--seconds", str(SLICE_S)
-    with bench.serving(*more) as site, loading(site, *slices) as child:
-        yield Rig(site, child)
-
-
-def pin(pid: int, cores: set[int]) -> None:
-    """Has a process run on these cores only, with all its threads; those that they start do the same."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            os.sched_setaffinity(int(thread.name), cores)
+def rig(bench: Bench, count: int) -> Iterator[Rig]:
+    """A relay of so many workers."""
+    times = "--warm", str(SLICE_WARM_S), "--seconds", str(SLICE_S), "--settle", str(SLICE_SETTLE_S)
+    share = PAIRS // count
+    with contextlib.ExitStack() as stack:
+        site = stack.enter_context(bench.serving(*(("--workers", str(count)) if count > 1 else ())))
+        loads = [("slices", "--first", str(share * which), "--pairs", str(share)) for which in range(count)]
+        yield Rig(bench, site, [stack.enter_context(loading(site, *load, *times)) for load in loads])
 
 
 def workers(bench: Bench, rounds: int) -> dict[str, Any]:
-    """Two server processes on two cores, one on one of them, and one on both: a slice of each in turn."""
-    first, second, *others = sorted(os.sched_getaffinity(0))
+    """Two workers on two cores, and one on one of them: a slice of each in turn."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
     both = {first, second}
-    load = set(others) or both
-
-    def alone(told: dict[str, Any]) -> float:
-        """The rate if the load process took nothing of the two cores."""
-        used = 0.0 if others else told["msgs_per_s"] * told["load_cpu_us"] / 1e6
-        return float(told["msgs_per_s"] * 2 / (2 - used))
-
-    def spent(told: dict[str, Any]) -> float:
-        return float(told["server_cpu_us"] + told["db_cpu_us"])
-
-    twos, ones, ratios = [], [], []
     beside = Bench(bench.folder / "beside", bench.chain, bench.database)
     beside.register(2 * PAIRS)
+    twos, ones, ratios = [], [], []
     with contextlib.ExitStack() as stack:
-        stack.callback(pin, bench.database.process.pid, os.sched_getaffinity(0))
-        pair, single = stack.enter_context(rig(bench, "--workers", "2")), stack.enter_context(rig(beside))
-        takes: list[Callable[[], dict[str, Any]]] = [
-            lambda: pair.slice(both, load),
-            lambda: single.slice({first}, {second, *others}),
-            lambda: single.slice(both, load),
-        ]
+        pair, single = stack.enter_context(rig(bench, 2)), stack.enter_context(rig(beside, 1))
         for number in range(rounds):
-            turn = range(3) if number % 2 else range(2, -1, -1)  # what comes later meets an older database
-            told = {which: takes[which]() for which in turn}
-            two, one, unpinned = (told[which] for which in range(3))
+            core = (first, second)[number // 2 % 2]  # they are not equally fast
+            takes = {
+                "two": partial(pair.slice, {first}, {second}),
+                "one": partial(single.slice, {core}, load=both - {core}),
+                "unplaced_two": partial(pair.slice, both, both),
+                "unplaced_one": partial(single.slice, both),
+            }
+            turn = list(takes)[:: 1 if number % 2 else -1]  # what comes later meets an older database
+            told = {name: takes[name]() for name in turn}
+            two, one = told["two"], told["one"]
             machine = pace()
-            twos.append({**two, "without_load_msgs_per_s": round(alone(two))})
-            ones.append({f"one_{key}": one[key] for key in ("msgs_per_s", "server_cpu_us", "db_cpu_us")})
+            twos.append(two)
+            ones.append({f"one_{key}": figure for key, figure in one.items()})
             ratios.append(
                 {
                     "machine_times_one": machine["two_cores"] / machine["one_core"],
-                    "times_one": alone(two) / one["msgs_per_s"],
-                    "times_one_unpinned": alone(two) / alone(unpinned),
+                    "times_one": two["alone_msgs_per_s"] / one["alone_msgs_per_s"],
                     "times_one_by_cpu": 2 * spent(one) / spent(two),
+                    **{
+                        f"{name}_times_one": told[name]["alone_msgs_per_s"] / one["alone_msgs_per_s"]
+                        for name in ("unplaced_two", "unplaced_one")
+                    },
                 }
             )
+        bind(threads_of(bench.database.process.pid), os.sched_getaffinity(0))
     return {
         **medians(twos, 1),
         **medians(ones, 1),
         **medians(ratios, 2),
         "rounds": sorted([round(ratio, 2) for ratio in told.values()] for told in ratios),
     }
+
+
+def spent(told: dict[str, float]) -> float:
+    """Processor time a message."""
+    return told["server_cpu_us"] + told["db_cpu_us"]
 
 
 def medians(rounds: "list[dict[str, Any]]", digits: int) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 What `keep` was given is told back in batches, after the commit and never before. Sequences are drawn from a
 counter row inside the same transaction, so they are committed in their own order, also when several
-processes write to one database, and without a gap. The row's lock is what a transaction that lost
-its connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
+processes write to one database, and without a gap. The row's lock is what a transaction that lost its
+connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
 first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
-committed.
+committed under the sequences drawn so far. One that had drawn none yet may still commit under later ones, as
+another process would, and is found as that would be (relay.nodes).
 While the database is away, what comes is told back as failed at once: nothing piles up. A session of which
 something failed is refused until the relay has heard of it, so that its order holds.
 """
@@ -468,7 +469,7 @@ class Writer:
         self, connection: Connection, new: list[Letter], first: Iterable[Statement], *, commit: bool
     ) -> list[Run]:
         runs, received_ms = letters.into_runs(new), new[-1].received_ms
-        return self._insert(connection, runs, received_ms, first, letters.accepting(new), commit=commit)
+        return self._insert(connection, runs, received_ms, [*first, *letters.accepting(new)], commit=commit)
 
     def _insert(
         self,
@@ -476,15 +477,14 @@ class Writer:
         runs: list[Run],
         received_ms: int,
         first: Iterable[Statement] = (),
-        with_them: Iterable[Statement] = (),
         *,
         commit: bool = False,
     ) -> list[Run]:
-        """Stores runs, some statements before and some with them; gives the runs with their sequences."""
+        """Stores runs, after some other statements; gives the runs with their sequences."""
         count = runs[-1].last
-        # Drawn before anything is inserted: its lock puts the transactions of several processes in a row.
+        # Drawn last of all: its lock puts the transactions of several processes in a row up to their commit.
         draw, base = drawing(connection, count)
-        statements = [*first, *draw, *with_them, *letters.storing(connection, runs, base, received_ms)]
+        statements = [*first, *draw, *letters.storing(connection, runs, base, received_ms)]
         drawn = run_statements(connection, statements, commit=commit)
         return letters.shifted(runs, drawn - count if draw else int(base))
 

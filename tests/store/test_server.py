@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
@@ -17,7 +18,7 @@ import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event, select, text
+from sqlalchemy import Connection, create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
 from chatchain.chain.sync import MemoryLogStore
@@ -720,6 +721,64 @@ def test_a_deadlock_is_tried_again(store: ServerStore, writer: ServerWriter) -> 
     with pytest.raises(StoreUnavailable):
         writer.run(work).result(60)
     assert len(tries) == 3
+
+
+def hold_ids(connection: Connection, *held: Letter) -> None:
+    """Remembers ids as a process would that is about to commit them."""
+    for statement in letters.accepting(held):
+        connection.exec_driver_sql(statement)
+
+
+def await_a_lock(store: ServerStore) -> None:
+    """Waits until some transaction waits for what another holds."""
+    waiting = text("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with store._engine.connect() as connection:
+            if connection.execute(waiting).scalar_one():
+                return
+        time.sleep(0.2)  # asked more often than every 0.1 s the server says what it said before
+    raise AssertionError("nobody waits")
+
+
+def test_who_waits_for_an_id_keeps_no_other_process_waiting(mariadb: MariaDB, ears: Ears) -> None:
+    """A message that comes again through another process while its first commit is under way."""
+    store = ServerStore(mariadb.new_database())
+    store.migrate()
+    writers = [store.writer(ears.listener()) for _ in range(2)]
+    again, other = letter(), letter(sender=CARL)
+    with store._engine.connect() as connection:
+        hold_ids(connection, again)
+        writers[0].keep([again])
+        await_a_lock(store)
+        writers[1].keep([other])
+        assert ears.verdicts(1) == [(other, "stored")]
+        connection.commit()
+    assert ears.verdicts(1) == [(again, "duplicate")]
+    for one in writers:
+        one.stop()
+    store.close()
+
+
+def test_ids_that_are_waited_for_crosswise_are_stored(mariadb: MariaDB, ears: Ears) -> None:
+    """Two processes are given the same two messages, each in another order: a deadlock, which the database
+    ends at the cost of one.
+    """
+    store = ServerStore(mariadb.new_database())
+    store.migrate()
+    writer = store.writer(ears.listener())
+    first, second = letter(body=b"1"), letter(body=b"2")
+    with store._engine.connect() as connection:
+        hold_ids(connection, second)
+        writer.keep([first, second])
+        await_a_lock(store)
+        with contextlib.suppress(OperationalError):  # unless it is the writer that has to begin again
+            hold_ids(connection, first)
+        connection.rollback()
+    assert ears.verdicts(2) == [(first, "stored"), (second, "stored")]
+    assert bodies(store) == [b"1", b"2"]
+    writer.stop()
+    store.close()
 
 
 def test_two_processes_on_one_database_do_not_share_a_sequence(store: ServerStore, ears: Ears) -> None:
