@@ -207,9 +207,10 @@ class Session:
         self._held = 0  # bytes of the deliveries that wait
         self._receiving = False
         self._space = 0  # in which the relay's sequences count
+        self._taken = 0  # bytes that were given out to be stored
         self._stored: list[int] = []  # sequences that the relay is not told of yet
-        self._given = 0  # bytes that were given out to be stored since it was told
-        self._told_at = -math.inf  # when that was
+        self._stored_bytes = 0
+        self._told_at = -math.inf  # when it was told last
         self._telling: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
         self._ended: ChatchainError | None = None
@@ -387,7 +388,7 @@ class Session:
             if delivery is not None:
                 if delivery.sequence:
                     self.announced = max(self.announced - 1, 0)
-                    self._given += _size(delivery)
+                    self._taken += _size(delivery)
                 self._held -= _size(delivery)
                 batch.append(delivery)
             elif not batch:
@@ -405,7 +406,8 @@ class Session:
         """Says that these deliveries are stored: now, or in a moment together with those that follow."""
         self._check()
         self._stored += sequences
-        enough = len(self._stored) >= ACKNOWLEDGE_MOST or self._given >= ACKNOWLEDGE_BYTES
+        self._stored_bytes, self._taken = self._stored_bytes + self._taken, 0
+        enough = len(self._stored) >= ACKNOWLEDGE_MOST or self._stored_bytes >= ACKNOWLEDGE_BYTES
         try:
             if enough or self._due_in() <= 0:
                 await self._acknowledge()
@@ -424,7 +426,7 @@ class Session:
 
     async def _acknowledge(self) -> None:
         if self._stored:
-            stored, self._stored, self._given = self._stored, [], 0
+            stored, self._stored, self._stored_bytes = self._stored, [], 0
             self._told_at = asyncio.get_running_loop().time()
             try:
                 await self._send(Acknowledge(tuple(stored)))
