@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
 from chatchain.store.tables import network
@@ -36,6 +36,9 @@ BUSY_SECONDS: Final = 30
 """How long SQLite waits for another writer (the chain's follower, or a second process)."""
 
 MIGRATION_SECONDS: Final = 60
+SESSION_SECONDS: Final = 5
+"""How long a session that was told to end may take, to undo what it had begun, before one asks again."""
+
 
 OLDEST_REVISION: Final = "oldest_revision"
 """In the table `network`: whose programs may still use the database."""
@@ -256,6 +259,23 @@ def _mysql(url: URL) -> Engine:
             ) from error
 
     return engine
+
+
+def succeed(connection: Connection, lock: str) -> None:
+    """Has this session of a server hold a lock, and ends the one that did if its client has lost it: nothing
+    of that one is committed any more. Raises SQLAlchemyError. SQLite has no sessions.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    take, name = text("SELECT GET_LOCK(:lock, :s)"), {"lock": lock}
+    if connection.execute(take, {**name, "s": 0}).scalar() != 1:
+        holder = connection.execute(text("SELECT IS_USED_LOCK(:lock)"), name).scalar()
+        if holder is not None:
+            with contextlib.suppress(DBAPIError):  # it has ended meanwhile
+                connection.exec_driver_sql(f"KILL {int(holder)}")
+        if connection.execute(take, {**name, "s": SESSION_SECONDS}).scalar() != 1:
+            raise OperationalError("GET_LOCK", None, Exception(0, "its last session has not ended yet"))
+    connection.commit()
 
 
 @contextlib.contextmanager

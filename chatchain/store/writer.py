@@ -2,11 +2,10 @@
 
 What `keep` was given is told back in batches, after the commit and never before. Sequences are drawn from a
 counter row inside the same transaction, so they are committed in their own order, also when several
-processes write to one database, and without a gap. The row's lock is what a transaction that lost its
-connection in mid-commit must give back before the next one goes on. After a failure the writer therefore
-first gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
-committed under the sequences drawn so far. One that had drawn none yet may still commit under later ones, as
-another process would, and is found as that would be (relay.nodes).
+processes write to one database, and without a gap. A commit whose connection was lost may have happened or
+not, or be under way: the next connection is used only when the server has ended that session. Then the writer
+gets a transaction through ("settled"), and only then may anybody trust that a read shows all that was
+committed.
 While the database is away, what comes is told back as failed at once: nothing piles up. A session of which
 something failed is refused until the relay has heard of it, so that its order holds.
 """
@@ -17,6 +16,7 @@ import contextlib
 import logging
 import math
 import queue
+import secrets
 import threading
 import time
 from collections import deque
@@ -38,7 +38,7 @@ from sqlalchemy.exc import (
 from chatchain.errors import StoreUnavailable
 from chatchain.model import Letter, Run
 from chatchain.store import letters
-from chatchain.store.database import sentence
+from chatchain.store.database import sentence, succeed
 from chatchain.store.scripts import BOXED, Statement, drawing, run_statements, takes_boxes, written_out
 from chatchain.store.tables import counters
 
@@ -68,7 +68,7 @@ SHUT_SESSIONS: Final = 20_000
 """Sessions of which it is remembered that something failed: twice as many as a relay has connections."""
 
 IDLE: Final = 30.0
-"""Seconds after which the connection is no longer taken for granted."""
+"""Seconds after which the connection is no longer taken for granted, but made again."""
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +136,7 @@ class Writer:
         self._backoff = 0.0  # more than 0: the database is away
         self._retry_at = 0.0
         self._connection: Connection | None = None
+        self._lock = f"chatchain_writer_{secrets.token_hex(16)}"  # which its session holds
         self._boxed: bool | None = None  # whether the server takes boxes, once it was asked
         self._used_at = 0.0
         self._shut: dict[int, int] = {}  # sessions, and the last round of which something failed
@@ -233,8 +234,7 @@ class Writer:
                 self._turn_away(jobs)
             else:
                 self._serve(jobs)
-        if self._connection is not None:
-            self._connection.close()
+        self._disconnect()
 
     def _waiting(self) -> list[_Job]:
         """Waits until there is something to do; gives everything that waits, up to a batch."""
@@ -391,9 +391,8 @@ class Writer:
 
     def _connected(self) -> Connection:
         now = time.monotonic()
-        if self._connection is not None and now > self._used_at + IDLE:
-            self._connection.close()  # back to the pool, which asks the server whether it still knows it
-            self._connection = None
+        if now > self._used_at + IDLE:
+            self._disconnect()
         if self._connection is None:
             self._connection = self._engine.connect()
             if self._boxed is None:
@@ -401,6 +400,7 @@ class Writer:
                 if not self._boxed:
                     self._disconnect()
                     self._connection = self._engine.connect()
+            succeed(self._connection, self._lock)
             self._connection = self._connection.execution_options(writes=True, **{BOXED: self._boxed})
         self._used_at = now
         return self._connection
@@ -482,7 +482,7 @@ class Writer:
     ) -> list[Run]:
         """Stores runs, after some other statements; gives the runs with their sequences."""
         count = runs[-1].last
-        # Drawn last of all: its lock puts the transactions of several processes in a row up to their commit.
+        # Drawn as late as may be: its lock puts the transactions of several processes in a row.
         draw, base = drawing(connection, count)
         statements = [*first, *draw, *letters.storing(connection, runs, base, received_ms)]
         drawn = run_statements(connection, statements, commit=commit)

@@ -170,6 +170,22 @@ async def test_what_is_large_does_not_wait_for_many(line: Line) -> None:
     await session.close()
 
 
+@pytest.mark.usefixtures("patient")
+async def test_what_is_large_does_not_wait_because_something_older_was_said_meanwhile(line: Line) -> None:
+    session = Session(line)
+    session._dispatch(Resumed(1, 0))
+    await session.acknowledge((1,))
+    await session.acknowledge((2,))
+    for sequence in (3, 4):
+        session._dispatch(Deliver(large(sequence)))
+    assert len(await session.deliveries(2)) == 2
+    await session._acknowledge()  # as after a moment: while these are being stored
+    assert line.told() == [(1,), (2,)]
+    await session.acknowledge((3, 4))
+    assert line.told() == [(3, 4)]
+    await session.close()
+
+
 @pytest.mark.usefixtures("soon")
 async def test_what_is_stored_while_the_relay_takes_its_time_is_said_after_that(line: Line) -> None:
     session = Session(line)

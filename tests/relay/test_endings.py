@@ -46,7 +46,7 @@ def break_disk(server: FileServer, deed: str) -> None:
     def full(*_: object) -> None:
         raise StoreUnavailable("The relay has no room for files at the moment.")
 
-    vars(server.parts)[deed] = full
+    setattr(server.parts, deed, full)
 
 
 async def begun(mover: Mover) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import secrets
+import socket
 import stat
 import threading
 import time
@@ -777,6 +778,36 @@ def test_ids_that_are_waited_for_crosswise_are_stored(mariadb: MariaDB, ears: Ea
         connection.rollback()
     assert ears.verdicts(2) == [(first, "stored"), (second, "stored")]
     assert bodies(store) == [b"1", b"2"]
+    writer.stop()
+    store.close()
+
+
+def test_nothing_is_committed_late_by_a_session_that_was_lost(mariadb: MariaDB, ears: Ears) -> None:
+    """The server may not have noticed that a connection is gone, and have more of its script to run: the
+    writer goes on only once that session is ended. Its message failed, and can come again.
+    """
+    store = ServerStore(mariadb.new_database())
+    store.migrate()
+    writer = store.writer(ears.listener())
+    number = writer.run(lambda c: c.execute(text("SELECT CONNECTION_ID()")).scalar_one()).result(60)
+    lost = letter(body=b"lost")
+    listed = text("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id = :number")
+    with store._engine.connect() as connection:
+        hold_ids(connection, lost)
+        writer.keep([lost])
+        await_a_lock(store)
+        assert writer._connection is not None
+        driver: Any = writer._connection.connection.driver_connection
+        driver._sock.shutdown(socket.SHUT_RDWR)
+        assert ears.verdicts(1) == [(lost, "failed")]
+        ears.wait_for("settled")
+        assert connection.execute(listed, {"number": number}).scalar_one() == 0
+        connection.rollback()
+    assert bodies(store) == []
+    again = msgspec.structs.replace(lost, session=lost.session + 1)
+    writer.keep([again])
+    assert ears.verdicts(1) == [(again, "stored")]
+    assert bodies(store) == [b"lost"]
     writer.stop()
     store.close()
 
