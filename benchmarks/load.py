@@ -2,6 +2,7 @@
 
     traffic   pairs of a sender and a receiver; each sender keeps so many messages unticked. Everything that
               was ticked must arrive once and in order, else it ends with an error.
+    slices    the same for a moment each time that stdin has a line, by some of the pairs
     idle      so many devices log in, stay and answer heartbeats until stdin ends
     waiting   one device logs in, and how long that and its first hundred deliveries take
     stalled   a device that reads nothing is sent more than a relay should queue for it
@@ -58,6 +59,7 @@ SETTLE_S: Final = 1.0
 """For what the database tidies up after the last message; its processor time counts."""
 
 PATIENCE_S: Final = 60.0
+
 DIALS: Final = 200
 """How often a connection is tried that one of several workers is to have; the kernel gives it to any."""
 
@@ -213,8 +215,8 @@ def cpu_s(pids: Sequence[int]) -> float:
 class Pair:
     """A sender and its receiver, and what has passed between them.
 
-    Of several workers each holds as many senders and receivers as any other, and every second two pairs are
-    connected to two of them, which is a little more than chance would do.
+    Each of several workers holds as many senders and receivers as any other. Of four pairs two cross from one
+    worker to another.
     """
 
     def __init__(self, site: Site, number: int) -> None:

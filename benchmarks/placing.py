@@ -1,4 +1,4 @@
-"""Where processes run, and between which of them connections go: what Linux says of it in /proc."""
+"""Processes on Linux: their children, threads and connections, and on which cores they run."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def bind(threads: Collection[int], cores: Collection[int]) -> None:
 
 
 def connections_of(pid: int) -> set[tuple[int, int]]:
-    """The ports of a process's TCP connections: its own, and the other side's."""
+    """The ports of a process's TCP connections over IPv4: its own, and the other side's."""
     files = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

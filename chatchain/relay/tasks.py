@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 BUSY_MS: Final = 2_000
-"""When to ask again for what could not be looked up."""
+"""When to ask again after something outside has failed."""
 
 
 def failed(ref: int, error: ChatchainError, busy_ms: int = BUSY_MS) -> Failed:
-    """What a client is told of an error; what to do about a store that fails is the operator's business."""
+    """What a client is told of an error; not what to do about a store, which is its operator's business."""
     sentence = error.message if isinstance(error, StoreUnavailable) else f"{error.message} {error.hint}"
     retry = getattr(error, "retry_after_ms", busy_ms if isinstance(error, NetworkError) else 0)
     return Failed(ref, error.code, sentence.strip()[:1000], retry)
