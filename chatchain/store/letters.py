@@ -69,12 +69,15 @@ def shifted(runs: Iterable[Run], by: int) -> list[Run]:
 
 
 def accepting(letters: Iterable[Letter]) -> Iterator[str]:
-    """Statements that remember message ids; an id that was accepted before is an IntegrityError."""
-    rows = [
+    """Statements that remember message ids; an id that was accepted before is an IntegrityError.
+
+    All processes insert in the order of the ids: who is given the same as another waits, and both need not.
+    """
+    rows = sorted(
         f"(x'{letter.id.hex()}',{letter.sender},{letter.device},"
         f"x'{letter.digest.hex()}',{letter.received_ms // DAY_MS})"
         for letter in letters
-    ]
+    )
     for start in range(0, len(rows), 5000):
         yield _ACCEPT + ",".join(rows[start : start + 5000])
 

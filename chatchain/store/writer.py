@@ -72,7 +72,8 @@ IDLE: Final = 30.0
 
 _log = logging.getLogger(__name__)
 
-_TRANSIENT: Final = frozenset({1205, 1213})
+_DEADLOCK: Final = 1213
+_TRANSIENT: Final = frozenset({1205, _DEADLOCK})
 """MySQL's lock wait timeout and deadlock: the statement was rolled back and may be tried again."""
 
 Verdict = Literal["stored", "duplicate", "conflict", "failed"]
@@ -501,4 +502,6 @@ def _number(error: DBAPIError) -> int:
 
 def _is_away(error: SQLAlchemyError) -> bool:
     """Whether the database is not there (or cannot take anything), as opposed to refusing one statement."""
+    if isinstance(error, DBAPIError) and _number(error) == _DEADLOCK:
+        return False
     return not isinstance(error, (IntegrityError, DataError, ProgrammingError, NotSupportedError))

@@ -761,14 +761,45 @@ def test_who_waits_for_an_id_keeps_no_other_process_waiting(mariadb: MariaDB, ea
     store.close()
 
 
+def test_ids_are_inserted_in_one_order_by_all() -> None:
+    """Processes that are given the same messages in different orders then wait for each other one way."""
+    given = [letter(id=bytes([number] * 16)) for number in (7, 3, 255, 0)]
+    (statement,) = letters.accepting(given)
+    places = [statement.index(each.id.hex()) for each in given]
+    assert sorted(places) == [places[which] for which in (3, 1, 0, 2)]
+
+
+def test_a_deadlock_that_comes_again_and_again_is_no_outage(
+    store: ServerStore, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be committed together then goes one by one."""
+    together: list[int] = []
+    accepting = letters.accepting
+
+    def crossed(given: Sequence[Letter]) -> Iterator[str]:
+        together.append(len(given))
+        if len(given) > 1:
+            raise OperationalError("x", None, Exception(1213, "Deadlock found"))
+        return accepting(given)
+
+    monkeypatch.setattr(letters, "accepting", crossed)
+    writer = store.writer(ears.listener())
+    given = [letter(body=b"1"), letter(body=b"2")]
+    writer.keep(given)
+    assert ears.verdicts(2) == [(each, "stored") for each in given]
+    assert (together, ears.words) == ([2, 2, 2, 1, 1], [])
+    assert bodies(store) == [b"1", b"2"]
+    writer.stop()
+
+
 def test_ids_that_are_waited_for_crosswise_are_stored(mariadb: MariaDB, ears: Ears) -> None:
-    """Two processes are given the same two messages, each in another order: a deadlock, which the database
-    ends at the cost of one.
+    """By somebody who does not keep to the order of ids: a deadlock, which the database ends at the cost of
+    one.
     """
     store = ServerStore(mariadb.new_database())
     store.migrate()
     writer = store.writer(ears.listener())
-    first, second = letter(body=b"1"), letter(body=b"2")
+    first, second = letter(body=b"1", id=bytes(16)), letter(body=b"2", id=bytes([255] * 16))
     with store._engine.connect() as connection:
         hold_ids(connection, second)
         writer.keep([first, second])
