@@ -50,6 +50,8 @@ _NOT_THERE_OR_NOT_YOURS: Final = 1044
 _NO_DATABASE: Final = 1049
 _NOT_GRANTED: Final = (1142, 1143, 1227)
 _NO_ANSWER: Final = (2002, 2003, 2006, 2013)
+_CLOSED: Final = (0, "")
+"""What the driver says of a connection that is closed."""
 
 _CHECK_URL: Final = (
     "Check --db (DATABASE_URL); in it % is written as %25, and in user and password @ as %40, / as %2F, "
@@ -141,7 +143,7 @@ def sentence(error: SQLAlchemyError) -> tuple[str, str]:
             "TLS with the database server failed.",
             "Its certificate must name the host, and ssl_ca in --db (DATABASE_URL) its authority.",
         )
-    if number in _NO_ANSWER:
+    if number in _NO_ANSWER or arguments == _CLOSED:
         return "The database server does not answer.", f"Check that it runs. {_CHECK_URL}"
     return f"The relay's database failed: {detail}.", _GRANT if number in _NOT_GRANTED else ""
 

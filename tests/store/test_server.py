@@ -20,7 +20,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, event, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from chatchain.chain.sync import MemoryLogStore
 from chatchain.errors import BadConfig, RefusedError, StoreUnavailable
@@ -42,7 +42,7 @@ from chatchain.model import (
 )
 from chatchain.store import letters, scripts
 from chatchain.store import writer as writing
-from chatchain.store.database import open_database
+from chatchain.store.database import open_database, sentence
 from chatchain.store.letters import EXPIRED_RUNS, RUN_BYTES, RUN_PARCELS
 from chatchain.store.scripts import FEW_BYTES
 from chatchain.store.server import ACCEPTED_DAYS, PRUNE_PARTS, ServerStore, ServerWriter, part_bounds
@@ -285,8 +285,8 @@ def test_a_database_that_is_not_there_is_named_in_a_sentence(mariadb: MariaDB, t
         "mysql+pymysql://u:se@cret@127.0.0.1:1/x": "does not answer",
         f"{good}?ssl_ca={tmp_path / 'none.pem'}": "A file that the database URL names cannot be used",
     }
-    for url, sentence in bad.items():
-        with pytest.raises(StoreUnavailable, match=sentence) as raised:
+    for url, said in bad.items():
+        with pytest.raises(StoreUnavailable, match=said) as raised:
             ServerStore(url).check()
         told = f"{raised.value} {raised.value.hint}"
         assert mariadb.password not in told
@@ -1038,6 +1038,18 @@ def test_what_is_being_deleted_need_not_be_read(
     assert set(during) == {(1, 0)}
     writer.run(lambda _: None).result(10)
     assert writer.removed(BOB, 1) == 0
+
+
+def test_a_connection_that_is_closed_is_a_server_that_does_not_answer(mariadb: MariaDB) -> None:
+    """That is what the log says of it."""
+    store = ServerStore(mariadb.new_database())
+    with store._engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver._force_close()
+        with pytest.raises(SQLAlchemyError) as caught:
+            connection.execute(select(1))
+        assert sentence(caught.value)[0] == "The database server does not answer."
+    store.close()
 
 
 def test_a_connection_killed_by_the_server_is_made_again(mariadb: MariaDB, ears: Ears) -> None:
