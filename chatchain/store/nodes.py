@@ -126,7 +126,7 @@ class NodeStore:
             own = {
                 "id": self.id,
                 "name": self._name,
-                "connections": " ".join(map(str, sorted(self._connections)[-_CONNECTIONS:])),
+                "connections": self._listed(),
             }
             connection.execute(
                 text(
@@ -168,8 +168,16 @@ class NodeStore:
         connection.execute(delete(nodes).where(nodes.c.id == peer))
         connection.execute(update(leases).where(leases.c.holder == peer).values(holder=b""))
 
+    def _listed(self) -> str:
+        return " ".join(map(str, sorted(self._connections)[-_CONNECTIONS:]))
+
     def _connected(self, connection: Any, _record: object) -> None:
+        """A connection is listed before it is used: if this process freezes, the others know it is to end."""
         self._connections.add(connection.thread_id())
+        connection.autocommit(True)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE nodes SET connections = %s WHERE id = %s", (self._listed(), self.id))
+        connection.autocommit(False)
 
     def _disconnected(self, connection: Any, _record: object) -> None:
         with contextlib.suppress(Exception):  # whatever is left of it

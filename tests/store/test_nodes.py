@@ -161,6 +161,27 @@ def test_a_frozen_process_is_fenced_and_writes_nothing_when_it_wakes(join: Join,
     judging._engine.dispose()
 
 
+def test_what_a_process_connected_just_before_it_froze_is_ended_as_well(join: Join, mariadb_url: str) -> None:
+    """It holds what the others want to have, and has had no heartbeat since."""
+    frozen_store, frozen = join("frozen")
+    frozen.beat()
+    assert frozen.lead()
+    watch = Watch()
+    judging = NodeStore(create_engine(mariadb_url), "judging", clock=watch)
+    assert judging.beat() == 1
+    frozen_store._engine.dispose()
+    held = frozen_store._engine.connect()
+    held.execute(text("SELECT * FROM leases FOR UPDATE"))
+    watch.now = 5.1
+    assert judging.beat() == 0
+    with pytest.raises(SQLAlchemyError):
+        held.execute(text("SELECT 1"))
+    held.invalidate()
+    held.close()
+    judging.leave()
+    judging._engine.dispose()
+
+
 def test_who_could_not_look_judges_nobody(join: Join, mariadb_url: str) -> None:
     """After an outage of the database every heartbeat is old; that is nobody's fault."""
     join("other")
